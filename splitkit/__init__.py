@@ -1,0 +1,84 @@
+"""splitkit: the shared parts of a reproducible companion to "Why Steering Works" (arXiv 2602.02343).
+
+`import splitkit as sk` is instant: each public name loads its module, and torch or pandas with it, at first use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from splitkit.cells import Cell, compute_cells, curves
+    from splitkit.decay import fit_preference, fit_utility, mean_curve
+    from splitkit.interventions import Intervention, load_intervention
+    from splitkit.logodds import preference_log_odds, utility_log_odds
+    from splitkit.models import MODELS, load_model
+    from splitkit.objectives import split_loss
+    from splitkit.operating import operating_point
+    from splitkit.pairs import Pair, load_pairs
+    from splitkit.profiles import PROFILES, get_profile
+    from splitkit.sweeps import matching_strength, sweep
+    from splitkit.training import train
+
+__version__ = "0.1.0"
+
+_HOME: dict[str, str] = {
+    "MODELS": "models",
+    "load_model": "models",
+    "Pair": "pairs",
+    "load_pairs": "pairs",
+    "Intervention": "interventions",
+    "load_intervention": "interventions",
+    "train": "training",
+    "sweep": "sweeps",
+    "matching_strength": "sweeps",
+    "preference_log_odds": "logodds",
+    "utility_log_odds": "logodds",
+    "split_loss": "objectives",
+    "mean_curve": "decay",
+    "fit_preference": "decay",
+    "fit_utility": "decay",
+    "operating_point": "operating",
+    "PROFILES": "profiles",
+    "get_profile": "profiles",
+    "Cell": "cells",
+    "compute_cells": "cells",
+    "curves": "cells",
+}
+
+__all__ = [
+    "MODELS",
+    "PROFILES",
+    "Cell",
+    "Intervention",
+    "Pair",
+    "compute_cells",
+    "curves",
+    "fit_preference",
+    "fit_utility",
+    "get_profile",
+    "load_intervention",
+    "load_model",
+    "load_pairs",
+    "matching_strength",
+    "mean_curve",
+    "operating_point",
+    "preference_log_odds",
+    "split_loss",
+    "sweep",
+    "train",
+    "utility_log_odds",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name at first use (PEP 562); any other name is an AttributeError that lists the public ones."""
+    if name not in _HOME:
+        raise AttributeError(f"splitkit has no {name!r}; its public names: {', '.join(__all__)}")
+    value = getattr(import_module(f"splitkit.{_HOME[name]}"), name)
+    # Kept under its public name, which matters for `sweep` and `train`: a later import of a module must not shadow it.
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

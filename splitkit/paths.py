@@ -1,0 +1,24 @@
+"""Where things are: one place for every folder, each of the three that are written to movable by the environment."""
+
+import os
+from pathlib import Path
+
+ROOT: Path = Path(__file__).resolve().parents[1]
+"""The repository's root; the package is installed editable, so that data and notebooks are found beside it."""
+
+DATA: Path = ROOT / "data"
+PAPER: Path = DATA / "paper"
+MODELS: Path = DATA / "models"
+NOTEBOOKS: Path = ROOT / "notebooks"
+BUILD: Path = ROOT / "build"
+
+
+def _folder(variable: str, default: Path) -> Path:
+    """The folder an environment variable names (made absolute: notebooks run elsewhere), or the default."""
+    value = os.environ.get(variable)
+    return Path(value).expanduser().resolve() if value else default
+
+
+RESULTS: Path = _folder("SPLITKIT_RESULTS", DATA / "results")
+FIGURES: Path = _folder("SPLITKIT_FIGURES", ROOT / "figures")
+CACHE: Path = _folder("SPLITKIT_CACHE", ROOT / ".cache")
