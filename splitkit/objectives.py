@@ -52,9 +52,9 @@ def reps(inputs: ObjectiveInputs, *, beta: float, simpo_scaler: float) -> Float[
     """L = -log sigmoid(beta s/|y_w| log p(y_w) - beta/|y_l| log p(y_l)).
 
     s = max(log p_ref(y_l) - log p_ref(y_w), c): RePS (Wu et al. 2025b), beta = c = 1 in the paper; y_w is the
-    positive answer, y_l the negative one. The margin s compares *sums* of log-probabilities under the reference;
-    the two other terms are means per token. The official code divides by the length of prompt and answer; this
-    divides by the answer's alone, as RePS does.
+    positive answer, y_l the negative one. The margin s compares *sums* of log-probabilities under the
+    reference; the two other terms are means per token. The official code divides by the length of prompt and
+    answer; this divides by the answer's alone, as RePS does.
 
     Returns:
         (batch,) in nats.
