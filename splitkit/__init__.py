@@ -1,6 +1,6 @@
 """splitkit: the shared parts of a reproducible companion to "Why Steering Works" (arXiv 2602.02343).
 
-`import splitkit as sk` is instant: each public name loads its module, and torch or pandas with it, at first use.
+`import splitkit as sk` is instant: a public name loads its module, and torch or pandas with it, at first use.
 """
 
 from importlib import import_module
@@ -71,12 +71,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name at first use (PEP 562); any other name is an AttributeError that lists the public ones."""
+    """Load a public name at first use (PEP 562); any other name is an error that lists the public ones."""
     if name not in _HOME:
         raise AttributeError(f"splitkit has no {name!r}; its public names: {', '.join(__all__)}")
     value = getattr(import_module(f"splitkit.{_HOME[name]}"), name)
-    # Kept under its public name, which matters for `sweep` and `train`: a later import of a module must not shadow it.
-    globals()[name] = value
+    globals()[name] = value  # asked once per name
     return value
 
 

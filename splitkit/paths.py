@@ -1,10 +1,10 @@
-"""Where things are: one place for every folder, each of the three that are written to movable by the environment."""
+"""Where things are: every folder in one place; the environment can move the three that are written to."""
 
 import os
 from pathlib import Path
 
 ROOT: Path = Path(__file__).resolve().parents[1]
-"""The repository's root; the package is installed editable, so that data and notebooks are found beside it."""
+"""The repository's root; the package is installed editable, so data and notebooks lie beside it."""
 
 DATA: Path = ROOT / "data"
 PAPER: Path = DATA / "paper"

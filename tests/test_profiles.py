@@ -1,0 +1,49 @@
+"""Profiles: the table of runs and their grids."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from splitkit import paths
+from splitkit.profiles import PROFILES, get_profile, strength_grid
+
+
+def test_grid_is_symmetric_and_denser_near_zero() -> None:
+    grid = np.array(strength_grid(8.0, 33))
+    assert len(grid) == 33
+    assert grid[16] == 0.0
+    assert grid[-1] == pytest.approx(8.0)
+    assert (grid == -grid[::-1]).all()
+    steps = np.diff(grid[16:])
+    assert (np.diff(steps) > 0).all()
+    np.testing.assert_allclose(grid, 8 * np.sinh(3 * np.linspace(-1, 1, 33)) / np.sinh(3), atol=1e-12)
+
+
+@pytest.mark.parametrize(("limit", "n"), [(8.0, 32), (8.0, 1), (0.0, 9), (float("nan"), 9)])
+def test_grid_refuses_nonsense(limit: float, n: int) -> None:
+    with pytest.raises(ValueError, match="odd number|positive"):
+        strength_grid(limit, n)
+
+
+def test_unknown_profile_lists_what_there_is() -> None:
+    with pytest.raises(KeyError, match="embedded.*smoke"):
+        get_profile("papr")
+
+
+def test_cells_are_distinct() -> None:
+    for profile in PROFILES.values():
+        cells = profile.cells()
+        size = len(profile.models) * len(profile.tasks) * len(profile.kinds) * len(profile.seeds)
+        assert len({cell.slug for cell in cells}) == len(cells) == size
+    assert ("vector", "diffmean") in get_profile("embedded").kinds
+
+
+def test_only_the_embedded_profile_writes_among_the_committed_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SPLITKIT_RESULTS", raising=False)
+    monkeypatch.delenv("SPLITKIT_FIGURES", raising=False)
+    assert get_profile("embedded").results == paths.RESULTS
+    assert paths.CACHE in get_profile("smoke").results.parents
+    assert paths.CACHE in get_profile("smoke").figures.parents
+    monkeypatch.setenv("SPLITKIT_RESULTS", str(Path("anywhere")))
+    assert get_profile("smoke").results == paths.RESULTS
