@@ -1,0 +1,182 @@
+"""Verdicts on the paper's claims: each by one rule, written here once, from a table."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+
+import pandas as pd
+
+from splitkit import paper
+from splitkit.profiles import Profile
+from splitkit.results import Written, read_table, write_table
+
+VERDICTS = ("holds", "holds in part", "does not hold", "undecided")
+FORMS = ("local_weight", "lora", "vector")
+
+EXACT = 1e-10
+MOST, HALF = 0.8, 0.5
+R2_PREFERENCE, R2_UTILITY, R2_FAIR = 0.95, 0.97, 0.90
+
+RULES: dict[str, str] = {
+    "C1": f"largest |steered - rewritten weights| of any form, in float64, is below {EXACT:g}",
+    "C2": "share of cells whose preference is linear near 0, with flat ends: 0.8 holds, 0.5 in part",
+    "C3": "share of cells whose utility peaks near 0, falls on both sides, settles: 0.8 holds, 0.5 in part",
+    "C4": "lowest share, over the forms, of cells in which C2 and C3 both hold: 0.8 holds, 0.5 in part",
+    "C5": "share of preference fits with R² above 0.95: more than 0.5 holds, more than 0.25 in part",
+    "C6": "median R² of the utility fits: above 0.97 holds, above 0.90 in part",
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One claim judged for one model and task; `ours` is the number that the rule decides by."""
+
+    claim: str
+    model: str
+    task: str
+    verdict: str
+    ours: float
+    paper: str
+    rule: str
+
+    def __post_init__(self) -> None:
+        if self.claim not in paper.CLAIMS:
+            raise KeyError(f"no claim {self.claim!r}; there are {list(paper.CLAIMS)}")
+        if self.verdict not in VERDICTS:
+            raise ValueError(f"no verdict {self.verdict!r}; there are {list(VERDICTS)}")
+
+
+def _graded(value: float, holds: bool, in_part: bool) -> str:
+    """The verdict of two conditions, undecided where the number is undefined."""
+    if pd.isna(value):
+        return "undecided"
+    return "holds" if holds else "holds in part" if in_part else "does not hold"
+
+
+def _by_model_and_task(table: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    for (model, task), rows in table.groupby(["model", "task"], sort=True):
+        yield str(model), str(task), rows
+
+
+def judge_c1(deviations: pd.DataFrame) -> list[Verdict]:
+    """Eq. 1-5: one verdict per model from rows (model, form, deviation): largest absolute differences.
+
+    Undecided unless all three forms were compared; ValueError names a missing column.
+    """
+    _need(deviations, "model", "form", "deviation")
+    verdicts = []
+    for model, rows in deviations.groupby("model", sort=True):
+        largest = float(rows["deviation"].max(skipna=False))
+        if set(FORMS) - set(rows["form"]):
+            largest = float("nan")
+        verdict = _graded(largest, largest < EXACT, in_part=bool((rows["deviation"] < EXACT).any()))
+        verdicts.append(Verdict("C1", str(model), "all", verdict, largest, "an identity", RULES["C1"]))
+    return verdicts
+
+
+def _share(rows: pd.DataFrame, holds: Callable[[pd.DataFrame], pd.Series], columns: list[str]) -> float:
+    """Share of the cells that can be judged in which a condition holds; NaN where none can be judged."""
+    judged = rows[rows[columns].notna().all(axis=1)]
+    return float(holds(judged).astype(bool).mean()) if len(judged) else float("nan")
+
+
+def _judge_shape(shapes: pd.DataFrame, claim: str, column: str) -> list[Verdict]:
+    _need(shapes, "model", "task", column)
+    verdicts = []
+    for model, task, rows in _by_model_and_task(shapes):
+        share = _share(rows, lambda judged: judged[column], [column])
+        verdict = _graded(share, share >= MOST, share >= HALF)
+        verdicts.append(Verdict(claim, model, task, verdict, share, "drawn in Fig. 2, 4, 5", RULES[claim]))
+    return verdicts
+
+
+def judge_c2(shapes: pd.DataFrame) -> list[Verdict]:
+    """One verdict per model and task from `shapes.shape_table`: the share of cells with `c2`."""
+    return _judge_shape(shapes, "C2", "c2")
+
+
+def judge_c3(shapes: pd.DataFrame) -> list[Verdict]:
+    """One verdict per model and task from `shapes.shape_table`: the share of cells with `c3`."""
+    return _judge_shape(shapes, "C3", "c3")
+
+
+def judge_c4(shapes: pd.DataFrame) -> list[Verdict]:
+    """One verdict per model and task: the form with the fewest cells with both `c2` and `c3` decides.
+
+    Undecided unless all three forms can be judged.
+    """
+    _need(shapes, "model", "task", "form", "c2", "c3")
+    verdicts = []
+    for model, task, rows in _by_model_and_task(shapes):
+        lowest = pd.Series(
+            [
+                _share(rows[rows["form"] == form], lambda judged: judged["c2"] & judged["c3"], ["c2", "c3"])
+                for form in FORMS
+            ]
+        ).min(skipna=False)
+        verdict = _graded(lowest, lowest >= MOST, lowest >= HALF)
+        verdicts.append(
+            Verdict("C4", model, task, verdict, float(lowest), "drawn in Fig. 2, 4, 5", RULES["C4"])
+        )
+    return verdicts
+
+
+def _printed(model: str, task: str, curve: str) -> pd.Series:
+    """The paper's own R² (Table 2) for the counterpart of a model and the family of a task."""
+    rows = paper.tidy(2)
+    same = (
+        (rows["model"] == paper.COUNTERPARTS.get(model, model))
+        & (rows["task_family"] == paper.task_family(task))
+        & (rows["curve"] == curve)
+    )
+    return rows.loc[same, "r2"]
+
+
+def judge_c5(fits: pd.DataFrame) -> list[Verdict]:
+    """Eq. 15: one verdict per model and task from rows (model, task, curve, r2); NaN counts as no good fit."""
+    _need(fits, "model", "task", "curve", "r2")
+    verdicts = []
+    for model, task, rows in _by_model_and_task(fits[fits["curve"] == "preference"]):
+        share = float((rows["r2"] > R2_PREFERENCE).mean()) if rows["r2"].notna().any() else float("nan")
+        printed = f"{(_printed(model, task, 'preference') > R2_PREFERENCE).mean():.2f}"
+        verdict = _graded(share, share > HALF, share > HALF / 2)
+        verdicts.append(Verdict("C5", model, task, verdict, share, printed, RULES["C5"]))
+    return verdicts
+
+
+def judge_c6(fits: pd.DataFrame) -> list[Verdict]:
+    """Eq. 17: one verdict per model and task from rows (model, task, curve, r2), by the median utility R²."""
+    _need(fits, "model", "task", "curve", "r2")
+    verdicts = []
+    for model, task, rows in _by_model_and_task(fits[fits["curve"] == "utility"]):
+        middle = float(rows["r2"].median())
+        printed = f"{_printed(model, task, 'utility').median():.2f}"
+        verdict = _graded(middle, middle > R2_UTILITY, middle > R2_FAIR)
+        verdicts.append(Verdict("C6", model, task, verdict, middle, printed, RULES["C6"]))
+    return verdicts
+
+
+def _need(table: pd.DataFrame, *columns: str) -> None:
+    if missing := [column for column in columns if column not in table]:
+        raise ValueError(f"the table to judge lacks the columns {missing}; it has {list(table.columns)}")
+
+
+def write_verdicts(verdicts: Iterable[Verdict], profile: Profile) -> Written:
+    """Put verdicts into the profile's `verdicts.csv`, in place of all earlier ones on the same claims.
+
+    Sorted by claim, model and task. ValueError when there are none, or two on one claim, model and task.
+    """
+    new = pd.DataFrame([asdict(verdict) for verdict in verdicts])
+    if new.empty:
+        raise ValueError("no verdicts to write")
+    key = ["claim", "model", "task"]
+    if new.duplicated(key).any():
+        twice = new.loc[new.duplicated(key), key].iloc[0].to_dict()
+        raise ValueError(f"two verdicts on {twice}")
+    try:
+        old = read_table("verdicts", profile)
+        new = pd.concat([old[~old["claim"].isin(new["claim"])].astype({"paper": str}), new])
+    except FileNotFoundError:
+        pass
+    order = new["claim"].str[1:].astype(int)
+    new = new.assign(_order=order).sort_values(["_order", "model", "task"]).drop(columns="_order")
+    return write_table(new, "verdicts", profile, digits=3, tolerance=0.01)
