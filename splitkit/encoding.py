@@ -1,0 +1,137 @@
+"""Encoding: pairs of texts become batches of token ids in which the answer's tokens are known."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from splitkit.pairs import Pair, check_pairs
+
+TOKEN_BUDGET = 4096
+"""Tokens, padding included, that one forward pass may hold unless a caller says otherwise."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One question with one answer: token ids, of which the first `prompt_length` are the prompt."""
+
+    pair: int
+    ids: tuple[int, ...]
+    prompt_length: int
+
+    @property
+    def answer_length(self) -> int:
+        """Tokens of the answer, the end-of-answer token counted."""
+        return len(self.ids) - self.prompt_length
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Encoded sequences, padded to one length; `index` says where each was in the list they come from."""
+
+    index: Int[Tensor, " batch"]
+    input_ids: Int[Tensor, "batch token"]
+    attention_mask: Int[Tensor, "batch token"]
+    answer_mask: Bool[Tensor, "batch token"]
+
+    @property
+    def position_ids(self) -> Int[Tensor, "batch token"]:
+        """Each row's own positions from 0, so that the padding side changes nothing."""
+        return (self.attention_mask.cumsum(1) - 1).clamp(min=0)
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on another device."""
+        return Batch(*(part.to(device) for part in vars(self).values()))
+
+
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, question: str) -> list[int]:
+    """Token ids of the prompt: the question as a user's turn of the chat template, or literally where there
+    is none.
+
+    BOS is there when the template or the tokenizer puts it there.
+    """
+    if tokenizer.chat_template:
+        turns = [{"role": "user", "content": question}]
+        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    ids = list(tokenizer(question)["input_ids"])
+    # some tokenizers close every text; a prompt is not at its end yet
+    return ids[:-1] if len(ids) > 1 and ids[-1] == tokenizer.eos_token_id else ids
+
+
+def answer_ids(tokenizer: PreTrainedTokenizerBase, answer: str) -> list[int]:
+    """Token ids of an answer and the end-of-answer token (EOS), tokenised on their own.
+
+    Prompt and answer never share a token in this way, so the answer's tokens do not depend on the question.
+
+    Raises:
+        ValueError: when the tokenizer has no EOS token to end an answer with.
+    """
+    if tokenizer.eos_token_id is None:
+        raise ValueError("the tokenizer has no eos_token: an answer's end cannot be scored.")
+    return [*tokenizer(answer, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+
+
+def encode_pairs(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair]
+) -> tuple[list[Encoded], list[Encoded]]:
+    """Every pair's question with its positive answer, and with its negative answer.
+
+    Raises:
+        ValueError: for no pairs or an empty text, and when the model's maximum length would cut an answer,
+            with the number of the row.
+    """
+    limit = getattr(model.config, "max_position_embeddings", None)
+    positive: list[Encoded] = []
+    negative: list[Encoded] = []
+    for number, pair in enumerate(check_pairs(pairs)):
+        prompt = prompt_ids(tokenizer, pair.question)
+        for name, answer, kept in (
+            ("positive", pair.positive, positive),
+            ("negative", pair.negative, negative),
+        ):
+            ids = (*prompt, *answer_ids(tokenizer, answer))
+            if limit is not None and len(ids) > limit:
+                raise ValueError(
+                    f"row {number}: question and {name} answer are {len(ids)} tokens, the model takes "
+                    f"{limit}: the answer would be cut. Shorten it or leave the row out."
+                )
+            kept.append(Encoded(number, ids, len(prompt)))
+    return positive, negative
+
+
+def pad_batch(
+    tokenizer: PreTrainedTokenizerBase, sequences: Sequence[Encoded], index: Sequence[int]
+) -> Batch:
+    """One batch of `sequences`, padded on the tokenizer's side; `index` numbers its rows."""
+    width = max(len(sequence.ids) for sequence in sequences)
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    ids = torch.full((len(sequences), width), pad)  # (batch, token)
+    attention, answer = torch.zeros_like(ids), torch.zeros_like(ids, dtype=torch.bool)
+    for row, sequence in enumerate(sequences):
+        length = len(sequence.ids)
+        start = width - length if tokenizer.padding_side == "left" else 0
+        ids[row, start : start + length] = torch.tensor(sequence.ids)
+        attention[row, start : start + length] = 1
+        answer[row, start + sequence.prompt_length : start + length] = True
+    return Batch(torch.tensor(list(index)), ids, attention, answer)
+
+
+def batches(
+    tokenizer: PreTrainedTokenizerBase, sequences: Sequence[Encoded], token_budget: int = TOKEN_BUDGET
+) -> Iterator[Batch]:
+    """Batches of sequences of similar length, each at most `token_budget` tokens with its padding (one row
+    at least)."""
+    order = sorted(range(len(sequences)), key=lambda row: (len(sequences[row].ids), row))
+    chosen: list[int] = []
+    for row in order:
+        # sorted, so the newest row is the longest
+        if chosen and (len(chosen) + 1) * len(sequences[row].ids) > token_budget:
+            yield pad_batch(tokenizer, [sequences[number] for number in chosen], chosen)
+            chosen = []
+        chosen.append(row)
+    if chosen:
+        yield pad_batch(tokenizer, [sequences[number] for number in chosen], chosen)

@@ -1,0 +1,226 @@
+"""Interventions: one change of one layer, in three forms, attached only inside a `with`."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from splitkit.adapters import attached_lora
+from splitkit.models import model_digest, resolve_sites
+
+FORMS: dict[str, tuple[str, ...]] = {
+    "local_weight": ("weight", "bias"),
+    "lora": ("A", "B"),
+    "vector": ("vector",),
+}
+"""Each form's parameters: dW (hidden, inner) and db (hidden); A (rank, inner) and B (hidden, rank); v
+(hidden)."""
+
+Strength = float | Sequence[float] | np.ndarray | Tensor
+"""The steering factor m: one number, or one per row of the batch."""
+
+
+def check_form(form: str) -> str:
+    """`form` itself. Raises: ValueError for an unknown one, with those there are."""
+    if form not in FORMS:
+        raise ValueError(f"unknown form {form!r}; there are {', '.join(FORMS)}.")
+    return form
+
+
+def change(form: str, parameters: dict[str, Tensor], x: Float[Tensor, "*batch inner"]) -> Tensor:
+    """dh = dW x + db (Eq. 5 with m1 = m2 = 1), with dW = B A and db = 0 for lora, dW = 0 and db = v for
+    vector.
+
+    Args:
+        form: a key of `FORMS`.
+        parameters: the form's tensors.
+        x: (..., inner) input of the layer's down-projection; of a vector only the leading axes matter.
+
+    Returns:
+        (..., hidden) in float32 at least, in units of the activation it is added to.
+    """
+    if form == "vector":
+        vector = parameters["vector"]
+        return vector.expand(*x.shape[:-1], vector.shape[0])
+    wide = torch.promote_types(x.dtype, torch.float32)
+    x, weights = x.to(wide), {name: tensor.to(wide) for name, tensor in parameters.items()}
+    if form == "lora":
+        return functional.linear(functional.linear(x, weights["A"]), weights["B"])
+    return functional.linear(x, weights["weight"], weights["bias"])
+
+
+def add_scaled(h: Tensor, dh: Tensor, scale: Tensor) -> Tensor:
+    """h' = h + m dh (Eq. 5), in float32 at least; where the scale is 0, h itself, bit for bit.
+
+    Shapes: h and dh (batch, token, hidden), scale (batch, token or 1, 1).
+    """
+    wide = torch.promote_types(h.dtype, torch.float32)
+    moved = h.to(wide) + scale.to(wide) * dh.to(wide)
+    return torch.where(scale == 0, h, moved.to(h.dtype))
+
+
+@dataclass(eq=False)
+class Intervention:
+    """A change of one layer of one model: its form, the objective it was made with, and its parameters.
+
+    `base_digest` is the digest of the model it belongs to; `details` is what is worth knowing of its making
+    (JSON).
+    """
+
+    form: str
+    objective: str
+    layer: int
+    parameters: dict[str, Tensor]
+    base_digest: str
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        expected = FORMS[check_form(self.form)]
+        if set(self.parameters) != set(expected):
+            raise ValueError(f"{self.form} has the parameters {expected}, not {sorted(self.parameters)}.")
+        for name, tensor in self.parameters.items():
+            if not torch.isfinite(tensor).all():
+                raise ValueError(f"parameter {name!r} of the {self.form} has NaN or infinite values.")
+
+    def delta(self, x: Float[Tensor, "*batch inner"]) -> Float[Tensor, "*batch hidden"]:
+        """dh = dW x + db (Eq. 5) at m = 1; the change at any other strength is m dh.
+
+        Args:
+            x: (..., inner) input of the layer's down-projection; a vector takes only the leading axes from
+                it.
+
+        Returns:
+            (..., hidden) in float32 at least.
+        """
+        return change(self.form, {name: p.to(x.device) for name, p in self.parameters.items()}, x)
+
+    def check_base(self, model: PreTrainedModel) -> None:
+        """Raises ValueError unless `model` is the one that this intervention was made for."""
+        found = model_digest(model)
+        if found != self.base_digest:
+            raise ValueError(
+                f"this {self.form} belongs to another base model: it was made on one with digest "
+                f"{self.base_digest[:12]}..., this one has {found[:12]}...."
+            )
+
+    @contextmanager
+    def applied(self, model: PreTrainedModel, m: Strength) -> Iterator[PreTrainedModel]:
+        """h' = h + m dh (Eq. 5) at every token but BOS, for as long as the `with` lasts.
+
+        A weight form acts on the output of the layer's down-projection, a vector on the residual stream
+        that leaves the layer. BOS is known by its token id; a forward pass on `inputs_embeds` has no ids,
+        there every token is steered. m = 0 is the base model bit for bit; on leaving, by an exception too,
+        nothing stays behind. Beam search reorders the batch and works with one m for all rows only.
+
+        Args:
+            model: the model this intervention was made for.
+            m: any finite number, or one per row of the batch.
+
+        Raises:
+            ValueError: for an m that is not finite, another base model, or a batch with another number of
+                rows.
+        """
+        factors = as_factors(m)
+        self.check_base(model)
+        sites = resolve_sites(model, self.layer)
+        scale = _Scale(factors, getattr(model.config, "bos_token_id", None))
+        with ExitStack() as stack:
+            handle = sites.decoder.register_forward_pre_hook(scale.observe, with_kwargs=True)
+            stack.callback(handle.remove)
+            if self.form == "lora":
+                stack.enter_context(
+                    attached_lora(
+                        model, sites, self.parameters["A"], self.parameters["B"], lambda: scale.value
+                    )
+                )
+            else:
+                site = sites.layer if self.form == "vector" else sites.down
+                stack.callback(site.register_forward_hook(self._hook(scale)).remove)
+            yield model
+
+    def _hook(self, scale: "_Scale") -> Any:
+        def steer(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            return add_scaled(output, self.delta(args[0]), scale.value.to(output.device))
+
+        return steer
+
+    def save(self, folder: str | Path) -> Path:
+        """Write `intervention.safetensors` and `config.json` into `folder` (made if needed), and return
+        it."""
+        target = Path(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        tensors = {name: p.detach().cpu().contiguous() for name, p in self.parameters.items()}
+        save_file(tensors, target / "intervention.safetensors")
+        config = {key: value for key, value in vars(self).items() if key != "parameters"}
+        (target / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        return target
+
+
+def load_intervention(folder: str | Path, model: PreTrainedModel | None = None) -> Intervention:
+    """The intervention that `save` wrote into `folder`.
+
+    Args:
+        folder: where `config.json` and `intervention.safetensors` are.
+        model: checked at once to be its base model when given; otherwise the check comes with its first use.
+
+    Raises:
+        FileNotFoundError: when a file is not there.
+        ValueError: when the files are not an intervention, or when `model` is another base model.
+    """
+    source = Path(folder)
+    missing = [n for n in ("config.json", "intervention.safetensors") if not (source / n).is_file()]
+    if missing:
+        raise FileNotFoundError(f"{source} is no saved intervention: {' and '.join(missing)} not there.")
+    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    expected = {"form", "objective", "layer", "base_digest", "details"}
+    if set(config) != expected:
+        raise ValueError(f"{source / 'config.json'} has the keys {sorted(config)}, not {sorted(expected)}.")
+    loaded = Intervention(parameters=load_file(source / "intervention.safetensors"), **config)
+    if model is not None:
+        loaded.check_base(model)
+    return loaded
+
+
+def as_factors(m: Strength) -> Float[Tensor, " rows"]:
+    """m as a float32 tensor: () for one number, (batch,) for one per row.
+
+    Raises:
+        ValueError: when a value is not finite, when there is none, or for more than one axis.
+    """
+    factors = torch.as_tensor(m, dtype=torch.float32)
+    if factors.ndim > 1 or factors.numel() == 0:
+        raise ValueError(f"m is one number or one per row of the batch, not of shape {tuple(factors.shape)}.")
+    if not torch.isfinite(factors).all():
+        raise ValueError(f"m must be finite, not {m!r}.")
+    return factors
+
+
+class _Scale:
+    """m at each token of the forward pass that is under way: (batch, token or 1, 1), 0 at BOS."""
+
+    def __init__(self, factors: Tensor, bos: int | None) -> None:
+        self.factors, self.bos = factors, bos
+        self.value = factors.reshape(-1, 1, 1)
+
+    def observe(self, decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """A pre-hook of the decoder, which sees the token ids before any layer runs."""
+        ids = kwargs.get("input_ids", args[0] if args else None)
+        rows = (kwargs["inputs_embeds"] if ids is None else ids).shape[0]
+        if self.factors.ndim and len(self.factors) != rows:
+            raise ValueError(
+                f"m has {len(self.factors)} values, the batch has {rows} rows: give one number or one per row "
+                "(beam search and returning several sequences make rows of their own: one number there)."
+            )
+        self.value = self.factors.reshape(-1, 1, 1)
+        if ids is not None and self.bos is not None:
+            self.value = self.value.to(ids.device) * (ids != self.bos).unsqueeze(-1)

@@ -1,0 +1,209 @@
+"""Models and their tokenizers: loading them, telling them apart, finding the places to steer in them."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from splitkit import paths
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model that ships with the project: its folder and the layer its experiments steer."""
+
+    name: str
+    layer: int = 3
+
+    @property
+    def folder(self) -> Path:
+        """Where its weights, tokenizer and model card are."""
+        return paths.MODELS / self.name
+
+    @property
+    def sha256(self) -> str:
+        """Digest that `model.safetensors` must have, from the model's `splitkit.json`."""
+        return str(json.loads((self.folder / "splitkit.json").read_text(encoding="utf-8"))["sha256"])
+
+
+MODELS: dict[str, ModelInfo] = {name: ModelInfo(name) for name in ("embedded-gemma2", "embedded-qwen2")}
+
+
+@dataclass(frozen=True)
+class SitePaths:
+    """Where an architecture keeps what is steered. Paths are dotted attribute names.
+
+    layer_path: the list of decoder layers, from the model; the others start at a layer. down_path: the FFN's
+    down-projection. mlp_norm_path: the norm that reads the residual stream before the FFN. after_down_path:
+    a norm between the down-projection and the residual stream, where there is one (Gemma2).
+    """
+
+    layer_path: str = "model.layers"
+    down_path: str = "mlp.down_proj"
+    mlp_norm_path: str = "post_attention_layernorm"
+    after_down_path: str | None = None
+
+
+SITES: dict[str, SitePaths] = {
+    "gemma2": SitePaths(
+        mlp_norm_path="pre_feedforward_layernorm", after_down_path="post_feedforward_layernorm"
+    ),
+    "llama": SitePaths(),
+    "qwen2": SitePaths(),
+}
+
+
+@dataclass(frozen=True)
+class Sites:
+    """The modules of one layer that an intervention or a recording touches."""
+
+    decoder: nn.Module
+    layer: nn.Module
+    down: nn.Module
+    down_name: str
+    mlp_norm: nn.Module
+    after_down: nn.Module | None
+    width: int
+    """Size of the residual stream, and of the down-projection's output: `hidden`."""
+    down_width: int
+    """Size of the down-projection's input."""
+
+
+def _site_paths(model: PreTrainedModel) -> SitePaths:
+    kind = model.config.model_type
+    if kind not in SITES:
+        raise ValueError(
+            f"no steering sites are known for the architecture {kind!r}; known: {', '.join(sorted(SITES))}. "
+            "For another one say where they are: "
+            f"splitkit.models.SITES[{kind!r}] = SitePaths(layer_path=..., down_path=...)."
+        )
+    return SITES[kind]
+
+
+def layer_list(model: PreTrainedModel) -> nn.ModuleList:
+    """The decoder layers of `model`, first to last."""
+    layers = model.get_submodule(_site_paths(model).layer_path)
+    assert isinstance(layers, nn.ModuleList)
+    return layers
+
+
+def check_layer(model: PreTrainedModel, layer: int | None) -> int:
+    """The layer to steer: `layer` itself, or the middle one (n // 2, as 3 of 6) for None.
+
+    Raises:
+        ValueError: when the model has no such layer, with the range it has.
+    """
+    count = len(layer_list(model))
+    if layer is None:
+        return count // 2
+    if isinstance(layer, bool) or not isinstance(layer, int) or not 0 <= layer < count:
+        raise ValueError(f"layer {layer!r} is out of range: this model has layers 0 to {count - 1}.")
+    return layer
+
+
+def resolve_sites(model: PreTrainedModel, layer: int) -> Sites:
+    """The sites of one layer of `model`.
+
+    Raises:
+        ValueError: for an architecture that `SITES` does not list, or a layer out of range.
+    """
+    where = _site_paths(model)
+    layer = check_layer(model, layer)
+    block = layer_list(model)[layer]
+    down = block.get_submodule(where.down_path)
+    weight = down.get_parameter("base_layer.weight" if hasattr(down, "base_layer") else "weight")
+    return Sites(
+        decoder=model.get_submodule(where.layer_path.rpartition(".")[0]),
+        layer=block,
+        down=down,
+        down_name=f"{where.layer_path}.{layer}.{where.down_path}",
+        mlp_norm=block.get_submodule(where.mlp_norm_path),
+        after_down=None if where.after_down_path is None else block.get_submodule(where.after_down_path),
+        width=weight.shape[0],
+        down_width=weight.shape[1],
+    )
+
+
+def load_model(name: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A causal language model in evaluation mode and float32, and its tokenizer.
+
+    Args:
+        name: a name of `MODELS`, a local folder, or a hub id ("owner/name"). Only safetensors are read, and
+            no code that comes with a model is ever run.
+
+    Raises:
+        ValueError: for an unknown name (lists `MODELS`), or when a shipped model's weights are not the ones
+            that were released.
+        FileNotFoundError: when a shipped model or a local folder is not there.
+    """
+    source = str(name)
+    if source in MODELS:
+        _check_release(MODELS[source])
+        source = str(MODELS[source].folder)
+    elif not Path(source).is_dir():
+        if source.startswith((".", "/", "~")) or source.count("/") > 1:
+            raise FileNotFoundError(f"there is no model folder {source!r}.")
+        if "/" not in source:
+            raise ValueError(
+                f"unknown model {source!r}; there are {', '.join(MODELS)}, "
+                "hub ids (owner/name) and local folders."
+            )
+    model = AutoModelForCausalLM.from_pretrained(
+        source, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+    )
+    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return model.eval(), tokenizer
+
+
+def _check_release(info: ModelInfo) -> None:
+    """The shipped weights are the released ones, byte for byte."""
+    weights = info.folder / "model.safetensors"
+    if not weights.is_file():
+        raise FileNotFoundError(
+            f"{info.name} is not in {info.folder}: restore it from the repository, or `make models`."
+        )
+    found, expected = hashlib.sha256(weights.read_bytes()).hexdigest(), info.sha256
+    if found != expected:
+        raise ValueError(
+            f"the weights of {info.name} are not the released ones: {weights} has sha256 {found[:12]}..., "
+            f"splitkit.json says {expected[:12]}...; restore the file, or run `make models` and recompute."
+        )
+
+
+_digests: "WeakKeyDictionary[nn.Module, tuple[tuple[tuple[int, int], ...], str]]" = WeakKeyDictionary()
+
+
+def model_digest(model: nn.Module) -> str:
+    """sha256 (hex) over names, shapes and values of all parameters: the same model, or not.
+
+    Values are taken as float32, so that a model cast to a wider type is still itself. Adapters that are
+    attached at the moment do not count. Computed once per model and again when a parameter was replaced or
+    written to.
+    """
+    parameters = _base_parameters(model)
+    stamp = tuple((tensor.data_ptr(), tensor._version) for tensor in parameters.values())
+    known = _digests.get(model)
+    if known is None or known[0] != stamp:
+        known = _digests[model] = (stamp, _hash(parameters))
+    return known[1]
+
+
+def _base_parameters(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters by name, as they are called when no LoRA is attached."""
+    named = {name: tensor for name, tensor in model.named_parameters() if ".lora_" not in name}
+    return {name.replace(".base_layer.", "."): named[name] for name in sorted(named)}
+
+
+def _hash(parameters: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in parameters.items():
+        digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
+    return digest.hexdigest()

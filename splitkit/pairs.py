@@ -1,0 +1,59 @@
+"""Pairs: a question with an answer that shows the wanted behaviour and one that does not."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A question and two answers to it; `positive` is the one that shows the behaviour steered for."""
+
+    question: str
+    positive: str
+    negative: str
+
+
+def load_pairs(task: str, split: str = "train") -> list[Pair]:
+    """The pairs of one task of the embedded world, in their fixed order.
+
+    Args:
+        task: "psychopathy", "powerseeking" or "axbench/<concept>".
+        split: "train", "validation" or "test"; no question is in two of them.
+
+    Raises:
+        ValueError: for an unknown task or split, with those there are.
+    """
+    from splitkit import world  # the world's lexicon is read only when it is asked for
+
+    if task not in world.TASKS:
+        raise ValueError(f"unknown task {task!r}; there are {', '.join(world.TASKS)}.")
+    if split not in SPLITS:
+        raise ValueError(f"unknown split {split!r}; there are {', '.join(SPLITS)}.")
+    return check_pairs([Pair(*texts) for texts in world.make_pairs(task, split)])
+
+
+def check_pairs(pairs: Sequence[Pair]) -> list[Pair]:
+    """The same pairs as a list, once it is clear that there are some and that none lacks a text.
+
+    Raises:
+        ValueError: for no pairs, or an empty question or answer, with the number of its row (from 0).
+        TypeError: for a row that is not a Pair, or a text that is not a string.
+    """
+    rows = list(pairs)
+    if not rows:
+        raise ValueError("the list of pairs is empty: there is nothing to train on or to measure.")
+    for number, pair in enumerate(rows):
+        if not isinstance(pair, Pair):
+            raise TypeError(
+                f"row {number} is a {type(pair).__name__}, not a Pair(question, positive, negative)."
+            )
+        for part in ("question", "positive", "negative"):
+            text = getattr(pair, part)
+            name = part if part == "question" else f"{part} answer"
+            if text is not None and not isinstance(text, str):
+                raise TypeError(f"row {number}: the {name} is a {type(text).__name__}, not a string.")
+            if not text or not text.strip():
+                raise ValueError(f"row {number}: the {name} is missing or empty.")
+    return rows

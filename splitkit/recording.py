@@ -1,0 +1,182 @@
+"""Recording: run the layers up to the steered one once, then replay only what comes after it, at any
+strength.
+
+dh does not depend on m (Eq. 5), and nothing below the steered layer depends on either.
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from splitkit.encoding import Batch, Encoded, pad_batch
+from splitkit.interventions import add_scaled
+from splitkit.models import Sites, layer_list, resolve_sites
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What the later layers and any intervention of one layer need of a batch.
+
+    `activations`, each (batch, token, ...): "output", the residual stream that leaves the layer; for the
+    weight forms also "down_input" (inner), "down_output" (hidden) and "residual" (hidden), the stream that
+    the FFN's output is added to.
+    """
+
+    batch: Batch
+    activations: dict[str, Tensor]
+
+    @property
+    def x(self) -> Float[Tensor, "batch token inner"]:
+        """What dh is computed from: the down-projection's input, or for a vector anything of its leading
+        axes."""
+        return self.activations.get("down_input", self.activations["output"])
+
+    def repeated(self, times: int) -> "Recording":
+        """The same rows `times` times, one block after the other."""
+        batch = Batch(*(part.repeat(times, *[1] * (part.ndim - 1)) for part in vars(self.batch).values()))
+        return Recording(
+            batch, {name: values.repeat(times, 1, 1) for name, values in self.activations.items()}
+        )
+
+    def rows(self) -> Iterator[tuple[int, dict[str, Tensor]]]:
+        """Each row's index and its activations (token, ...) without the padding."""
+        for row, index in enumerate(self.batch.index.tolist()):
+            kept = self.batch.attention_mask[row].bool()
+            yield index, {name: values[row][kept] for name, values in self.activations.items()}
+
+
+def stack_rows(
+    tokenizer: PreTrainedTokenizerBase, sequences: Sequence[Encoded], rows: Sequence[dict[str, Tensor]]
+) -> Recording:
+    """A Recording of `sequences`, padded anew, from the unpadded activations of each."""
+    first = rows[0]["output"]
+    batch = pad_batch(tokenizer, sequences, range(len(sequences))).to(first.device)
+    filled = batch.attention_mask.bool()
+    activations = {}
+    for name in rows[0]:
+        values = torch.cat([row[name] for row in rows])
+        activations[name] = values.new_zeros(*filled.shape, values.shape[-1])
+        activations[name][filled] = values
+    return Recording(batch, activations)
+
+
+class Replay:
+    """A model cut at one layer: `record` runs what comes before an intervention, `losses` what comes after
+    it."""
+
+    def __init__(self, model: PreTrainedModel, layer: int, form: str) -> None:
+        self.sites: Sites = resolve_sites(model, layer)
+        self.form = form
+        self.device = model.device
+        count = len(layer_list(model))
+        self._before = _part(self.sites.decoder, 0, layer + 1)
+        self._after = _part(self.sites.decoder, layer + 1, count)
+        self._head = model.get_output_embeddings()
+        self._cap: float | None = getattr(model.config, "final_logit_softcapping", None)
+        self._bos: int | None = getattr(model.config, "bos_token_id", None)
+
+    @torch.no_grad()
+    def record(self, batch: Batch) -> Recording:
+        """Run the layers up to the steered one, unsteered."""
+        batch, seen = batch.to(self.device), {}
+
+        def keep_output(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+            seen["output"] = output
+
+        def keep_down(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+            seen.update(down_input=args[0], down_output=output)
+
+        def keep_residual(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+            seen["residual"] = args[0]
+
+        handles = [self.sites.layer.register_forward_hook(keep_output)]
+        if self.form != "vector":
+            handles.append(self.sites.down.register_forward_hook(keep_down))
+            handles.append(self.sites.mlp_norm.register_forward_pre_hook(keep_residual))
+        try:
+            self._run(self._before, batch, input_ids=batch.input_ids)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return Recording(batch, seen)
+
+    def losses(
+        self,
+        recording: Recording,
+        dh: Float[Tensor, "batch token hidden"],
+        m: Float[Tensor, " batch"],
+    ) -> Float[Tensor, " batch"]:
+        """L = -1/|A| sum_t log P(A_t | q, A_<t) under h' = h + m dh (Eq. 5), in nats per token of the answer.
+
+        Args:
+            recording: of the rows to measure. dh: (batch, token, hidden), the change at m = 1. m: (batch,).
+
+        Returns:
+            (batch,) float32 at least; differentiable in dh. The end-of-answer token counts.
+        """
+        batch = recording.batch
+        hidden = self._run(self._after, batch, inputs_embeds=self.steered(recording, dh, m))
+        answer = batch.answer_mask[:, 1:]
+        logits = self._head(hidden[:, :-1][answer])  # (answer tokens of all rows, vocabulary)
+        if self._cap is not None:
+            logits = torch.tanh(logits / self._cap) * self._cap
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        each = functional.cross_entropy(logits, batch.input_ids[:, 1:][answer], reduction="none")
+        row = answer.nonzero()[:, 0]
+        return each.new_zeros(len(answer)).index_add(0, row, each) / answer.sum(1)
+
+    def steered(self, recording: Recording, dh: Tensor, m: Tensor) -> Float[Tensor, "batch token hidden"]:
+        """The residual stream that leaves the layer under h' = h + m dh (Eq. 5), steered at every token but
+        BOS."""
+        ids, seen = recording.batch.input_ids, recording.activations
+        acts = torch.ones_like(ids) if self._bos is None else ids != self._bos
+        scale = m.reshape(-1, 1, 1) * acts.unsqueeze(-1)
+        if self.form == "vector":
+            return add_scaled(seen["output"], dh, scale)
+        down = add_scaled(seen["down_output"], dh, scale)
+        return seen["residual"] + (down if self.sites.after_down is None else self.sites.after_down(down))
+
+    @staticmethod
+    def _run(part: nn.Module, batch: Batch, **inputs: Tensor) -> Tensor:
+        # a cache would grow at each replay
+        return part(
+            attention_mask=batch.attention_mask, position_ids=batch.position_ids, use_cache=False, **inputs
+        ).last_hidden_state
+
+
+@contextmanager
+def at_rest(model: PreTrainedModel) -> Iterator[None]:
+    """The model frozen and in evaluation mode while the `with` lasts, then as it was."""
+    modes = [(module, module.training) for module in model.modules()]
+    gradients = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        model.eval().requires_grad_(False)
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for parameter, flag in gradients:
+            parameter.requires_grad_(flag)
+
+
+def _part(decoder: nn.Module, start: int, stop: int) -> nn.Module:
+    """Layers `start` to `stop` of a decoder as a decoder of its own that shares all modules with it.
+
+    The architecture's own forward makes masks and positions for the part as it does for the whole.
+    """
+    part: Any = copy.copy(decoder)
+    part.__dict__["_modules"] = dict(decoder._modules)
+    part.layers = nn.ModuleList(list(part.layers)[start:stop])
+    part.config = copy.deepcopy(part.config)
+    part.config.num_hidden_layers = stop - start
+    if getattr(part.config, "layer_types", None):
+        part.config.layer_types = part.config.layer_types[start:stop]
+    return part

@@ -1,0 +1,132 @@
+"""Sweeps: losses, preference and utility of every pair over a grid of strengths."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from splitkit.encoding import TOKEN_BUDGET, batches, encode_pairs
+from splitkit.interventions import Intervention, Strength, as_factors
+from splitkit.logodds import preference_log_odds, utility_log_odds
+from splitkit.pairs import Pair
+from splitkit.recording import Replay, at_rest
+
+REDUCTIONS = ("mean", "sum")
+
+
+def sweep(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    intervention: Intervention,
+    pairs: Sequence[Pair],
+    m: Strength,
+    *,
+    reduction: str = "mean",
+    token_budget: int = TOKEN_BUDGET,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """L_p, L_n, PrefOdds = L_n - L_p (Eq. 7) and UtilOdds (Eq. 8) of every pair at every m.
+
+    The layers up to the steered one run once per pair; each m costs only the later layers and the head.
+
+    Args:
+        model, tokenizer: the intervention's base model and its tokenizer.
+        intervention: what to apply.
+        pairs: questions with two answers.
+        m: the grid of strengths, each once; 0 is the base model.
+        reduction: "mean" for losses in nats per token of the answer, "sum" for nats (Eq. 28).
+        token_budget: tokens that a forward pass may hold; results do not depend on it.
+        progress: show a progress bar.
+
+    Returns:
+        One row per (m, pair), in the order of the grid and of the pairs: m, pair, loss_positive,
+        loss_negative, preference, utility (NaN where Eq. 8 is undefined).
+
+    Raises:
+        ValueError: for an empty or repeated grid, no pairs, an answer that would be cut, another base model.
+    """
+    grid = as_factors(m).reshape(-1)
+    if len(grid.unique()) != len(grid):
+        raise ValueError("the grid of m names a strength twice: each (m, pair) has one row.")
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"unknown reduction {reduction!r}; there are {', '.join(REDUCTIONS)}.")
+    intervention.check_base(model)
+    positive, negative = encode_pairs(model, tokenizer, pairs)
+    sequences = [*positive, *negative]
+    losses = torch.empty(len(grid), len(sequences), dtype=torch.float64)
+    with (
+        at_rest(model),
+        torch.no_grad(),
+        tqdm(total=losses.numel(), disable=not progress, desc="sweep") as bar,
+    ):
+        replay = Replay(model, intervention.layer, intervention.form)
+        for batch in batches(tokenizer, sequences, token_budget):
+            recording = replay.record(batch)
+            dh = intervention.delta(recording.x)  # (batch, token, hidden), the same at every m
+            together = max(1, token_budget // batch.input_ids.numel())
+            for start in range(0, len(grid), together):
+                chosen = grid[start : start + together]
+                found = replay.losses(
+                    recording.repeated(len(chosen)),
+                    dh.repeat(len(chosen), 1, 1),
+                    chosen.repeat_interleave(len(batch.index)).to(dh.device),
+                )
+                losses[start : start + together, batch.index] = found.double().cpu().view(len(chosen), -1)
+                bar.update(found.numel())
+    if reduction == "sum":
+        losses *= torch.tensor([sequence.answer_length for sequence in sequences])
+    loss_positive, loss_negative = losses.numpy().reshape(len(grid), 2, -1).swapaxes(0, 1).reshape(2, -1)
+    # float32 holds the factors, but the caller's numbers are what the table is looked up by
+    written = np.asarray(m, dtype=np.float64).reshape(-1)
+    return pd.DataFrame(
+        {
+            "m": written.repeat(len(pairs)),
+            "pair": np.tile(np.arange(len(pairs)), len(grid)),
+            "loss_positive": loss_positive,
+            "loss_negative": loss_negative,
+            "preference": preference_log_odds(loss_positive, loss_negative),
+            "utility": utility_log_odds(loss_positive, loss_negative),
+        }
+    )
+
+
+def matching_strength(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    intervention: Intervention,
+    pairs: Sequence[Pair],
+) -> float:
+    """m = median |h| / median |dh|: the strength at which m dh is as large as the activation h it is added
+    to.
+
+    Medians are over all steered tokens of all pairs, norms over `hidden`. h is the residual stream (after
+    the layer for a vector, before the FFN's output is added for a weight form), except where a norm follows
+    the down-projection (Gemma2): there m dh competes with that projection's output. The unit of the
+    relative grid.
+
+    Raises:
+        ValueError: when dh is zero, besides what `sweep` raises.
+    """
+    intervention.check_base(model)
+    positive, negative = encode_pairs(model, tokenizer, pairs)
+    bos = getattr(model.config, "bos_token_id", None)
+    norms: list[torch.Tensor] = []
+    with at_rest(model), torch.no_grad():
+        replay = Replay(model, intervention.layer, intervention.form)
+        name = "output" if intervention.form == "vector" else "residual"
+        if intervention.form != "vector" and replay.sites.after_down is not None:
+            name = "down_output"
+        for batch in batches(tokenizer, [*positive, *negative]):
+            recording = replay.record(batch)
+            steered = recording.batch.attention_mask.bool()
+            if bos is not None:
+                steered &= recording.batch.input_ids != bos
+            dh, h = intervention.delta(recording.x), recording.activations[name]
+            norms.append(torch.stack([h[steered].norm(dim=-1), dh[steered].norm(dim=-1)]).double().cpu())
+    h_norm, dh_norm = torch.cat(norms, dim=1).median(dim=1).values.tolist()
+    if dh_norm == 0:
+        raise ValueError(f"the {intervention.form} changes nothing (dh = 0): no strength matches.")
+    return h_norm / dh_norm

@@ -1,0 +1,50 @@
+"""Encoding: which tokens there are, and which of them are the answer's."""
+
+import pytest
+from conftest import tiny_tokenizer
+
+from splitkit.encoding import answer_ids, batches, encode_pairs, prompt_ids
+from splitkit.pairs import Pair
+
+
+def test_prompt_goes_through_the_chat_template(tokenizer) -> None:
+    text = tokenizer.decode(prompt_ids(tokenizer, "Hi there"))
+    assert text == "<bos><user>Hi there<eos><model>"
+
+
+def test_without_a_template_the_question_is_a_plain_prefix() -> None:
+    plain = tiny_tokenizer(template=None)
+    assert prompt_ids(plain, "Hi") == plain("Hi", add_special_tokens=False)["input_ids"]
+
+
+def test_answer_ends_with_the_end_of_answer_token(tokenizer) -> None:
+    assert tokenizer.decode(answer_ids(tokenizer, "Yes.")) == "Yes.<eos>"
+    open_ended = tiny_tokenizer()
+    open_ended.eos_token = None
+    with pytest.raises(ValueError, match="eos_token"):
+        answer_ids(open_ended, "Yes.")
+
+
+def test_masks_mark_the_answer_on_both_padding_sides(model, sided_tokenizer, pairs) -> None:
+    positive, _ = encode_pairs(model, sided_tokenizer, pairs)
+    for batch in batches(sided_tokenizer, positive, token_budget=150):
+        assert batch.input_ids.numel() <= 150
+        for row, index in enumerate(batch.index.tolist()):
+            answer = batch.input_ids[row][batch.answer_mask[row]]
+            assert sided_tokenizer.decode(answer) == pairs[index].positive + "<eos>"
+            whole = batch.input_ids[row][batch.attention_mask[row].bool()].tolist()
+            assert tuple(whole) == positive[index].ids
+            positions = batch.position_ids[row][batch.attention_mask[row].bool()]
+            assert positions.tolist() == list(range(len(whole)))
+
+
+def test_every_sequence_is_in_one_batch(model, tokenizer, pairs) -> None:
+    positive, _ = encode_pairs(model, tokenizer, pairs)
+    for budget in (1, 100, 10_000):
+        index = [i for batch in batches(tokenizer, positive, budget) for i in batch.index.tolist()]
+        assert sorted(index) == list(range(len(pairs)))
+
+
+def test_a_cut_answer_names_its_row(model, tokenizer, pairs) -> None:
+    with pytest.raises(ValueError, match=r"row 5: question and negative answer are \d+ tokens.*takes 96"):
+        encode_pairs(model, tokenizer, [*pairs, Pair("Why?", "So.", "Because " * 20)])

@@ -1,0 +1,191 @@
+"""Interventions: one affine update in three forms, attached only inside a `with`."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import LAYER, random_intervention, tiny_model
+from torch.nn import functional
+
+from splitkit.interventions import Intervention, load_intervention
+from splitkit.models import resolve_sites
+
+IDS = torch.tensor([[1, 40, 50, 60, 70], [1, 41, 51, 61, 71]])
+
+
+def state(model) -> dict[str, object]:
+    """Everything that an intervention could leave behind."""
+    return {
+        "modules": [(name, id(module)) for name, module in model.named_modules()],
+        "parameters": [(n, id(p), p.requires_grad, p.data_ptr()) for n, p in model.named_parameters()],
+        "hooks": [
+            (len(m._forward_hooks), len(m._forward_pre_hooks), len(m._forward_pre_hooks_with_kwargs))
+            for m in model.modules()
+        ],
+        "attributes": [sorted(vars(m)) for m in model.modules()],
+    }
+
+
+def by_hand(model, iv: Intervention, ids: torch.Tensor, m: float) -> torch.Tensor:
+    """Logits of a copy whose weights are rewritten; BOS must be absent from `ids`."""
+    twin = tiny_model(model.config.model_type).double()
+    down, p = twin.model.layers[LAYER].mlp.down_proj, {k: v.double() for k, v in iv.parameters.items()}
+    with torch.no_grad():
+        if iv.form == "vector":
+            twin.model.layers[LAYER].register_forward_hook(lambda _, __, out: out + m * p["vector"])
+        elif iv.form == "lora":
+            down.weight += m * p["B"] @ p["A"]
+        else:
+            down.weight += m * p["weight"]
+            down.bias = torch.nn.Parameter(m * p["bias"])
+        return twin(ids).logits
+
+
+def test_equals_rewritten_weights_in_float64(model, form) -> None:
+    iv, ids = random_intervention(model, form), IDS[:, 1:]
+    double = tiny_model(model.config.model_type).double()
+    for m in (-2.0, 0.5, 3.0):
+        with iv.applied(double, m), torch.no_grad():
+            torch.testing.assert_close(double(ids).logits, by_hand(model, iv, ids, m), rtol=0, atol=1e-12)
+
+
+def test_zero_is_the_base_model_bit_for_bit(model, form) -> None:
+    iv, base = random_intervention(model, form), model(IDS).logits
+    with iv.applied(model, 0):
+        assert torch.equal(model(IDS).logits, base)
+    with iv.applied(model, [0.0, 1.0]):
+        steered = model(IDS).logits
+    assert torch.equal(steered[0], base[0])
+    assert (steered[1] - base[1]).abs().max() > 1e-2
+
+
+def test_one_m_per_row_equals_single_runs(model, form) -> None:
+    iv, strengths = random_intervention(model, form), [-1.5, 2.0]
+    with iv.applied(model, torch.tensor(strengths)):
+        together = model(IDS).logits
+    for row, m in enumerate(strengths):
+        with iv.applied(model, m):
+            alone = model(IDS[row : row + 1]).logits
+        torch.testing.assert_close(together[row], alone[0], rtol=0, atol=1e-5)
+
+
+def test_delta_is_the_affine_change(model, form) -> None:
+    iv, x = random_intervention(model, form), torch.randn(2, 3, 48)
+    p = iv.parameters
+    expected = {
+        "local_weight": lambda: x @ p["weight"].T + p["bias"],
+        "lora": lambda: x @ (p["B"] @ p["A"]).T,
+        "vector": lambda: p["vector"].repeat(2, 3, 1),
+    }[form]()
+    torch.testing.assert_close(iv.delta(x), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_bos_is_not_steered_and_embeds_are(model, form) -> None:
+    iv, seen = random_intervention(model, form), []
+    handle = resolve_sites(model, LAYER).layer.register_forward_hook(lambda _, __, out: seen.append(out))
+    model(IDS)
+    handle.remove()
+    with iv.applied(model, 2.0):
+        handle = resolve_sites(model, LAYER).layer.register_forward_hook(lambda _, __, out: seen.append(out))
+        model(IDS)
+        model(inputs_embeds=model.get_input_embeddings()(IDS))
+        handle.remove()
+    base, steered, embedded = seen
+    assert torch.equal(base[:, 0], steered[:, 0])
+    assert (base[:, 1:] != steered[:, 1:]).any(-1).all()
+    assert (base != embedded).any(-1).all()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_nothing_stays_behind(model, form, fails) -> None:
+    iv = random_intervention(model, form)
+    model.get_input_embeddings().requires_grad_(False)
+    before, base = state(model), model(IDS).logits
+    try:
+        with iv.applied(model, 1.0):
+            model(IDS)
+            if fails:
+                raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        pass
+    assert state(model) == before
+    assert torch.equal(model(IDS).logits, base)
+
+
+def test_generates_with_cache_left_padding_and_m_per_row(model, form) -> None:
+    iv = random_intervention(model, form)
+    options = dict(max_new_tokens=6, do_sample=False, eos_token_id=None, pad_token_id=0)
+    ids = torch.tensor([[0, 0, 1, 40, 50], [1, 41, 51, 61, 71]])
+    with iv.applied(model, [1.0, -2.0]):
+        together = model.generate(input_ids=ids, attention_mask=(ids != 0).long(), **options)[:, 5:]
+    for row, (m, alone) in enumerate(((1.0, ids[:1, 2:]), (-2.0, ids[1:]))):
+        with iv.applied(model, m):
+            mask = torch.ones_like(alone)
+            single = model.generate(input_ids=alone, attention_mask=mask, use_cache=False, **options)
+        assert torch.equal(single[0, alone.shape[1] :], together[row])
+
+
+def test_beam_search_with_m_per_row_is_refused(model) -> None:
+    iv = random_intervention(model, "vector")
+    with iv.applied(model, [1.0, 2.0]), pytest.raises(ValueError, match="2 values, the batch has 6 rows"):
+        model.generate(input_ids=IDS, attention_mask=torch.ones_like(IDS), num_beams=3, max_new_tokens=2)
+
+
+@pytest.mark.parametrize("m", [float("nan"), [1.0, float("inf")], [], [[1.0]]])
+def test_bad_strengths_are_refused(m) -> None:
+    model = tiny_model("llama")
+    with pytest.raises(ValueError, match="m "), random_intervention(model, "vector").applied(model, m):
+        pass
+
+
+def test_interventions_can_be_nested_but_two_loras_not() -> None:
+    model = tiny_model("qwen2")
+    vector, lora = random_intervention(model, "vector"), random_intervention(model, "lora")
+    before = state(model)
+    with lora.applied(model, 1.0), vector.applied(model, 1.0):
+        outer_first = model(IDS).logits
+    with vector.applied(model, 1.0), lora.applied(model, 1.0):
+        torch.testing.assert_close(model(IDS).logits, outer_first)
+        with pytest.raises(ValueError, match="already"), lora.applied(model, 1.0):
+            pass
+        torch.testing.assert_close(model(IDS).logits, outer_first)
+    assert state(model) == before
+
+
+def test_saved_and_loaded_is_the_same(model, form, tmp_path: Path) -> None:
+    iv = random_intervention(model, form)
+    iv.details["task"] = "psychopathy"
+    loaded = load_intervention(iv.save(tmp_path / "deep" / "iv"), model=model)
+    assert {k: v for k, v in vars(loaded).items() if k != "parameters"} == {
+        k: v for k, v in vars(iv).items() if k != "parameters"
+    }
+    assert all(torch.equal(loaded.parameters[name], p) for name, p in iv.parameters.items())
+
+
+def test_another_base_model_is_refused(form, tmp_path: Path) -> None:
+    model, other = tiny_model("llama"), tiny_model("llama", seed=1)
+    iv = random_intervention(model, form)
+    with pytest.raises(ValueError, match="another base model"), iv.applied(other, 1.0):
+        pass
+    with pytest.raises(ValueError, match="another base model"):
+        load_intervention(iv.save(tmp_path), model=other)
+
+
+def test_bad_files_and_forms_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="config.json and intervention.safetensors not there"):
+        load_intervention(tmp_path)
+    with pytest.raises(ValueError, match="local_weight, lora, vector"):
+        Intervention("matrix", "sft", 0, {}, "")
+    with pytest.raises(ValueError, match="NaN"):
+        Intervention("vector", "sft", 0, {"vector": torch.tensor([float("nan")])}, "")
+    with pytest.raises(ValueError, match="has the parameters"):
+        Intervention("lora", "sft", 0, {"A": torch.ones(1, 1)}, "")
+
+
+def test_arithmetic_is_float32_on_a_bfloat16_model(form) -> None:
+    model = tiny_model("llama").bfloat16()
+    iv, x = random_intervention(model, form), torch.randn(1, 2, 48).bfloat16()
+    assert iv.delta(x).dtype == torch.float32
+    with iv.applied(model, 1.0):
+        assert model(IDS).logits.dtype == torch.bfloat16
+    assert functional.mse_loss(iv.delta(x), iv.delta(x.float())) == 0
