@@ -132,7 +132,7 @@ def _printed(model: str, task: str, curve: str) -> pd.Series:
 
 
 def judge_c5(fits: pd.DataFrame) -> list[Verdict]:
-    """Eq. 15: one verdict per model and task from rows (model, task, curve, r2); NaN counts as no good fit."""
+    """Eq. 15: one verdict per model and task from rows (model, task, curve, r2); NaN is no good fit."""
     _need(fits, "model", "task", "curve", "r2")
     verdicts = []
     for model, task, rows in _by_model_and_task(fits[fits["curve"] == "preference"]):

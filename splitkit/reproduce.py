@@ -1,0 +1,172 @@
+"""The main job: every cell, every notebook, then the verdicts. `python -m splitkit.reproduce --help`."""
+
+import argparse
+import os
+import re
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from splitkit import paths
+from splitkit.cells import CellError, compute_cells
+from splitkit.files import RunInProgress, check_writable, exclusive
+from splitkit.paper import CLAIMS
+from splitkit.profiles import PROFILES, Profile, get_profile
+from splitkit.results import read_table
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class NotebookError(RuntimeError):
+    """A notebook did not run to its end, or does not take the parameters it would be given."""
+
+
+def notebooks() -> list[Path]:
+    """The companion's notebooks in their order: those whose names begin with a number."""
+    return sorted(paths.NOTEBOOKS.glob("[0-9]*.ipynb"))
+
+
+def _sources(notebook: Path) -> list[str]:
+    """The sources of the notebook's code cells."""
+    import nbformat
+
+    return [cell.source for cell in nbformat.read(notebook, as_version=4).cells if cell.cell_type == "code"]
+
+
+def run_notebook(notebook: Path, profile: Profile, folder: Path) -> Path:
+    """Run a notebook from scratch with PROFILE set; its executed copy appears in `folder` once it is whole.
+
+    NotebookError names the notebook and the cell that failed (its number among the code cells and its first
+    line), and where the unfinished copy lies.
+    """
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    parameters = {"PROFILE": profile.name}
+    known = papermill.inspect_notebook(str(notebook))
+    # papermill itself would only warn, and every notebook would run with its default
+    if unknown := sorted(set(parameters) - set(known)):
+        raise NotebookError(f"{notebook.name} takes no parameter {unknown}; it has {sorted(known) or 'none'}")
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, suffix=".tmp") as temporary:
+        unfinished = Path(temporary) / notebook.name
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                papermill.execute_notebook(
+                    str(notebook),
+                    str(unfinished),
+                    parameters=parameters,
+                    kernel_name="python3",
+                    cwd=str(notebook.parent),
+                    progress_bar={"desc": notebook.stem, "unit": "cell"},
+                    # the kernel talks to this process only; its warning about that would hide the progress
+                    extra_arguments=["--IPKernelApp.log_level=40"],
+                )
+        except PapermillExecutionError as error:
+            failed = folder / f"{notebook.stem}.failed.ipynb"
+            os.replace(unfinished, failed)
+            raise NotebookError(
+                _failure(notebook, error.source, error.ename, error.evalue, failed)
+            ) from error
+        except Exception as error:
+            raise NotebookError(
+                f"{notebook.name} could not be run: {type(error).__name__}: {error}"
+            ) from error
+        finished = folder / notebook.name
+        os.replace(unfinished, finished)
+        (folder / f"{notebook.stem}.failed.ipynb").unlink(missing_ok=True)
+    return finished
+
+
+def _failure(notebook: Path, source: str, name: str, value: str, copy: Path) -> str:
+    """Where a notebook failed, in words."""
+    sources = _sources(notebook)
+    number = sources.index(source) + 1 if source in sources else None
+    first = next((line for line in source.splitlines() if line.strip()), "")
+    where = f"code cell {number} of {len(sources)}" if number else "the cell of injected parameters"
+    message = _COLOUR.sub("", value).strip()
+    return f"{notebook.name} failed in {where} (`{first}`)\n  {name}: {message}\n  unfinished copy: {copy}"
+
+
+def _said(path: Path) -> str:
+    """A path as a reader looks for it: from the repository's root where it lies there."""
+    return path.relative_to(paths.ROOT).as_posix() if path.is_relative_to(paths.ROOT) else str(path)
+
+
+def summary(profile: Profile, executed: Sequence[Path]) -> str:
+    """The verdicts as a table, how the new tables compare with the committed ones, and where to look."""
+    from tabulate import tabulate
+
+    lines = []
+    try:
+        table = read_table("verdicts", profile)
+    except FileNotFoundError:
+        lines.append("No notebook wrote a verdict.")
+    else:
+        shown = table[["claim", "model", "task", "verdict", "ours", "paper"]]
+        lines += [tabulate(shown.to_numpy().tolist(), list(shown.columns), floatfmt=".3g"), ""]
+        lines += [
+            f"{claim}: {CLAIMS[claim].text} ({CLAIMS[claim].where})"
+            for claim in dict.fromkeys(table["claim"])
+        ]
+    compared = sorted((paths.CACHE / "comparisons" / profile.name).glob("*.txt"))
+    lines += ["", *(path.read_text(encoding="utf-8").strip() for path in compared), ""]
+    lines += [
+        f"figures    {_said(profile.figures)}",
+        f"tables     {_said(profile.results)}",
+        f"notebooks  {_said(executed[0].parent) if executed else 'none'}",
+    ]
+    return "\n".join(lines)
+
+
+def reproduce(profile: Profile, jobs: int = 2, from_committed: bool = False) -> str:
+    """Compute all cells, run all notebooks in order, and return the summary.
+
+    With `from_committed` the committed curves are used and nothing is trained. PermissionError and RunInProgress
+    come before any work; CellError and NotebookError after it, and what was finished by then is kept.
+    """
+    folder = paths.BUILD / "notebooks" / profile.name
+    check_writable(profile.results, profile.figures, paths.CACHE, folder)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ["SPLITKIT_RECOMPUTE"] = "0" if from_committed else "1"
+    executed = []
+    with exclusive(profile.results, f"reproducing profile {profile.name}"):
+        start = time.perf_counter()
+        if not from_committed:
+            compute_cells(profile, jobs)
+        found = notebooks()
+        for number, notebook in enumerate(found, start=1):
+            begun = time.perf_counter()
+            executed.append(run_notebook(notebook, profile, folder))
+            seconds = time.perf_counter() - begun
+            print(f"[{number}/{len(found)}] {notebook.name}: {seconds:.0f} s", flush=True)
+        print(f"all done in {(time.perf_counter() - start) / 60:.1f} minutes\n", flush=True)
+    return summary(profile, executed)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; the exit status is 1 when anything failed."""
+    parser = argparse.ArgumentParser(prog="python -m splitkit.reproduce", description=__doc__)
+    parser.add_argument("--profile", choices=sorted(PROFILES), default="embedded", help="what to compute")
+    parser.add_argument("--jobs", type=int, default=2, help="processes side by side, one thread each")
+    parser.add_argument(
+        "--from-committed", action="store_true", help="redraw from the committed results, train nothing"
+    )
+    chosen = parser.parse_args(arguments)
+    try:
+        print(reproduce(get_profile(chosen.profile), chosen.jobs, chosen.from_committed))
+    except (PermissionError, RunInProgress, CellError, NotebookError) as error:
+        print(f"\nreproduce stopped: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nreproduce was interrupted; what is finished is kept, run it again to go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""The main job on toy notebooks: order, parameters, failures, permissions, the lock."""
+
+import os
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from splitkit import paths, reproduce, verdicts
+from splitkit.files import RunInProgress, exclusive
+from splitkit.profiles import get_profile
+
+SMOKE = get_profile("smoke")
+
+
+def toy(folder: Path, name: str, *sources: str, parameters: str = 'PROFILE = "embedded"') -> Path:
+    """A notebook with a tagged parameters cell and one code cell per source."""
+    tagged = new_code_cell(parameters, metadata={"tags": ["parameters"]})
+    cells = [new_markdown_cell("# Toy"), tagged, *(new_code_cell(source) for source in sources)]
+    path = folder / name
+    folder.mkdir(parents=True, exist_ok=True)
+    nbformat.write(new_notebook(cells=cells), path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every folder that a run writes to, and the notebooks, are in the test's own."""
+    for name in ("NOTEBOOKS", "RESULTS", "FIGURES", "CACHE", "BUILD"):
+        monkeypatch.setattr(paths, name, tmp_path / name.lower())
+    monkeypatch.setenv("SPLITKIT_RECOMPUTE", "")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(reproduce, "compute_cells", lambda *_: [])
+
+
+def test_a_run_executes_in_order_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    toy(tmp_path / "notebooks", "01_b.ipynb", "print(PROFILE)", "import os; print(os.getcwd())")
+    toy(tmp_path / "notebooks", "00_a.ipynb", "1 + 1")
+    toy(tmp_path / "notebooks", "scratch.ipynb", "1 / 0")
+    verdict = verdicts.Verdict("C1", "embedded-qwen2", "all", "holds", 1e-14, "an identity", "a rule")
+    verdicts.write_verdicts([verdict], SMOKE)
+    assert reproduce.main(["--profile", "smoke"]) == 0
+    told = capsys.readouterr().out
+    assert told.index("[1/2] 00_a.ipynb") < told.index("[2/2] 01_b.ipynb")
+    assert "embedded-qwen2" in told
+    assert "one affine update" in told
+    assert "verdicts.csv: new" in told
+    folder = tmp_path / "build" / "notebooks" / "smoke"
+    assert sorted(path.name for path in folder.iterdir()) == ["00_a.ipynb", "01_b.ipynb"]
+    executed = nbformat.read(folder / "01_b.ipynb", as_version=4)
+    printed = [output.text for cell in executed.cells for output in cell.get("outputs", [])]
+    assert printed == ["smoke\n", f"{tmp_path / 'notebooks'}\n"]
+    assert os.environ["SPLITKIT_RECOMPUTE"] == "1"
+
+
+def test_a_failing_notebook_names_notebook_and_cell(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy(tmp_path / "notebooks", "00_a.ipynb", "print('fine')")
+    toy(tmp_path / "notebooks", "01_b.ipynb", "x = 1", "# why\ny = x / 0\nprint(y)")
+    assert reproduce.main(["--profile", "smoke"]) == 1
+    told = capsys.readouterr().err
+    assert "01_b.ipynb failed in code cell 3 of 3 (`# why`)" in told
+    assert "ZeroDivisionError: division by zero" in told
+    folder = tmp_path / "build" / "notebooks" / "smoke"
+    # the finished notebook is kept; the unfinished one lies beside it, to be looked at
+    assert sorted(path.name for path in folder.iterdir()) == ["00_a.ipynb", "01_b.failed.ipynb"]
+
+
+def test_unknown_parameters_are_refused(tmp_path: Path) -> None:
+    notebook = toy(tmp_path / "notebooks", "00_a.ipynb", "1", parameters="PROFIL = 'embedded'")
+    with pytest.raises(reproduce.NotebookError, match=r"00_a\.ipynb takes no parameter \['PROFILE'\]"):
+        reproduce.run_notebook(notebook, SMOKE, tmp_path / "out")
+
+
+def test_no_write_permission_stops_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "results").write_text("a file where the folder should be")
+    monkeypatch.setattr(reproduce, "compute_cells", lambda *_: pytest.fail("computed something"))
+    assert reproduce.main(["--profile", "embedded"]) == 1
+    assert "cannot write to" in capsys.readouterr().err
+
+
+def test_a_second_run_is_refused(tmp_path: Path) -> None:
+    with exclusive(SMOKE.results, "another"), pytest.raises(RunInProgress, match=f"process {os.getpid()}"):
+        reproduce.reproduce(SMOKE)
+
+
+def test_from_committed_computes_no_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reproduce, "compute_cells", lambda *_: pytest.fail("computed something"))
+    assert "No notebook wrote a verdict" in reproduce.reproduce(SMOKE, from_committed=True)
+    assert os.environ["SPLITKIT_RECOMPUTE"] == "0"
+
+
+def test_unknown_profile_lists_the_choices(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        reproduce.main(["--profile", "papr"])
+    told = capsys.readouterr().err
+    assert "embedded" in told
+    assert "smoke" in told
