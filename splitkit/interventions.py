@@ -218,8 +218,8 @@ class _Scale:
         rows = (kwargs["inputs_embeds"] if ids is None else ids).shape[0]
         if self.factors.ndim and len(self.factors) != rows:
             raise ValueError(
-                f"m has {len(self.factors)} values, the batch has {rows} rows: give one number or one per row "
-                "(beam search and returning several sequences make rows of their own: one number there)."
+                f"m has {len(self.factors)} values, the batch has {rows} rows: give one number or one per "
+                "row (beam search and returning several sequences make rows of their own: one number there)."
             )
         self.value = self.factors.reshape(-1, 1, 1)
         if ids is not None and self.bos is not None:
