@@ -1,6 +1,7 @@
 """The main job: every cell, every notebook, then the verdicts. `python -m splitkit.reproduce --help`."""
 
 import argparse
+import ast
 import os
 import re
 import sys
@@ -36,6 +37,21 @@ def _sources(notebook: Path) -> list[str]:
     return [cell.source for cell in nbformat.read(notebook, as_version=4).cells if cell.cell_type == "code"]
 
 
+def parameters_of(notebook: Path) -> set[str]:
+    """The names assigned in the notebook's cells tagged `parameters`."""
+    import nbformat
+
+    cells = nbformat.read(notebook, as_version=4).cells
+    tagged = [cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    targets = [
+        target
+        for source in tagged
+        for node in ast.parse(source).body
+        for target in (node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)])
+    ]
+    return {target.id for target in targets if isinstance(target, ast.Name)}
+
+
 def run_notebook(notebook: Path, profile: Profile, folder: Path) -> Path:
     """Run a notebook from scratch with PROFILE set; its executed copy appears in `folder` once it is whole.
 
@@ -46,7 +62,7 @@ def run_notebook(notebook: Path, profile: Profile, folder: Path) -> Path:
     from papermill.exceptions import PapermillExecutionError
 
     parameters = {"PROFILE": profile.name}
-    known = papermill.inspect_notebook(str(notebook))
+    known = parameters_of(notebook)
     # papermill itself would only warn, and every notebook would run with its default
     if unknown := sorted(set(parameters) - set(known)):
         raise NotebookError(f"{notebook.name} takes no parameter {unknown}; it has {sorted(known) or 'none'}")
@@ -61,6 +77,7 @@ def run_notebook(notebook: Path, profile: Profile, folder: Path) -> Path:
                     str(unfinished),
                     parameters=parameters,
                     kernel_name="python3",
+                    language="python",
                     cwd=str(notebook.parent),
                     progress_bar={"desc": notebook.stem, "unit": "cell"},
                     # the kernel talks to this process only; its warning about that would hide the progress
@@ -109,10 +126,8 @@ def summary(profile: Profile, executed: Sequence[Path]) -> str:
     else:
         shown = table[["claim", "model", "task", "verdict", "ours", "paper"]]
         lines += [tabulate(shown.to_numpy().tolist(), list(shown.columns), floatfmt=".3g"), ""]
-        lines += [
-            f"{claim}: {CLAIMS[claim].text} ({CLAIMS[claim].where})"
-            for claim in dict.fromkeys(table["claim"])
-        ]
+        claims = [CLAIMS[claim] for claim in dict.fromkeys(table["claim"])]
+        lines += [f"{claim.id}: {claim.text} ({claim.where})" for claim in claims]
     compared = sorted((paths.CACHE / "comparisons" / profile.name).glob("*.txt"))
     lines += ["", *(path.read_text(encoding="utf-8").strip() for path in compared), ""]
     lines += [
@@ -126,8 +141,8 @@ def summary(profile: Profile, executed: Sequence[Path]) -> str:
 def reproduce(profile: Profile, jobs: int = 2, from_committed: bool = False) -> str:
     """Compute all cells, run all notebooks in order, and return the summary.
 
-    With `from_committed` the committed curves are used and nothing is trained. PermissionError and RunInProgress
-    come before any work; CellError and NotebookError after it, and what was finished by then is kept.
+    With `from_committed` the committed curves are used and no cell is computed. PermissionError and
+    RunInProgress come before any work; CellError and NotebookError after it, and what was finished is kept.
     """
     folder = paths.BUILD / "notebooks" / profile.name
     check_writable(profile.results, profile.figures, paths.CACHE, folder)
