@@ -1,0 +1,63 @@
+"""The strength to steer with: as much preference as utility can pay for."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from splitkit.decay import mean_curve
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """The chosen strength, the reason in words, and the table it was read from (column `allowed`)."""
+
+    m: float
+    reason: str
+    table: pd.DataFrame
+
+
+def operating_point(sweep: pd.DataFrame, tolerance: float = 0.5) -> OperatingPoint:
+    """m* = argmax over m of mean PrefOdds(m), subject to mean UtilOdds(m) >= UtilOdds(0) - tolerance.
+
+    Of equal preferences the smallest |m| wins. Means are those of `mean_curve`: utility over the pairs for
+    which Eq. 8 is defined at every m, their number being part of the reason.
+
+    Args:
+        sweep: one row per (m, pair), with columns m, pair, preference, utility; m = 0 among them.
+        tolerance: how much mean utility may fall below that of the unsteered model, in nats.
+
+    Raises:
+        ValueError: when m = 0 is missing, tolerance is negative, or utility is undefined for every pair (then
+            losses summed over tokens, `reduction="sum"`, define it).
+    """
+    if tolerance < 0:
+        raise ValueError(f"tolerance must be 0 or more nats, not {tolerance}.")
+    curve = mean_curve(sweep)
+    base = curve.loc[curve["m"] == 0]
+    if base.empty:
+        raise ValueError("The sweep has no m = 0, the unsteered model that utility is compared with.")
+    n_pairs, n_defined = int(curve["n_pairs"].iloc[0]), int(curve["n_pairs_utility"].iloc[0])
+    if n_defined == 0:
+        raise ValueError(
+            f"Utility (Eq. 8) is undefined at some m for each of the {n_pairs} pairs, so nothing bounds the "
+            'strength. Sweep losses summed over tokens (reduction="sum") instead, or harder answers.'
+        )
+    floor = float(base["utility"].iloc[0]) - tolerance
+    curve["allowed"] = curve["utility"] >= floor
+    allowed = curve[curve["allowed"]].assign(size=lambda rows: rows["m"].abs())
+    best = allowed.sort_values(["preference", "size"], ascending=[False, True]).iloc[0]
+    gain = best["preference"] - float(base["preference"].iloc[0])
+    cost = float(base["utility"].iloc[0]) - best["utility"]
+    reason = (
+        f"m = {best['m']:.4g} raises mean preference by {gain:.2f} nats, the most of the {len(allowed)} of "
+        f"{len(curve)} strengths that keep mean utility within {tolerance:g} nats of the unsteered model "
+        f"(here it {'falls' if cost >= 0 else 'rises'} by {abs(cost):.2f}; "
+        f"{n_defined} of {n_pairs} pairs have it)."
+    )
+    if best["m"] == 0:
+        reason = (
+            f"No strength that keeps mean utility within {tolerance:g} nats raises mean preference: {reason}"
+        )
+    elif best["m"] in (curve["m"].min(), curve["m"].max()):
+        reason += " It is the edge of the grid: a wider one may find more."
+    return OperatingPoint(float(best["m"]), reason, curve)

@@ -1,0 +1,50 @@
+"""The operating point of curves whose best strength is known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from splitkit.operating import operating_point
+
+
+def sweep(**columns: np.ndarray) -> pd.DataFrame:
+    m = np.tile(np.arange(-3.0, 4.0), 2)
+    table = pd.DataFrame({"m": m, "pair": np.repeat([0, 1], 7), "preference": m, "utility": -(m**2)})
+    return table.assign(**columns)
+
+
+def test_preference_is_raised_until_utility_forbids() -> None:
+    point = operating_point(sweep(), tolerance=4.0)
+    assert point.m == 2.0
+    assert point.table.loc[point.table["allowed"], "m"].tolist() == [-2.0, -1.0, 0.0, 1.0, 2.0]
+    assert "m = 2" in point.reason and "falls by 4.00" in point.reason and "2 of 2 pairs" in point.reason
+
+
+def test_the_edge_of_the_grid_is_said() -> None:
+    point = operating_point(sweep(), tolerance=100.0)
+    assert point.m == 3.0 and "edge of the grid" in point.reason
+
+
+def test_of_equal_preferences_the_smallest_strength_wins() -> None:
+    point = operating_point(sweep(preference=np.tile([0, 0, 0, 1, 2, 2, 2], 2)), tolerance=100.0)
+    assert point.m == 1.0
+
+
+def test_no_gain_means_no_steering() -> None:
+    point = operating_point(sweep(), tolerance=0.5)
+    assert point.m == 0.0 and point.reason.startswith("No strength")
+
+
+def test_undefined_utility_is_handled_openly() -> None:
+    table = sweep()
+    table.loc[(table["pair"] == 1) & (table["m"] == 0), "utility"] = np.nan
+    assert "1 of 2 pairs" in operating_point(table, tolerance=4.0).reason
+    with pytest.raises(ValueError, match="each of the 2 pairs"):
+        operating_point(sweep(utility=np.nan))
+
+
+def test_bad_input_is_named() -> None:
+    with pytest.raises(ValueError, match="m = 0"):
+        operating_point(sweep().query("m != 0"))
+    with pytest.raises(ValueError, match="tolerance"):
+        operating_point(sweep(), tolerance=-1.0)
