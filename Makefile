@@ -1,0 +1,57 @@
+# Everything runs in its own virtual environment, .venv, which each target makes when it is not there.
+.DEFAULT_GOAL := help
+.PHONY: help venv reproduce figures notebooks models test lint clean
+
+PYTHON ?= python3
+PROFILE ?= embedded
+JOBS ?= 2
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+# One thread per process: results repeat bit for bit, and processes side by side do not wait for each other.
+export OMP_NUM_THREADS := 1
+export TOKENIZERS_PARALLELISM := false
+# The debugger's remark on frozen modules has nothing to say to a reader.
+export PYDEVD_DISABLE_FILE_VALIDATION := 1
+
+help:  ## show this list
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+venv: $(INSTALLED)  ## make .venv and install what is pinned in pyproject.toml (Python 3.11 or newer)
+
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; name one: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+reproduce: $(INSTALLED)  ## compute all, run the notebooks, redraw the figures, end with the verdicts
+	$(BIN)/python -m splitkit.reproduce --profile $(PROFILE) --jobs $(JOBS)
+
+figures: $(INSTALLED)  ## redraw figures and tables from the committed results (about a minute)
+	$(BIN)/python -m splitkit.reproduce --profile embedded --from-committed
+
+notebooks: $(INSTALLED)  ## execute the notebooks in place, from the committed results
+	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --log-level=WARN \
+	  --ExecutePreprocessor.kernel_name=python3 --ExecutePreprocessor.record_timing=False notebooks/[0-9]*.ipynb
+
+models: $(INSTALLED)  ## train the two embedded models anew (up to 40 minutes each)
+	$(BIN)/python -m splitkit.pretraining
+
+lint: $(INSTALLED)  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# The committed notebooks write their tables and figures when they run: into a copy, so that a test changes nothing.
+test: lint  ## lint, types, unit tests, every notebook from scratch (smoke) and the committed notebooks' outputs
+	rm -rf build/test
+	mkdir -p build/test data/results
+	cp -R data/results build/test/results
+	SPLITKIT_RESULTS='$(CURDIR)/build/test/results' SPLITKIT_FIGURES='$(CURDIR)/build/test/figures' \
+	  SPLITKIT_CACHE='$(CURDIR)/build/test/cache' \
+	  $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=600 tests notebooks
+
+clean:  ## remove what can be made again, the environment and the cache of cells included
+	rm -rf .venv .cache build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
