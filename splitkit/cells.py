@@ -60,12 +60,15 @@ class CellResult:
 def hparams(cell: Cell, profile: Profile | None = None) -> dict[str, Any]:
     """The training settings of a cell: its row of data/hparams.csv, the profile's overrides before them.
 
-    KeyError names the row that is missing. An empty entry leaves `train`'s own default.
+    KeyError names the row that is missing. An empty entry leaves `train`'s own default; diffmean, which is a
+    closed form, has no settings and no row.
     """
+    if cell.objective == "diffmean":
+        return {}
     path = paths.DATA / "hparams.csv"
     rows = pd.read_csv(path, dtype={"negative": str})
     wanted = (cell.model, cell.form, cell.objective, task_family(cell.task))
-    found = rows[(rows[_KEYS] == wanted).all(axis=1)]
+    found = rows[rows[_KEYS].eq(list(wanted)).all(axis=1)]
     if len(found) != 1:
         raise KeyError(
             f"{len(found)} rows of {path.name} for {dict(zip(_KEYS, wanted, strict=True))}, not one"

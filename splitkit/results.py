@@ -23,6 +23,7 @@ from splitkit.profiles import Profile, get_profile
 _PACKAGES = ("torch", "transformers", "peft", "numpy", "scipy", "pandas")
 
 _CODE = (
+    "adapters",
     "encoding",
     "interventions",
     "logodds",
@@ -31,6 +32,7 @@ _CODE = (
     "pairs",
     "recording",
     "sweeps",
+    "trainer",
     "training",
     "world",
 )
