@@ -3,6 +3,7 @@
 `import splitkit as sk` is instant: a public name loads its module, and torch or pandas with it, at first use.
 """
 
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from splitkit.training import train
 
 __version__ = "0.1.0"
+
+# Progress bars are text here; what transformers' bars would prefer to have installed is no news in a notebook.
+warnings.filterwarnings("ignore", message="IProgress not found")
 
 _HOME: dict[str, str] = {
     "MODELS": "models",

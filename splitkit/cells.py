@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import joblib
 import pandas as pd
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from splitkit import paths, results
 from splitkit.files import check_writable, exclusive, whole_folder, write_whole

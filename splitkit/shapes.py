@@ -118,7 +118,7 @@ def utility_shape(m: ArrayLike, utility: ArrayLike) -> UtilityShape:
             continue
         declines.append(float(spearmanr(side * x, y).statistic))
         steepest = float(np.abs(np.diff(y) / np.diff(x)).max())
-        ends.append(_end(x, y, side) / steepest if side * x.max() * steepest != 0 else float("nan"))
+        ends.append(_end(x, y, side) / steepest if steepest > 0 else float("nan"))
     near = bool(abs(strengths[top]) <= CENTRE)
     falls = all(decline <= DECLINE for decline in declines)
     settles = all(end < FLAT for end in ends)

@@ -30,6 +30,8 @@ def test_the_claimed_pattern_is_recognised() -> None:
     assert utility.c3 is True
     assert abs(utility.peak_m) < 0.2
     assert utility.decline_negative == utility.decline_positive == pytest.approx(-1.0)
+    # a peak exactly at 0 leaves both sides their ends
+    assert utility_shape(M, bell(M + 0.1)).c3 is True
     # turned round, as for a concept that is steered away from
     assert preference_shape(M, -s_curve(M)).c2 is True
 
