@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Progress bars are text here; what transformers' bars would prefer to have installed is no news in a notebook.
+# Progress bars are text here; what transformers' bars would rather have installed is no news in a notebook.
 warnings.filterwarnings("ignore", message="IProgress not found")
 
 _HOME: dict[str, str] = {
