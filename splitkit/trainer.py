@@ -31,7 +31,7 @@ class TrainConfig:
     """
 
     lr: float
-    epochs: int
+    epochs: int = 8
     batch_size: int = 8
     dropout: float = 0.1
     factor_min: float = 0.2

@@ -28,10 +28,8 @@ def default_config(form: str, objective: str) -> TrainConfig:
     """
     negative = "none" if (form, objective) == ("local_weight", "split") else "negated"
     if form == "vector":
-        return TrainConfig(
-            lr=0.08, epochs=12, factor_min=2.0, factor_max=20.0, factor_step=2.0, negative=negative
-        )
-    return TrainConfig(lr=0.01, epochs=12, negative=negative)
+        return TrainConfig(lr=0.08, factor_min=2.0, factor_max=20.0, factor_step=2.0, negative=negative)
+    return TrainConfig(lr=0.05 if form == "lora" else 0.03, negative=negative)
 
 
 def train(
