@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import least_squares, minimize
+from scipy.optimize import leastsq, minimize
 
 from splitkit.validity import Validity
 
@@ -77,8 +77,11 @@ def solve_parametrised(m: np.ndarray, y: np.ndarray, basis: np.ndarray) -> Solut
                 excess = np.maximum(np.abs(theta[[0, 3]]) - 1, 0)
                 return np.concatenate([(y - q @ (q.T @ y)) * weight, excess])
 
-            found = least_squares(residuals, _to_free(start), method="lm", max_nfev=400, xtol=1e-6, ftol=1e-7)
-            theta = _from_free(found.x, branch)
+            # full_output: a start that runs out of calls is one among several, no warning
+            found, *_ = leastsq(
+                residuals, _to_free(start), maxfev=600, xtol=1e-6, ftol=1e-7, full_output=True
+            )
+            theta = _from_free(found, branch)
             if np.abs(theta[[0, 3]]).max() > 1 + 1e-2:
                 continue
             coefficients, cost, _ = _projected(theta, m, y, basis)

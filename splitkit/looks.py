@@ -1,0 +1,57 @@
+"""How figures look, and how they are written: labels, palette, style, files."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import seaborn as sns
+from matplotlib.figure import Figure
+
+FORMS = {"vector": "vector", "lora": "LoRA", "local_weight": "local weight"}
+OBJECTIVES = {"diffmean": "DiffMean", "sft": "SFT", "reps": "RePS", "split": "SPLIT"}
+STRENGTH = "strength m (in units of the matching strength)"
+PREFERENCE, UTILITY = "preference log-odds", "utility log-odds"
+
+# seaborn's colour-blind palette in an order of rising lightness; markers tell the same apart in grey
+COLOURS = {"diffmean": "#56565a", "sft": "#0173b2", "reps": "#de8f05", "split": "#029e73"}
+MARKERS = {"diffmean": "D", "sft": "o", "reps": "s", "split": "^"}
+CURVE_COLOURS = {"preference": "#0173b2", "utility": "#c2570c"}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The look of every figure, for the time of a `with`: white, thin grid, fonts legible at README width."""
+    settings = {
+        **sns.axes_style("whitegrid"),
+        **sns.plotting_context("notebook", font_scale=0.85),
+        "axes.edgecolor": "0.6",
+        "grid.color": "0.92",
+        "axes.titlesize": 10.5,
+        "axes.titleweight": "bold",
+        "legend.frameon": False,
+        "font.family": "DejaVu Sans",
+    }
+    with mpl.rc_context(settings):
+        yield
+
+
+def save(figure: Figure, name: str, folder: Path) -> list[Path]:
+    """Write `name`.png (150 dpi) and `name`.svg into the folder; equal figures give equal bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    png, svg = folder / f"{name}.png", folder / f"{name}.svg"
+    with mpl.rc_context({"svg.hashsalt": name}):
+        figure.savefig(png, dpi=150, bbox_inches="tight", metadata={"Software": None})
+        figure.savefig(svg, bbox_inches="tight", metadata={"Date": None, "Creator": None})
+    return [png, svg]
+
+
+def look(form: str, objective: str) -> dict[str, Any]:
+    """Colour and marker by objective, hollow markers for local weight."""
+    colour = COLOURS[objective]
+    hollow = form == "local_weight"
+    return {
+        "color": colour, "marker": MARKERS[objective], "markersize": 4.5, "markevery": 4,
+        "markerfacecolor": "white" if hollow else colour, "markeredgecolor": colour,
+    }  # fmt: skip
