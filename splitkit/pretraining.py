@@ -1,0 +1,260 @@
+"""Pretraining of the embedded models on the embedded world: ``make models``.
+
+Every step draws its own batch from a generator seeded by (seed, step), so a run that was killed goes on from its last
+checkpoint exactly as if nothing had happened. Checkpoints are safetensors, like everything else here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
+from tokenizers.models import BPE
+from torch.nn.utils import clip_grad_norm_
+from tqdm import tqdm
+from transformers import Gemma2Config, PreTrainedModel, PreTrainedTokenizerFast, Qwen2Config
+from transformers.models.auto.modeling_auto import AutoModelForCausalLM
+
+from splitkit.paths import CACHE, MODELS
+from splitkit.world import WORLD
+
+SHAPE = {
+    "hidden_size": 128,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "tie_word_embeddings": True,
+}
+GEMMA_TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}<start_of_turn>{{ 'model' if m.role == 'assistant' else m.role }}\n"
+    "{{ m.content | trim }}<end_of_turn>\n{% endfor %}{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+)
+QWEN_TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content | trim }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one embedded model is made: its architecture, its special tokens and the optimisation."""
+
+    architecture: str
+    specials: dict[str, str]  # pad, bos (or none), eos: the token that ends a turn
+    markers: tuple[str, ...]  # further tokens of the chat template
+    template: str
+    steps: int = 4000
+    batch_size: int = 32
+    peak_lr: float = 3e-3
+    warmup: int = 150
+    weight_decay: float = 0.01
+    vocabulary: int = 2048
+    seed: int = 0
+
+
+RECIPES = {
+    "embedded-gemma2": Recipe(
+        "gemma2",
+        {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<end_of_turn>"},
+        ("<start_of_turn>",),
+        GEMMA_TEMPLATE,
+    ),
+    "embedded-qwen2": Recipe(
+        "qwen2", {"pad_token": "<|endoftext|>", "eos_token": "<|im_end|>"}, ("<|im_start|>",), QWEN_TEMPLATE
+    ),
+}
+
+
+def build_tokenizer(recipe: Recipe, dialogues: int = 20_000) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer (any text can be fed) trained on the world's own dialogues, with a chat template."""
+    tokenizer = Tokenizer(BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    specials = [*recipe.specials.values(), *recipe.markers]
+    trainer = trainers.BpeTrainer(
+        vocab_size=recipe.vocabulary,
+        special_tokens=specials,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    lines = (
+        f"user\n{q}\nmodel assistant\n{a}"
+        for q, a in islice(WORLD.dialogues(Random(f"tokenizer/{recipe.seed}")), dialogues)
+    )
+    tokenizer.train_from_iterator(lines, trainer)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        additional_special_tokens=list(recipe.markers),
+        clean_up_tokenization_spaces=False,
+        model_max_length=SHAPE["max_position_embeddings"],
+        **recipe.specials,
+    )
+    fast.chat_template = recipe.template
+    return fast
+
+
+def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
+    """A randomly initialised model of the recipe's architecture, seeded."""
+    ids = {
+        "vocab_size": len(tokenizer),
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+    config: Any
+    if recipe.architecture == "gemma2":
+        config = Gemma2Config(
+            **SHAPE, **ids, intermediate_size=384, head_dim=32, query_pre_attn_scalar=32, sliding_window=256,
+            attn_implementation="eager",
+        )  # fmt: skip
+    else:
+        config = Qwen2Config(**SHAPE, **ids, intermediate_size=384, attn_implementation="sdpa")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+
+
+@lru_cache(maxsize=1)
+def dealt_dialogues(seed: int, group: int, batch_size: int) -> list[list[tuple[str, str]]]:
+    """Eight batches of dialogues of similar length each, in random order."""
+    rng = Random(f"pretrain/{seed}/{group}")
+    draw = sorted(islice(WORLD.dialogues(rng), 8 * batch_size), key=lambda d: len(d[0]) + len(d[1]))
+    batches = [draw[i : i + batch_size] for i in range(0, len(draw), batch_size)]
+    rng.shuffle(batches)
+    return batches
+
+
+def batch_of_step(
+    step: int, recipe: Recipe, tokenizer: PreTrainedTokenizerFast
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """input_ids, attention_mask, labels (batch, token) of one step; labels are -100 outside the answers.
+
+    Eight steps share one draw of dialogues, dealt out by length, so that little of a batch is padding.
+    """
+    pad, eos = int(tokenizer.pad_token_id), int(tokenizer.eos_token_id)  # type: ignore[arg-type]
+    rows = []
+    for question, answer in dealt_dialogues(recipe.seed, step // 8, recipe.batch_size)[step % 8]:
+        prompt = tokenizer.apply_chat_template(
+            [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
+        )
+        head = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        tail = tokenizer(answer, add_special_tokens=False)["input_ids"]
+        rows.append((head, [*tail, eos]))
+    width = max(len(head) + len(tail) for head, tail in rows)
+    ids = torch.full((len(rows), width), pad)
+    mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
+    for i, (head, tail) in enumerate(rows):
+        end = len(head) + len(tail)
+        ids[i, :end] = torch.tensor([*head, *tail])
+        mask[i, :end] = 1
+        labels[i, len(head) : end] = torch.tensor(tail)
+    return ids, mask, labels
+
+
+def learning_rate(step: int, recipe: Recipe) -> float:
+    """Linear warm-up, then a cosine to a hundredth of the peak."""
+    if step < recipe.warmup:
+        return recipe.peak_lr * (step + 1) / recipe.warmup
+    share = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
+    return recipe.peak_lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
+
+
+class Checkpoint:
+    """Model, optimizer and step in one safetensors file, written whole or not at all."""
+
+    def __init__(self, file: Path, model: PreTrainedModel, optimizer: torch.optim.AdamW) -> None:
+        self.file, self.model, self.optimizer = file, model, optimizer
+        self.names = [name for name, _ in model.named_parameters()]
+
+    def save(self, step: int) -> None:
+        tensors = {"step": torch.tensor(step)}
+        for name, parameter in self.model.named_parameters():
+            tensors[f"model.{name}"] = parameter.detach().contiguous()
+            for key, value in self.optimizer.state[parameter].items():
+                tensors[f"optimizer.{key}.{name}"] = value.contiguous()
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.file.with_suffix(".part")
+        save_file(tensors, temporary)
+        temporary.replace(self.file)
+
+    def load(self) -> int:
+        """Restores model and optimizer if there is a checkpoint; returns the step to go on from."""
+        if not self.file.exists():
+            return 0
+        tensors = load_file(self.file)
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                parameter.copy_(tensors[f"model.{name}"])
+                self.optimizer.state[parameter] = {
+                    key: tensors[f"optimizer.{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")
+                }
+        return int(tensors["step"])
+
+
+def pretrain(
+    name: str, *, checkpoint_every: int = 250, progress: bool = True
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """Trains an embedded model from scratch, or goes on from its last checkpoint; returns model and tokenizer."""
+    if name not in RECIPES:
+        raise ValueError(f"unknown embedded model {name!r}; there is: {', '.join(RECIPES)}")
+    recipe = RECIPES[name]
+    tokenizer = build_tokenizer(recipe)
+    model = build_model(recipe, tokenizer)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=recipe.peak_lr, betas=(0.9, 0.95), weight_decay=recipe.weight_decay
+    )
+    checkpoint = Checkpoint(CACHE / "pretraining" / f"{name}.safetensors", model, optimizer)
+    start = checkpoint.load()
+    model.train()
+    smooth = float("nan")
+    steps = tqdm(
+        range(start, recipe.steps), initial=start, total=recipe.steps, desc=name, disable=not progress
+    )
+    for step in steps:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, recipe)
+        ids, mask, labels = batch_of_step(step, recipe, tokenizer)
+        loss = model(input_ids=ids, attention_mask=mask, labels=labels, use_cache=False).loss
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"loss is {loss.item()} at step {step} of {name}")
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        smooth = loss.item() if math.isnan(smooth) else 0.98 * smooth + 0.02 * loss.item()
+        steps.set_postfix(loss=f"{smooth:.3f}", refresh=False)
+        if (step + 1) % checkpoint_every == 0:
+            checkpoint.save(step + 1)
+    return model.eval(), tokenizer
+
+
+def ship(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Writes weights, tokenizer and recipe to ``folder``, ready to be loaded by name."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "recipe.json").write_text(json.dumps({"name": name, **asdict(RECIPES[name])}, indent=2) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", default=list(RECIPES), help=f"which of: {', '.join(RECIPES)}")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    for name in arguments.names:
+        model, tokenizer = pretrain(name)
+        ship(name, model, tokenizer, MODELS / name)
+
+
+if __name__ == "__main__":
+    main()
