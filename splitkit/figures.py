@@ -12,7 +12,18 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from splitkit.fits import fitted_curve
-from splitkit.looks import CURVE_COLOURS, FORMS, OBJECTIVES, PREFERENCE, STRENGTH, UTILITY, look, save, style
+from splitkit.looks import (
+    CURVE_COLOURS,
+    FORMS,
+    OBJECTIVES,
+    PREFERENCE,
+    STRENGTH,
+    UTILITY,
+    Canvas,
+    look,
+    save,
+    style,
+)
 from splitkit.paper import task_family
 from splitkit.schematic import figure1_forms
 
@@ -32,7 +43,7 @@ def figure2_curves(curves: pd.DataFrame, model: str, tasks: Sequence[str], split
     table = _selected(curves, model=[model], task=tasks, split=[split])
     panels = {"vector": ["vector"], "LoRA and local weight": ["lora", "local_weight"]}
     with style():
-        figure = Figure(figsize=(3.6 * len(tasks) + 1.0, 6.6), layout="constrained")
+        figure = Canvas(figsize=(3.6 * len(tasks) + 1.0, 6.6), layout="constrained")
         grid = figure.subplots(2, len(tasks), squeeze=False, sharex=True)
         for (title, forms), row in zip(panels.items(), grid, strict=True):
             for column, (task, axes) in enumerate(zip(tasks, row, strict=True)):
@@ -76,7 +87,7 @@ def figure_fits(
     objectives = [name for name in OBJECTIVES if name in set(points["objective"])]
     dense = np.linspace(points["m_relative"].min(), points["m_relative"].max(), 401)
     with style():
-        figure = Figure(figsize=(3.0 * len(objectives) + 1.0, 2.5 * len(forms) + 0.8), layout="constrained")
+        figure = Canvas(figsize=(3.0 * len(objectives) + 1.0, 2.5 * len(forms) + 0.8), layout="constrained")
         grid = figure.subplots(len(forms), len(objectives), squeeze=False, sharex=True)
         for form, row in zip(forms, grid, strict=True):
             for column, (objective, axes) in enumerate(zip(objectives, row, strict=True)):
@@ -132,7 +143,7 @@ def figure_r2_beside_paper(table: pd.DataFrame) -> Figure:
     lowest = max(0.8, min(0.9, float(table[["r2", "paper"]].min().min()) - 0.02))
     with style():
         size = (8.6, (0.36 * len(kinds) + 0.7) * len(models) + 0.9)
-        figure = Figure(figsize=size, layout="constrained")
+        figure = Canvas(figsize=size, layout="constrained")
         grid = figure.subplots(len(models), 2, squeeze=False, sharex=True, sharey=True)
         for model, row in zip(models, grid, strict=True):
             for curve, axes in zip(("preference", "utility"), row, strict=True):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,19 @@ OBJECTIVES = {"diffmean": "DiffMean", "sft": "SFT", "reps": "RePS", "split": "SP
 STRENGTH = "strength m (in units of the matching strength)"
 PREFERENCE, UTILITY = "preference log-odds", "utility log-odds"
 
-# seaborn's colour-blind palette in an order of rising lightness; markers tell the same apart in grey
+# seaborn's colour-blind palette; in grey the markers tell apart what its lightness does not
 COLOURS = {"diffmean": "#56565a", "sft": "#0173b2", "reps": "#de8f05", "split": "#029e73"}
 MARKERS = {"diffmean": "D", "sft": "o", "reps": "s", "split": "^"}
 CURVE_COLOURS = {"preference": "#0173b2", "utility": "#c2570c"}
+
+
+class Canvas(Figure):
+    """A figure that a notebook shows when it ends a cell, without pyplot or a magic command."""
+
+    def _repr_png_(self) -> bytes:
+        stream = BytesIO()
+        self.savefig(stream, format="png", dpi=100, bbox_inches="tight", metadata={"Software": None})
+        return stream.getvalue()
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Polygon
 
-from splitkit.looks import FORMS, PREFERENCE, STRENGTH, UTILITY, style
+from splitkit.looks import FORMS, PREFERENCE, STRENGTH, UTILITY, Canvas, style
 
 FORM_COLOURS = {"local_weight": "#0173b2", "lora": "#de8f05", "vector": "#029e73"}
 _DASHES = {"local_weight": "-", "lora": "--", "vector": "-."}
@@ -30,7 +30,7 @@ def figure1_forms(curves: pd.DataFrame | None = None) -> Figure:
     real = curves is not None
     table = _sketch() if curves is None else _checked(curves)
     with style():
-        figure = Figure(figsize=(11.5, 5.6))
+        figure = Canvas(figsize=(11.5, 5.6))
         grid = figure.add_gridspec(
             6, 2, width_ratios=[2.1, 1], left=0.01, right=0.985, top=0.92, bottom=0.1, wspace=0.14, hspace=0.2
         )

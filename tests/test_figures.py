@@ -96,3 +96,10 @@ def test_equal_figures_are_written_to_equal_bytes(curves: pd.DataFrame, tmp_path
         assert [path.name for path in written] == ["curves.png", "curves.svg"]
     for name in ("curves.png", "curves.svg"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_a_notebook_shows_a_figure_without_a_magic_command() -> None:
+    from IPython.core.formatters import DisplayFormatter
+
+    shown, _ = DisplayFormatter().format(figures.figure1_forms())
+    assert shown["image/png"].startswith(b"\x89PNG")
