@@ -26,13 +26,13 @@ def attached_lora(
 ) -> Iterator[None]:
     """h' = h + m B A x (Eq. 5) on the down-projection of `sites`, for as long as the `with` lasts.
 
-    peft's alpha is set to the rank, so that m alone scales (the official code stores an alpha and never
-    uses it).
+    peft's alpha is set to the rank, so that m alone scales, as in the official code, which ignores its alpha.
 
     Args:
         model: the model that the sites are of.
         sites: where the adapter goes.
-        a: (rank, inner). b: (hidden, rank).
+        a: (rank, inner).
+        b: (hidden, rank).
         scale: asked before each use for m, (batch, token or 1, 1).
 
     Raises:

@@ -48,8 +48,7 @@ class Batch:
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, question: str) -> list[int]:
-    """Token ids of the prompt: the question as a user's turn of the chat template, or literally where there
-    is none.
+    """Token ids of the prompt: the question as a user's turn, or literally where there is no chat template.
 
     BOS is there when the template or the tokenizer puts it there.
     """

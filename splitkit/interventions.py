@@ -23,8 +23,7 @@ FORMS: dict[str, tuple[str, ...]] = {
     "lora": ("A", "B"),
     "vector": ("vector",),
 }
-"""Each form's parameters: dW (hidden, inner) and db (hidden); A (rank, inner) and B (hidden, rank); v
-(hidden)."""
+"""Each form's parameters: dW (hidden, inner), db (hidden); A (rank, inner), B (hidden, rank); v (hidden)."""
 
 Strength = float | Sequence[float] | np.ndarray | Tensor
 """The steering factor m: one number, or one per row of the batch."""
@@ -38,8 +37,9 @@ def check_form(form: str) -> str:
 
 
 def change(form: str, parameters: dict[str, Tensor], x: Float[Tensor, "*batch inner"]) -> Tensor:
-    """dh = dW x + db (Eq. 5 with m1 = m2 = 1), with dW = B A and db = 0 for lora, dW = 0 and db = v for
-    vector.
+    """dh = dW x + db (Eq. 5 with m1 = m2 = 1).
+
+    For lora dW = B A and db = 0, for a vector dW = 0 and db = v.
 
     Args:
         form: a key of `FORMS`.
@@ -73,8 +73,7 @@ def add_scaled(h: Tensor, dh: Tensor, scale: Tensor) -> Tensor:
 class Intervention:
     """A change of one layer of one model: its form, the objective it was made with, and its parameters.
 
-    `base_digest` is the digest of the model it belongs to; `details` is what is worth knowing of its making
-    (JSON).
+    `base_digest` is the digest of the model it belongs to; `details` says how it was made (JSON).
     """
 
     form: str
@@ -96,8 +95,7 @@ class Intervention:
         """dh = dW x + db (Eq. 5) at m = 1; the change at any other strength is m dh.
 
         Args:
-            x: (..., inner) input of the layer's down-projection; a vector takes only the leading axes from
-                it.
+            x: (..., inner) input of the layer's down-projection; a vector takes only its leading axes.
 
         Returns:
             (..., hidden) in float32 at least.
@@ -127,8 +125,7 @@ class Intervention:
             m: any finite number, or one per row of the batch.
 
         Raises:
-            ValueError: for an m that is not finite, another base model, or a batch with another number of
-                rows.
+            ValueError: for an m that is not finite, another base model, or a batch of another number of rows.
         """
         factors = as_factors(m)
         self.check_base(model)
@@ -155,8 +152,7 @@ class Intervention:
         return steer
 
     def save(self, folder: str | Path) -> Path:
-        """Write `intervention.safetensors` and `config.json` into `folder` (made if needed), and return
-        it."""
+        """Write `intervention.safetensors` and `config.json` into `folder`, made if needed; returns it."""
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
         tensors = {name: p.detach().cpu().contiguous() for name, p in self.parameters.items()}
@@ -203,6 +199,12 @@ def as_factors(m: Strength) -> Float[Tensor, " rows"]:
     if not torch.isfinite(factors).all():
         raise ValueError(f"m must be finite, not {m!r}.")
     return factors
+
+
+def is_steered(decoder: nn.Module) -> bool:
+    """Whether an intervention is applied to this decoder at the moment."""
+    owners = (getattr(hook, "__self__", None) for hook in decoder._forward_pre_hooks.values())
+    return any(isinstance(owner, _Scale) for owner in owners)
 
 
 class _Scale:

@@ -17,7 +17,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from splitkit.encoding import Batch, Encoded, pad_batch
-from splitkit.interventions import add_scaled
+from splitkit.interventions import add_scaled, is_steered
 from splitkit.models import Sites, layer_list, resolve_sites
 
 
@@ -35,8 +35,7 @@ class Recording:
 
     @property
     def x(self) -> Float[Tensor, "batch token inner"]:
-        """What dh is computed from: the down-projection's input, or for a vector anything of its leading
-        axes."""
+        """What dh is computed from: the down-projection's input; for a vector only its leading axes count."""
         return self.activations.get("down_input", self.activations["output"])
 
     def repeated(self, times: int) -> "Recording":
@@ -69,11 +68,16 @@ def stack_rows(
 
 
 class Replay:
-    """A model cut at one layer: `record` runs what comes before an intervention, `losses` what comes after
-    it."""
+    """A model cut at one layer: `record` runs what comes before an intervention, `losses` what comes after.
+
+    Raises:
+        ValueError: for an unknown architecture, a layer out of range, or a model that is steered already.
+    """
 
     def __init__(self, model: PreTrainedModel, layer: int, form: str) -> None:
         self.sites: Sites = resolve_sites(model, layer)
+        if is_steered(self.sites.decoder):
+            raise ValueError("an intervention is applied to this model: leave its `with` first.")
         self.form = form
         self.device = model.device
         count = len(layer_list(model))
@@ -117,7 +121,9 @@ class Replay:
         """L = -1/|A| sum_t log P(A_t | q, A_<t) under h' = h + m dh (Eq. 5), in nats per token of the answer.
 
         Args:
-            recording: of the rows to measure. dh: (batch, token, hidden), the change at m = 1. m: (batch,).
+            recording: of the rows to measure.
+            dh: (batch, token, hidden), the change at m = 1.
+            m: (batch,).
 
         Returns:
             (batch,) float32 at least; differentiable in dh. The end-of-answer token counts.
@@ -134,8 +140,7 @@ class Replay:
         return each.new_zeros(len(answer)).index_add(0, row, each) / answer.sum(1)
 
     def steered(self, recording: Recording, dh: Tensor, m: Tensor) -> Float[Tensor, "batch token hidden"]:
-        """The residual stream that leaves the layer under h' = h + m dh (Eq. 5), steered at every token but
-        BOS."""
+        """h' = h + m dh (Eq. 5) as it leaves the layer in the residual stream, at every token but BOS."""
         ids, seen = recording.batch.input_ids, recording.activations
         acts = torch.ones_like(ids) if self._bos is None else ids != self._bos
         scale = m.reshape(-1, 1, 1) * acts.unsqueeze(-1)

@@ -81,13 +81,13 @@ class Trainer:
         self.parameters = {name: p.to(model.device).requires_grad_() for name, p in start.items()}
         self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=config.lr, weight_decay=0.0)
         self.steps = config.epochs * -(-self.count // config.batch_size)
+        self.order: list[int] = []
         self.losses: list[float] = []
         self.reference: Tensor | None = None
         if self.objective.needs_reference:
             self.reference = self._base_losses()
 
     def __iter__(self) -> "Trainer":
-        self.order: list[int] = []
         return self
 
     def __next__(self) -> float:

@@ -107,6 +107,8 @@ def test_bad_input_is_refused(tokenizer, pairs) -> None:
         sweep(model, tokenizer, iv, pairs, m=GRID, reduction="median")
     with pytest.raises(ValueError, match="another base model"):
         sweep(tiny_model("llama", seed=5), tokenizer, iv, pairs, m=GRID)
+    with iv.applied(model, 1.0), pytest.raises(ValueError, match="leave its `with` first"):
+        sweep(model, tokenizer, iv, pairs, m=GRID)
     nothing = Intervention("vector", "sft", LAYER, {"vector": torch.zeros(32)}, model_digest(model))
     with pytest.raises(ValueError, match="changes nothing"):
         matching_strength(model, tokenizer, nothing, pairs)
