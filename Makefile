@@ -22,7 +22,8 @@ venv: $(INSTALLED)  ## make .venv and install what is pinned in pyproject.toml (
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; name one: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@echo 'installing into .venv what pyproject.toml names (a few minutes the first time)'
+	$(BIN)/python -m pip install -qq --editable '.[dev]'
 	@touch $@
 
 reproduce: $(INSTALLED)  ## compute all, run the notebooks, redraw the figures, end with the verdicts
@@ -33,7 +34,8 @@ figures: $(INSTALLED)  ## redraw figures and tables from the committed results (
 
 notebooks: $(INSTALLED)  ## execute the notebooks in place, from the committed results
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --log-level=WARN \
-	  --ExecutePreprocessor.kernel_name=python3 --ExecutePreprocessor.record_timing=False notebooks/[0-9]*.ipynb
+	  --ExecutePreprocessor.kernel_name=python3 --ExecutePreprocessor.record_timing=False \
+	  --ExecutePreprocessor.extra_arguments='--IPKernelApp.log_level=40' notebooks/[0-9]*.ipynb
 
 models: $(INSTALLED)  ## train the two embedded models anew (up to 40 minutes each)
 	$(BIN)/python -m splitkit.pretraining
