@@ -86,7 +86,9 @@ def compare(
     for column in new.columns:
         a, b = new[column].reset_index(drop=True), old[column].reset_index(drop=True)
         if not (pd.api.types.is_numeric_dtype(a) and pd.api.types.is_numeric_dtype(b)):
-            if not (a.astype(str) == b.astype(str)).all():
+            # an empty text and an absent value are one thing in a CSV file
+            texts = [values.astype(object).where(values.notna(), "").astype(str) for values in (a, b)]
+            if not (texts[0] == texts[1]).all():
                 return Comparison(False, math.inf, f"column {column!r} holds other entries")
             continue
         if not (a.isna() == b.isna()).all():

@@ -131,11 +131,17 @@ def _printed(model: str, task: str, curve: str) -> pd.Series:
     return rows.loc[same, "r2"]
 
 
+def _fits_of(fits: pd.DataFrame, curve: str) -> pd.DataFrame:
+    """The rows of one curve; of the training split alone, which is Table 2's, where a table holds several."""
+    _need(fits, "model", "task", "curve", "r2")
+    rows = fits[fits["curve"] == curve]
+    return rows[rows["split"] == "train"] if "split" in rows else rows
+
+
 def judge_c5(fits: pd.DataFrame) -> list[Verdict]:
     """Eq. 15: one verdict per model and task from rows (model, task, curve, r2); NaN is no good fit."""
-    _need(fits, "model", "task", "curve", "r2")
     verdicts = []
-    for model, task, rows in _by_model_and_task(fits[fits["curve"] == "preference"]):
+    for model, task, rows in _by_model_and_task(_fits_of(fits, "preference")):
         share = float((rows["r2"] > R2_PREFERENCE).mean()) if rows["r2"].notna().any() else float("nan")
         printed = f"{(_printed(model, task, 'preference') > R2_PREFERENCE).mean():.2f}"
         verdict = _graded(share, share > HALF, share > HALF / 2)
@@ -145,9 +151,8 @@ def judge_c5(fits: pd.DataFrame) -> list[Verdict]:
 
 def judge_c6(fits: pd.DataFrame) -> list[Verdict]:
     """Eq. 17: one verdict per model and task from rows (model, task, curve, r2), by the median utility R²."""
-    _need(fits, "model", "task", "curve", "r2")
     verdicts = []
-    for model, task, rows in _by_model_and_task(fits[fits["curve"] == "utility"]):
+    for model, task, rows in _by_model_and_task(_fits_of(fits, "utility")):
         middle = float(rows["r2"].median())
         printed = f"{_printed(model, task, 'utility').median():.2f}"
         verdict = _graded(middle, middle > R2_UTILITY, middle > R2_FAIR)

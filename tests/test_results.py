@@ -67,6 +67,21 @@ def test_every_other_difference_is_named(other: pd.DataFrame, reason: str) -> No
     assert reason in comparison.reason
 
 
+def test_texts_flags_and_gaps_survive_the_file(folder: Path) -> None:
+    table = pd.DataFrame(
+        {
+            "note": ["", "at 0, and beyond"],
+            "empty": ["", ""],
+            "flagged": [True, False],
+            "c2": pd.Series([None, True], dtype=object),
+        }
+    )
+    results.write_table(table, "notes", PROFILE)
+    assert results.write_table(table, "notes", PROFILE).status == "kept"
+    changed = table.assign(note=["", "at 0"])
+    assert results.write_table(changed, "notes", PROFILE).status == "replaced"
+
+
 def test_equal_infinities_agree() -> None:
     table = pd.DataFrame({"m": [math.inf, -math.inf, 1.0]})
     assert results.compare(table, table).agrees

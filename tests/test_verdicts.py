@@ -104,6 +104,13 @@ def test_c6(r2: list[float], expected: str) -> None:
     assert word(verdicts.judge_c6(fits("utility", r2))) == expected
 
 
+def test_fits_of_test_sets_are_another_claims() -> None:
+    both = pd.concat(
+        [fits("utility", [0.99]).assign(split="train"), fits("utility", [0.1]).assign(split="test")]
+    )
+    assert word(verdicts.judge_c6(both)) == "holds"
+
+
 def test_the_papers_number_stands_beside_ours() -> None:
     # Table 2, gemma, psychopathy: 0.97 0.99 0.92 0.83 0.97 0.93 0.99 and 0.98 0.96 0.98 0.99 0.97 0.99 0.99
     assert verdicts.judge_c5(fits("preference", [1.0]))[0].paper == "0.57"
