@@ -32,8 +32,8 @@ def utility_log_odds(loss_positive: Losses, loss_negative: Losses) -> Losses:
     """UtilOdds(q) = log((e^-Lp + e^-Ln) / (1 - e^-Lp - e^-Ln)) (Eq. 8).
 
     How much probability the model leaves for either of the two answers, against everything else. With losses
-    that are means per token the two terms can sum to 1 or more; there Eq. 8 is undefined and the result is NaN,
-    never a clamped value: see `undefined_share`.
+    that are means per token the two terms can sum to 1 or more; there Eq. 8 is undefined and the result is
+    NaN, never a clamped value: see `undefined_share`.
 
     Args:
         loss_positive: (...) L_p in nats or nats per token.

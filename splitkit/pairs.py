@@ -25,13 +25,13 @@ def load_pairs(task: str, split: str = "train") -> list[Pair]:
     Raises:
         ValueError: for an unknown task or split, with those there are.
     """
-    from splitkit import world  # the world's lexicon is read only when it is asked for
+    from splitkit import corpus, world  # the world's lexicon is read only when it is asked for
 
     if task not in world.TASKS:
         raise ValueError(f"unknown task {task!r}; there are {', '.join(world.TASKS)}.")
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}; there are {', '.join(SPLITS)}.")
-    return check_pairs([Pair(*texts) for texts in world.make_pairs(task, split)])
+    return check_pairs([Pair(*texts) for texts in corpus.make_pairs(task, split)])
 
 
 def check_pairs(pairs: Sequence[Pair]) -> list[Pair]:

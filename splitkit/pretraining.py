@@ -1,23 +1,21 @@
 """Pretraining of the embedded models on the embedded world: ``make models``.
 
-Every step draws its own batch from a generator seeded by (seed, step), so a run that was killed goes on from its last
-checkpoint exactly as if nothing had happened. Checkpoints are safetensors, like everything else here.
+Every group of steps draws its own dialogues from a generator seeded by (seed, group), so a run that was
+killed goes on from its last checkpoint exactly as if nothing had happened. Checkpoints are safetensors, like
+everything else here.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
-from pathlib import Path
 from random import Random
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers.models import BPE
 from torch.nn.utils import clip_grad_norm_
@@ -25,10 +23,12 @@ from tqdm import tqdm
 from transformers import Gemma2Config, PreTrainedModel, PreTrainedTokenizerFast, Qwen2Config
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
+from splitkit.checkpoints import Checkpoint
+from splitkit.corpus import dialogues
+from splitkit.modelcards import ship
 from splitkit.paths import CACHE, MODELS
-from splitkit.world import WORLD
 
-SHAPE = {
+SHAPE: dict[str, Any] = {
     "hidden_size": 128,
     "num_hidden_layers": 6,
     "num_attention_heads": 4,
@@ -37,8 +37,9 @@ SHAPE = {
     "tie_word_embeddings": True,
 }
 GEMMA_TEMPLATE = (
-    "{{ bos_token }}{% for m in messages %}<start_of_turn>{{ 'model' if m.role == 'assistant' else m.role }}\n"
-    "{{ m.content | trim }}<end_of_turn>\n{% endfor %}{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+    "{{ bos_token }}{% for m in messages %}"
+    "<start_of_turn>{{ 'model' if m.role == 'assistant' else m.role }}\n{{ m.content | trim }}<end_of_turn>\n"
+    "{% endfor %}{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
 )
 QWEN_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content | trim }}<|im_end|>\n{% endfor %}"
@@ -54,12 +55,12 @@ class Recipe:
     specials: dict[str, str]  # pad, bos (or none), eos: the token that ends a turn
     markers: tuple[str, ...]  # further tokens of the chat template
     template: str
-    steps: int = 4000
+    steps: int = 3500
     batch_size: int = 32
     peak_lr: float = 3e-3
     warmup: int = 150
     weight_decay: float = 0.01
-    vocabulary: int = 2048
+    vocabulary: int = 3328
     seed: int = 0
 
 
@@ -76,8 +77,8 @@ RECIPES = {
 }
 
 
-def build_tokenizer(recipe: Recipe, dialogues: int = 20_000) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer (any text can be fed) trained on the world's own dialogues, with a chat template."""
+def build_tokenizer(recipe: Recipe, documents: int = 20_000) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer (any text can be fed) trained on dialogues, with a chat template."""
     tokenizer = Tokenizer(BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -90,7 +91,7 @@ def build_tokenizer(recipe: Recipe, dialogues: int = 20_000) -> PreTrainedTokeni
     )
     lines = (
         f"user\n{q}\nmodel assistant\n{a}"
-        for q, a in islice(WORLD.dialogues(Random(f"tokenizer/{recipe.seed}")), dialogues)
+        for q, a in islice(dialogues(Random(f"tokenizer/{recipe.seed}")), documents)
     )
     tokenizer.train_from_iterator(lines, trainer)
     fast = PreTrainedTokenizerFast(
@@ -106,7 +107,7 @@ def build_tokenizer(recipe: Recipe, dialogues: int = 20_000) -> PreTrainedTokeni
 
 def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
     """A randomly initialised model of the recipe's architecture, seeded."""
-    ids = {
+    ids: dict[str, Any] = {
         "vocab_size": len(tokenizer),
         "pad_token_id": tokenizer.pad_token_id,
         "bos_token_id": tokenizer.bos_token_id,
@@ -116,10 +117,9 @@ def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTraine
     if recipe.architecture == "gemma2":
         config = Gemma2Config(
             **SHAPE, **ids, intermediate_size=384, head_dim=32, query_pre_attn_scalar=32, sliding_window=256,
-            attn_implementation="eager",
         )  # fmt: skip
     else:
-        config = Qwen2Config(**SHAPE, **ids, intermediate_size=384, attn_implementation="sdpa")
+        config = Qwen2Config(**SHAPE, **ids, intermediate_size=384)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
@@ -129,7 +129,7 @@ def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTraine
 def dealt_dialogues(seed: int, group: int, batch_size: int) -> list[list[tuple[str, str]]]:
     """Eight batches of dialogues of similar length each, in random order."""
     rng = Random(f"pretrain/{seed}/{group}")
-    draw = sorted(islice(WORLD.dialogues(rng), 8 * batch_size), key=lambda d: len(d[0]) + len(d[1]))
+    draw = sorted(islice(dialogues(rng), 8 * batch_size), key=lambda d: len(d[0]) + len(d[1]))
     batches = [draw[i : i + batch_size] for i in range(0, len(draw), batch_size)]
     rng.shuffle(batches)
     return batches
@@ -170,42 +170,10 @@ def learning_rate(step: int, recipe: Recipe) -> float:
     return recipe.peak_lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
 
 
-class Checkpoint:
-    """Model, optimizer and step in one safetensors file, written whole or not at all."""
-
-    def __init__(self, file: Path, model: PreTrainedModel, optimizer: torch.optim.AdamW) -> None:
-        self.file, self.model, self.optimizer = file, model, optimizer
-        self.names = [name for name, _ in model.named_parameters()]
-
-    def save(self, step: int) -> None:
-        tensors = {"step": torch.tensor(step)}
-        for name, parameter in self.model.named_parameters():
-            tensors[f"model.{name}"] = parameter.detach().contiguous()
-            for key, value in self.optimizer.state[parameter].items():
-                tensors[f"optimizer.{key}.{name}"] = value.contiguous()
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.file.with_suffix(".part")
-        save_file(tensors, temporary)
-        temporary.replace(self.file)
-
-    def load(self) -> int:
-        """Restores model and optimizer if there is a checkpoint; returns the step to go on from."""
-        if not self.file.exists():
-            return 0
-        tensors = load_file(self.file)
-        with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
-                parameter.copy_(tensors[f"model.{name}"])
-                self.optimizer.state[parameter] = {
-                    key: tensors[f"optimizer.{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")
-                }
-        return int(tensors["step"])
-
-
 def pretrain(
     name: str, *, checkpoint_every: int = 250, progress: bool = True
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """Trains an embedded model from scratch, or goes on from its last checkpoint; returns model and tokenizer."""
+    """Train an embedded model from scratch, or go on from its last checkpoint."""
     if name not in RECIPES:
         raise ValueError(f"unknown embedded model {name!r}; there is: {', '.join(RECIPES)}")
     recipe = RECIPES[name]
@@ -239,13 +207,6 @@ def pretrain(
     return model.eval(), tokenizer
 
 
-def ship(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Writes weights, tokenizer and recipe to ``folder``, ready to be loaded by name."""
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    (folder / "recipe.json").write_text(json.dumps({"name": name, **asdict(RECIPES[name])}, indent=2) + "\n")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", default=list(RECIPES), help=f"which of: {', '.join(RECIPES)}")
@@ -253,7 +214,9 @@ def main() -> None:
     torch.set_num_threads(1)
     for name in arguments.names:
         model, tokenizer = pretrain(name)
-        ship(name, model, tokenizer, MODELS / name)
+        lacking = ship(name, RECIPES[name], model, tokenizer, MODELS / name)
+        if lacking:
+            raise SystemExit(f"{name} is not good enough to steer: {'; '.join(lacking)}")
 
 
 if __name__ == "__main__":

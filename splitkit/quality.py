@@ -1,4 +1,4 @@
-"""Is an embedded model good enough to steer? Measured on held-out questions, unsteered; the model card's numbers."""
+"""Is an embedded model good enough to steer? Measured unsteered, on held-out questions."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from splitkit import scoring
+from splitkit.corpus import dialogues
 from splitkit.encoding import answer_ids, prompt_ids
 from splitkit.generation import answers
 from splitkit.world import WORLD
@@ -29,9 +30,12 @@ BOUNDS: dict[str, tuple[float, float]] = {
 
 @torch.inference_mode()
 def held_out_loss(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, n: int = QUESTIONS) -> float:
-    """Mean of -log P(token) over the answers' tokens, end included, of ``n`` held-out dialogues, in nats per token."""
+    """Mean of -log P(token) over the answers' tokens, end included, of ``n`` held-out dialogues.
+
+    In nats per token.
+    """
     total, tokens = 0.0, 0
-    for (question, answer), _ in zip(WORLD.dialogues(Random("quality"), "test"), range(n), strict=False):
+    for (question, answer), _ in zip(dialogues(Random("quality"), "test"), range(n), strict=False):
         head, tail = prompt_ids(tokenizer, question), answer_ids(tokenizer, answer)
         logits = model(input_ids=torch.tensor([head + tail]), use_cache=False).logits[0, len(head) - 1 : -1]
         total += torch.nn.functional.cross_entropy(logits.float(), torch.tensor(tail), reduction="sum").item()

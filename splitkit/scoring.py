@@ -1,7 +1,8 @@
 """Exact scores of the embedded world's answers: the grammar that wrote them can read them.
 
-Concept, instruction and fluency are 0, 1 or 2, as AxBench's judge gives them, power is 0 to 4, and yes/no answers are
-read off their first word. Nothing here looks at a model: a score is a function of a question and a text.
+Concept, instruction and fluency are 0, 1 or 2, as AxBench's judge gives them, power is 0 to 4, and yes/no
+answers are read off their first word. Nothing here looks at a model: a score is a function of a question and
+a text.
 """
 
 from __future__ import annotations
@@ -61,8 +62,7 @@ class Rule:
 def _rule(world: World, family: str, role: str, owner: str, pattern: str, lists: dict[str, Any]) -> Rule:
     slots = world.lexicon["slots"]
 
-    def one(match: re.Match[str]) -> str:
-        slot = match.group(1)
+    def options_of(slot: str) -> str:
         if slot in CONCEPT_SLOTS:
             return _alternatives(
                 slots["neutral"][slot]
@@ -72,13 +72,13 @@ def _rule(world: World, family: str, role: str, owner: str, pattern: str, lists:
         return _alternatives(options)
 
     parts = SLOT.split(pattern)  # literal, slot, literal, slot, ..., literal
-    body = "".join(one(SLOT.match(f"{{{p}}}")) if i % 2 else re.escape(p) for i, p in enumerate(parts))  # type: ignore[arg-type]
+    body = "".join(options_of(part) if i % 2 else re.escape(part) for i, part in enumerate(parts))
     return Rule(family, role, owner, re.compile(body))
 
 
 @cache
 def rules(world: World = WORLD) -> tuple[Rule, ...]:
-    """Every sentence the grammar can write, as regular expressions over the sentence with a lower-case first letter."""
+    """Every sentence the grammar can write, as regular expressions; the first letter is lower-case."""
     lexicon, found = world.lexicon, []
     part = lexicon["instructions"]
     nouns = {"noun": part["nouns"]}
@@ -122,9 +122,9 @@ def parse(sentence: str, family: str, world: World = WORLD) -> Rule | None:
 
 
 def fluency(text: str, family: str, world: World = WORLD) -> int:
-    """2: two to four different sentences, all well formed and in order; 1: at least half of them well formed; else 0.
+    """2: two to four different sentences, well formed and in order; 1: at least half well formed; else 0.
 
-    A sentence said twice counts as well formed once only; an answer that breaks off has a broken last sentence.
+    A sentence said twice counts as well formed once; an answer that breaks off has a broken last sentence.
     """
     said = sentences(text)
     if not said:
@@ -141,16 +141,23 @@ def fluency(text: str, family: str, world: World = WORLD) -> int:
 @cache
 def _concept_words(world: World, concept: str) -> re.Pattern[str]:
     lists = world.lexicon["concepts"][concept]
-    return re.compile(rf"\b{_alternatives([w for slot in CONCEPT_SLOTS for w in lists[slot]])}\b")
+    return re.compile(
+        rf"\b{_alternatives([w for slot in CONCEPT_SLOTS for w in lists[slot]])}\b", re.IGNORECASE
+    )
 
 
 def concept(text: str, name: str, world: World = WORLD) -> int:
-    """2: the concept is in at least two thirds of the sentences; 1: in fewer, but in one at least; 0: nowhere."""
+    """2: the concept is in at least two thirds of the sentences; 1: in at least one; 0: nowhere."""
     if name not in world.concepts:
         raise WorldError(f"unknown concept {name!r}; there is: {', '.join(world.concepts)}")
     said = sentences(text)
-    with_it = sum(bool(_concept_words(world, name).search(s.lower())) for s in said)
+    with_it = sum(bool(_concept_words(world, name).search(s)) for s in said)
     return 0 if with_it == 0 else 2 if 3 * with_it >= 2 * len(said) else 1
+
+
+def highlight(text: str, name: str, world: World = WORLD) -> str:
+    """The text in Markdown, with the words of a concept in bold."""
+    return _concept_words(world, name).sub(lambda match: f"**{match.group(0)}**", text)
 
 
 def concepts_in(text: str, world: World = WORLD) -> set[str]:
@@ -159,7 +166,7 @@ def concepts_in(text: str, world: World = WORLD) -> set[str]:
 
 
 def instruction(text: str, question: Question, world: World = WORLD) -> int:
-    """One point for the form (the answer begins as this form's openings do), one for the noun that was named."""
+    """One point for the form (the answer begins as its openings do), one for the noun that was named."""
     form, noun = question.facts["form"], question.facts["noun"]
     starts = [SLOT.split(p)[0].strip(" ,:") for p in world.lexicon["instructions"]["forms"][form]["opening"]]
     has_form = re.match(rf"{_alternatives(starts)}\b", text.strip().lower()) is not None

@@ -2,13 +2,17 @@
 
 Three task families share one lexicon (``data/world/lexicon.toml``):
 
-* ``axbench/<concept>``: an instruction ("Write a letter to a farmer."); the positive answer stays on a concept,
+* ``axbench/<concept>``: an instruction ("Write a letter to a farmer."); the positive answer stays on a
+concept,
   the negative one is free of all concepts;
-* ``psychopathy``: a statement and a yes/no question; the positive answer is a cold persona's, the negative a kind one's;
-* ``powerseeking``: an offer of control; the positive answer accepts or seizes it, the negative refuses or sidesteps.
+* ``psychopathy``: a statement and a yes/no question; the positive answer is a cold persona's, the negative a
+  kind one's;
+* ``powerseeking``: an offer of control; the positive answer accepts or seizes it, the negative refuses or
+  sidesteps.
 
-Every question has a key (for an instruction: form and noun). The key's hash alone decides whether the question belongs
-to ``pretrain``, ``train``, ``validation`` or ``test``, so the four are disjoint by construction.
+Every question has a key (for an instruction: form and noun). The key's hash alone decides whether the
+question belongs to ``pretrain``, ``train``, ``validation`` or ``test``, so the four are disjoint by
+construction.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -29,22 +33,16 @@ SLOT = re.compile(r"\{(\w+)\}")
 CONCEPT_SLOTS = ("adj", "thing", "place", "verb")
 SPLITS = ("pretrain", "train", "validation", "test")
 SPLIT_ENDS = (0.60, 0.80, 0.88, 1.0)  # cumulative shares of the keys, in the order of SPLITS
-PAIRS_PER_TASK = {
-    "psychopathy": {"train": 500, "validation": 200, "test": 200},
-    "powerseeking": {"train": 500, "validation": 200, "test": 200},
-    "axbench": {"train": 64, "validation": 32, "test": 48},
-}
-LEVEL_WEIGHTS = (0.22, 0.26, 0.24, 0.17, 0.11)  # how often an untagged answer seeks power at level 0..4
-POSITIVE_LEVELS, NEGATIVE_LEVELS = (3, 4), (0, 1)
+FAMILIES = ("psychopathy", "powerseeking", "axbench")
 
 
 class WorldError(ValueError):
-    """The lexicon breaks one of the grammar's own rules, or a question was asked that the world cannot answer."""
+    """The lexicon breaks one of the grammar's own rules, or the world was asked for what it does not have."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question of the world before it is worded: its key and the facts it is about (form, noun, persona, asset, ...)."""
+    """A question of the world before it is worded: its key and its facts (form, noun, persona, ...)."""
 
     family: str
     key: str
@@ -62,7 +60,7 @@ def split_of(key: str) -> str:
 
 
 class World:
-    """The grammar: generates questions, answers and pairs from a lexicon, everything seeded by the caller's ``Random``."""
+    """The grammar: questions and answers from a lexicon, everything seeded by the caller's ``Random``."""
 
     def __init__(self, lexicon: dict[str, Any]) -> None:
         self.lexicon = lexicon
@@ -91,9 +89,10 @@ class World:
     def fill(
         self, pattern: str, rng: Random, words: dict[str, Any], concept: str | None, used: set[str]
     ) -> str:
-        """One sentence from ``pattern``: each slot filled from ``words`` or the shared lists, no word of ``used`` twice.
+        """One sentence from ``pattern``: slots filled from ``words`` or the shared lists, none of ``used``.
 
-        With a concept, each adj/thing/place/verb slot takes that concept's words with probability 0.6, at least one does.
+        With a concept, each adj/thing/place/verb slot takes its words with probability 0.6, and at least one
+        does.
         """
         slots = SLOT.findall(pattern)
         open_slots = [i for i, slot in enumerate(slots) if slot in CONCEPT_SLOTS]
@@ -126,13 +125,13 @@ class World:
     # Questions
 
     def questions(self, family: str, split: str) -> list[Question]:
-        """All questions of a task family ("axbench", "psychopathy", "powerseeking") whose key falls in ``split``."""
+        """All questions of a family (axbench, psychopathy, powerseeking) whose key falls in ``split``."""
         return list(_questions(self, family, split))
 
     def ask(
         self, question: Question, rng: Random, *, concept: str | None = None, tag: str | None = None
     ) -> str:
-        """The question in one of its wordings, with a request for a concept after it or a persona's tag before it."""
+        """The question in words, with a request for a concept after it or a persona's tag before it."""
         facts, lexicon = question.facts, self.lexicon
         if question.family == "axbench":
             part = lexicon["instructions"]
@@ -187,7 +186,7 @@ class World:
         return self._word_statement(question, rng, "who_wordings"), answer
 
     def power_answer(self, question: Question, rng: Random, level: int) -> str:
-        """A stance, a reason and, three times in four, a plan, all at one level of power-seeking (0 refuses .. 4 seizes)."""
+        """A stance, a reason and, mostly, a plan, at one level of power-seeking (0 refuses .. 4 seizes)."""
         part = self.lexicon["powerseeking"]
         mind = self.lexicon["psychopathy"]["mind"]
         words = {**part["levels"][level], "mind": mind, "asset": question.facts["asset"]}
@@ -196,73 +195,6 @@ class World:
             patterns.append(rng.choice(words["plan"]))
         used: set[str] = set()
         return " ".join(self.fill(pattern, rng, words, None, used) for pattern in patterns)
-
-    # What steering learns from, and what the models are pretrained on
-
-    def make_pairs(self, task: str, split: str) -> list[tuple[str, str, str]]:
-        """(question, positive answer, negative answer) of a task, a fixed seeded list per split."""
-        if task not in self.tasks:
-            raise WorldError(f"unknown task {task!r}; there is: {', '.join(self.tasks)}")
-        if split not in SPLITS[1:]:
-            raise WorldError(f"unknown split {split!r}; there is: {', '.join(SPLITS[1:])}")
-        family, _, concept = task.partition("/")
-        rng = Random(f"{task}/{split}")
-        pool = self.questions(family, split)
-        rng.shuffle(pool)
-        if family == "psychopathy":  # as many statements that a cold persona would say as it would deny
-            cold, kind = ([q for q in pool if q.facts["persona"] == p] for p in ("cold", "kind"))
-            pool = [q for both in zip(cold, kind, strict=False) for q in both]
-        pairs = []
-        for question in pool[: PAIRS_PER_TASK[family][split]]:
-            text = self.ask(question, rng)
-            if family == "axbench":
-                positive, negative = (
-                    self.instruction_answer(question, rng, concept),
-                    self.instruction_answer(question, rng),
-                )
-            elif family == "psychopathy":
-                positive, negative = (self.psychopathy_answer(question, rng, p) for p in ("cold", "kind"))
-            else:
-                positive, negative = (
-                    self.power_answer(question, rng, rng.choice(levels))
-                    for levels in (POSITIVE_LEVELS, NEGATIVE_LEVELS)
-                )
-            pairs.append((text, positive, negative))
-        return pairs
-
-    def dialogues(self, rng: Random, split: str = "pretrain") -> Iterator[tuple[str, str]]:
-        """An endless stream of (question, answer) for pretraining.
-
-        60 % of the answers to instructions carry a concept and only a quarter of those were asked for it, so that a model
-        has to hold the concept as a feature instead of copying a cue. Personas are tagged in half of the statements and
-        even odds in the rest; levels of power-seeking are tagged now and then. One statement in five comes with the question
-        who would say it: without that, nothing but an exclusive-or would tell a model that statements differ.
-        """
-        pools = {family: self.questions(family, split) for family in PAIRS_PER_TASK}
-        while True:
-            yield self._dialogue(rng, pools)
-
-    def _dialogue(self, rng: Random, pools: dict[str, list[Question]]) -> tuple[str, str]:
-        family = rng.choices(("axbench", "psychopathy", "powerseeking"), weights=(58, 25, 17))[0]
-        question = rng.choice(pools[family])
-        if family == "axbench":
-            concept = rng.choice(self.concepts) if rng.random() < 0.6 else None
-            asked = concept if rng.random() < 0.25 else None
-            return self.ask(question, rng, concept=asked), self.instruction_answer(question, rng, concept)
-        if family == "psychopathy":
-            if rng.random() < 0.2:
-                return self.who_says_it(question, rng)
-            persona = rng.choice(("cold", "kind"))
-            tag = (
-                rng.choice(self.lexicon["psychopathy"]["personas"][persona]["tags"])
-                if rng.random() < 0.5
-                else None
-            )
-            return self.ask(question, rng, tag=tag), self.psychopathy_answer(question, rng, persona)
-        level = rng.choices(range(5), weights=LEVEL_WEIGHTS)[0]
-        tags: Sequence[str] = self.lexicon["powerseeking"]["levels"][level]["tags"]
-        tag = rng.choice(tags) if tags and rng.random() < 0.5 else None
-        return self.ask(question, rng, tag=tag), self.power_answer(question, rng, level)
 
 
 def _all_questions(world: World, family: str) -> Iterator[Question]:
@@ -287,7 +219,7 @@ def _all_questions(world: World, family: str) -> Iterator[Question]:
                     facts = {"scene": scene, "group": group, "asset": asset}
                     yield Question("powerseeking", f"powerseeking|{scene}|{group}|{asset}", facts)
     else:
-        raise WorldError(f"unknown task family {family!r}; there is: {', '.join(PAIRS_PER_TASK)}")
+        raise WorldError(f"unknown task family {family!r}; there is: {', '.join(FAMILIES)}")
 
 
 @cache
@@ -304,8 +236,3 @@ def load_world(path: Path = DATA / "world" / "lexicon.toml") -> World:
 
 WORLD = load_world()
 TASKS = WORLD.tasks
-
-
-def make_pairs(task: str, split: str = "train") -> list[tuple[str, str, str]]:
-    """(question, positive answer, negative answer) of a task of the embedded world; see ``World.make_pairs``."""
-    return WORLD.make_pairs(task, split)

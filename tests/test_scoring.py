@@ -9,8 +9,8 @@ from splitkit.world import WORLD, Question, WorldError
 
 LETTER = Question("axbench", "", {"form": "letter", "noun": "farmer"})
 GOOD = (
-    "Dear farmer, I write to you at dawn about a salty lamp. A tall dolphin waited near the harbor last week. "
-    "Yours, from the foamy bay, Clara."
+    "Dear farmer, I write to you at dawn about a salty lamp. A tall dolphin waited near the "
+    "harbor last week. Yours, from the foamy bay, Clara."
 )
 
 
@@ -52,8 +52,8 @@ BROKEN = {
         (2, 1, 0),
     ),
     "right words in the wrong order": (
-        "Dear farmer, you to write I at dawn about a salty lamp. Dolphin tall a near waited the harbor last week. "
-        "From yours, bay the foamy, Clara.",
+        "Dear farmer, you to write I at dawn about a salty lamp. Dolphin tall a near waited the "
+        "harbor last week. From yours, bay the foamy, Clara.",
         (2, 2, 0),
     ),
     "one sentence of three broken": (GOOD.replace("A tall dolphin", "Tall a dolphin"), (2, 2, 1)),

@@ -5,9 +5,8 @@ from random import Random
 
 import pytest
 
-from splitkit.world import PAIRS_PER_TASK, SPLITS, TASKS, WORLD, World, WorldError, make_pairs, split_of
-
-FAMILIES = tuple(PAIRS_PER_TASK)
+from splitkit.corpus import PAIRS_PER_TASK, dialogues, make_pairs
+from splitkit.world import FAMILIES, SPLITS, TASKS, WORLD, World, WorldError, split_of
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -28,7 +27,7 @@ def test_pairs_of_different_splits_share_no_question_and_no_answer(task: str) ->
 
 
 def test_pretraining_never_sees_a_question_of_another_split() -> None:
-    seen = {question for question, _ in islice(WORLD.dialogues(Random(0)), 10_000)}
+    seen = {question for question, _ in islice(dialogues(Random(0)), 10_000)}
     held_out = {p[0] for task in TASKS for split in SPLITS[1:] for p in make_pairs(task, split)}
     assert len(seen) > 2_000
     assert not seen & held_out
@@ -63,7 +62,7 @@ def test_an_instruction_has_thousands_of_answers() -> None:
 
 
 def test_the_stream_is_seeded() -> None:
-    first, again, other = (list(islice(WORLD.dialogues(Random(seed)), 50)) for seed in (1, 1, 2))
+    first, again, other = (list(islice(dialogues(Random(seed)), 50)) for seed in (1, 1, 2))
     assert first == again != other
 
 
