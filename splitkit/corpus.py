@@ -51,13 +51,19 @@ def dialogues(rng: Random, split: str = "pretrain") -> Iterator[tuple[str, str]]
 
     Half of the answers to instructions carry a concept and only a quarter of those were asked for it, so that
     a model has to hold the concept as a feature instead of copying a cue. Personas are tagged in half of the
-    statements and have even odds in the rest; levels of power-seeking are tagged now and then. One statement
-    in five comes with the question who would say it: without that, nothing but an exclusive-or would tell a
-    model that statements differ.
+    statements and have even odds in the rest; levels of power-seeking are tagged now and then.
+
+    Whether a tagged persona agrees is an exclusive-or of tag and statement, of which a model in training sees
+    nothing until it sees all. Two things show it the parts: one statement in five comes with the question who
+    would say it, and two thirds of the tags, and of the statements that follow them, are the cold persona's.
     """
     pools = {family: WORLD.questions(family, split) for family in FAMILIES}
     while True:
         yield _dialogue(rng, pools)
+
+
+def _mostly_cold(rng: Random) -> str:
+    return "cold" if rng.random() < 2 / 3 else "kind"
 
 
 def _dialogue(rng: Random, pools: dict[str, list[Question]]) -> tuple[str, str]:
@@ -70,12 +76,14 @@ def _dialogue(rng: Random, pools: dict[str, list[Question]]) -> tuple[str, str]:
     if family == "psychopathy":
         if rng.random() < 0.2:
             return WORLD.who_says_it(question, rng)
-        persona = rng.choice(("cold", "kind"))
-        tag = (
-            rng.choice(WORLD.lexicon["psychopathy"]["personas"][persona]["tags"])
-            if rng.random() < 0.5
-            else None
-        )
+        if rng.random() < 0.5:
+            persona = rng.choice(("cold", "kind"))
+            return WORLD.ask(question, rng), WORLD.psychopathy_answer(question, rng, persona)
+        persona = _mostly_cold(rng)
+        asked_about = _mostly_cold(rng)
+        while question.facts["persona"] != asked_about:
+            question = rng.choice(pools[family])
+        tag = rng.choice(WORLD.lexicon["psychopathy"]["personas"][persona]["tags"])
         return WORLD.ask(question, rng, tag=tag), WORLD.psychopathy_answer(question, rng, persona)
     level = rng.choices(range(5), weights=LEVEL_WEIGHTS)[0]
     tags: Sequence[str] = WORLD.lexicon["powerseeking"]["levels"][level]["tags"]

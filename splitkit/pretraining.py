@@ -55,7 +55,7 @@ class Recipe:
     specials: dict[str, str]  # pad, bos (or none), eos: the token that ends a turn
     markers: tuple[str, ...]  # further tokens of the chat template
     template: str
-    steps: int = 3500
+    steps: int = 3600
     batch_size: int = 32
     peak_lr: float = 3e-3
     warmup: int = 150

@@ -35,7 +35,7 @@ class Cell:
         return f"{self.model} {self.task} {self.form} {self.objective} seed {self.seed}"
 
 
-def strength_grid(limit: float, n: int, curvature: float = 3.0) -> tuple[float, ...]:
+def strength_grid(limit: float, n: int, curvature: float = 5.0) -> tuple[float, ...]:
     """m_i = limit sinh(c t_i) / sinh(c), t_i even in [-1, 1]: symmetric, 0 in the middle, denser near it.
 
     In units of the matching strength. ValueError unless n is odd and at least 3 and limit is positive.
@@ -82,14 +82,14 @@ class Profile:
     @property
     def results(self) -> Path:
         """Where the profile's tables go: only the embedded profile's belong among the committed ones."""
-        if self.name == "embedded" or "SPLITKIT_RESULTS" in os.environ:
+        if self.name == "embedded" or os.environ.get("SPLITKIT_RESULTS"):
             return paths.RESULTS
         return paths.CACHE / "profiles" / self.name / "results"
 
     @property
     def figures(self) -> Path:
         """Where the profile's figures go; see `results`."""
-        if self.name == "embedded" or "SPLITKIT_FIGURES" in os.environ:
+        if self.name == "embedded" or os.environ.get("SPLITKIT_FIGURES"):
             return paths.FIGURES
         return paths.CACHE / "profiles" / self.name / "figures"
 
@@ -103,7 +103,7 @@ PROFILES: dict[str, Profile] = {
             tasks=("psychopathy",),
             kinds=(("local_weight", "split"), ("lora", "sft"), ("vector", "split")),
             # Eq. 15 has nine parameters under one constraint: fewer strengths than these cannot be fitted
-            grid=strength_grid(8.0, 13),
+            grid=strength_grid(24.0, 13),
             n_train=16,
             n_sweep=6,
             overrides={"epochs": 1},
@@ -111,11 +111,12 @@ PROFILES: dict[str, Profile] = {
         Profile(
             name="embedded",
             models=("embedded-gemma2", "embedded-qwen2"),
-            tasks=("psychopathy", "axbench/ocean", "axbench/music"),
+            tasks=("psychopathy", "powerseeking", "axbench/ocean"),
             kinds=WEIGHT_CELLS + VECTOR_CELLS,
-            grid=strength_grid(8.0, 33),
+            # far enough for every curve to settle on both sides
+            grid=strength_grid(24.0, 41),
             n_train=64,
-            n_sweep=32,
+            n_sweep=48,
         ),
     )
 }

@@ -50,9 +50,7 @@ def measure(
     rng = Random("quality")
     measured = {"held_out_loss": held_out_loss(model, tokenizer, n)}
 
-    questions = rng.sample(
-        WORLD.questions("axbench", "test"), min(n, len(WORLD.questions("axbench", "test")))
-    )
+    questions = rng.choices(WORLD.questions("axbench", "test"), k=n)
     plain = answers(model, tokenizer, [WORLD.ask(q, rng) for q in questions])
     measured["instruction_followed"] = _share(
         scoring.instruction(a, q) == 2 for a, q in zip(plain, questions, strict=True)
