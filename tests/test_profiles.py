@@ -17,7 +17,7 @@ def test_grid_is_symmetric_and_denser_near_zero() -> None:
     assert (grid == -grid[::-1]).all()
     steps = np.diff(grid[16:])
     assert (np.diff(steps) > 0).all()
-    np.testing.assert_allclose(grid, 8 * np.sinh(3 * np.linspace(-1, 1, 33)) / np.sinh(3), atol=1e-12)
+    np.testing.assert_allclose(grid, 8 * np.sinh(5 * np.linspace(-1, 1, 33)) / np.sinh(5), atol=1e-12)
 
 
 @pytest.mark.parametrize(("limit", "n"), [(8.0, 32), (8.0, 1), (0.0, 9), (float("nan"), 9)])
@@ -43,6 +43,8 @@ def test_only_the_embedded_profile_writes_among_the_committed_files(monkeypatch:
     monkeypatch.delenv("SPLITKIT_RESULTS", raising=False)
     monkeypatch.delenv("SPLITKIT_FIGURES", raising=False)
     assert get_profile("embedded").results == paths.RESULTS
+    assert paths.CACHE in get_profile("smoke").results.parents
+    monkeypatch.setenv("SPLITKIT_RESULTS", "")  # set, but to nothing
     assert paths.CACHE in get_profile("smoke").results.parents
     assert paths.CACHE in get_profile("smoke").figures.parents
     monkeypatch.setenv("SPLITKIT_RESULTS", str(Path("anywhere")))
