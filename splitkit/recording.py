@@ -129,7 +129,7 @@ class Replay:
             (batch,) float32 at least; differentiable in dh. The end-of-answer token counts.
         """
         batch = recording.batch
-        hidden = self._run(self._after, batch, inputs_embeds=self.steered(recording, dh, m))
+        hidden = self.onward(batch, self.steered(recording, dh, m))
         answer = batch.answer_mask[:, 1:]
         logits = self._head(hidden[:, :-1][answer])  # (answer tokens of all rows, vocabulary)
         if self._cap is not None:
@@ -148,6 +148,12 @@ class Replay:
             return add_scaled(seen["output"], dh, scale)
         down = add_scaled(seen["down_output"], dh, scale)
         return seen["residual"] + (down if self.sites.after_down is None else self.sites.after_down(down))
+
+    def onward(
+        self, batch: Batch, residual: Float[Tensor, "batch token hidden"]
+    ) -> Float[Tensor, "batch token hidden"]:
+        """What the head reads: the later layers and the final norm, after `residual` has left this layer."""
+        return self._run(self._after, batch, inputs_embeds=residual)
 
     @staticmethod
     def _run(part: nn.Module, batch: Batch, **inputs: Tensor) -> Tensor:

@@ -1,0 +1,133 @@
+"""The natural activation manifold, estimated in two ways, and the distance of activations to it.
+
+Both are calibrated: held-out natural activations are at distance 1 on average. A distance is thus read as "so
+many times as far out as an activation that the model has when nobody steers it".
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+ESTIMATORS = ("within", "outside", "subspace", "neighbours")
+KEPT = 0.95
+"""Share of the natural variance that the principal subspace keeps."""
+RIDGE = 1e-3
+"""Added to every variance, as a share of the mean variance: no direction counts without limit."""
+K = 8
+"""Nearest neighbours."""
+_CHUNK = 1024
+
+
+@dataclass(frozen=True)
+class Subspace:
+    """The principal subspace of natural activations, with what varies within it and outside."""
+
+    mean: Float[np.ndarray, " hidden"]
+    basis: Float[np.ndarray, "component hidden"]
+    variance: Float[np.ndarray, " component"]
+    rest: float
+    """Mean variance of the directions outside."""
+
+    def distances(self, x: Float[np.ndarray, "*batch hidden"]) -> dict[str, Float[np.ndarray, "*batch"]]:
+        """d^2 = sum_i z_i^2 / var_i + |r|^2 / rest: Mahalanobis within the subspace, and what is outside.
+
+        z_i is the coordinate of x - mean along component i, r what the components leave of it.
+
+        Returns:
+            "within" sqrt(sum_i z_i^2 / var_i), "outside" |r|, "subspace" d; none of them calibrated.
+        """
+        centred = np.asarray(x, dtype=float) - self.mean
+        z = centred @ self.basis.T
+        within = (z**2 / self.variance).sum(axis=-1)
+        # by the difference of squares a residual near 0 would be lost to rounding
+        outside = ((centred - z @ self.basis) ** 2).sum(axis=-1)
+        return {
+            "within": np.sqrt(within),
+            "outside": np.sqrt(outside),
+            "subspace": np.sqrt(within + outside / self.rest),
+        }
+
+
+@dataclass(frozen=True)
+class Manifold:
+    """The estimates of one natural manifold, and by each the mean distance of held-out activations."""
+
+    subspace: Subspace
+    reference: Float[np.ndarray, "token hidden"]
+    scale: dict[str, float]
+
+    def distances(self, x: Float[np.ndarray, "*batch hidden"]) -> dict[str, Float[np.ndarray, "*batch"]]:
+        """Distance of every activation by each of `ESTIMATORS`, in units of held-out natural activations.
+
+        "neighbours" is the mean Euclidean distance to the `K` nearest reference activations.
+
+        Raises:
+            ValueError: for NaN or infinite values, or another number of hidden units.
+        """
+        _check(x, hidden=len(self.subspace.mean))
+        return {name: raw / self.scale[name] for name, raw in self._raw(x).items()}
+
+    def _raw(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        return {**self.subspace.distances(x), "neighbours": neighbour_distance(x, self.reference)}
+
+
+def fit_manifold(
+    natural: Float[np.ndarray, "token hidden"], held_out: Float[np.ndarray, "token hidden"]
+) -> Manifold:
+    """Estimate the manifold from `natural`, and its unit of distance from `held_out` activations.
+
+    Raises:
+        ValueError: for NaN or infinite values, fewer than `K` activations, or held-out ones of another width.
+    """
+    natural = np.asarray(natural)
+    _check(natural)
+    _check(held_out, hidden=natural.shape[-1])
+    if len(natural) < K:
+        raise ValueError(f"{len(natural)} natural activations have no {K} nearest neighbours among them.")
+    found = Manifold(fit_subspace(natural), natural, {})
+    scale = {name: float(values.mean()) for name, values in found._raw(held_out).items()}
+    return Manifold(found.subspace, natural, scale)
+
+
+def fit_subspace(natural: Float[np.ndarray, "token hidden"]) -> Subspace:
+    """The fewest principal components that keep `KEPT` of the variance, each variance with its `RIDGE`.
+
+    At least one direction is left outside.
+    """
+    exact = np.asarray(natural, dtype=float)
+    mean = exact.mean(axis=0)
+    variance, directions = np.linalg.eigh(np.cov(exact - mean, rowvar=False))
+    variance, directions = variance[::-1].clip(min=0), directions[:, ::-1]
+    ridge = RIDGE * variance.mean()
+    if ridge == 0:
+        raise ValueError("all natural activations are the same: they span no manifold.")
+    shares = np.cumsum(variance) / variance.sum()
+    count = min(int(np.searchsorted(shares, KEPT)) + 1, len(variance) - 1)
+    rest = float(variance[count:].mean() + ridge)
+    return Subspace(mean, directions[:, :count].T, variance[:count] + ridge, rest)
+
+
+def neighbour_distance(
+    x: Float[np.ndarray, "*batch hidden"], reference: Float[np.ndarray, "token hidden"], k: int = K
+) -> Float[np.ndarray, "*batch"]:
+    """Mean Euclidean distance of each activation to its k nearest reference activations."""
+    x = np.asarray(x)
+    rows = x.reshape(-1, x.shape[-1])
+    # centred, so that |x|^2 + |y|^2 - 2 x.y cancels as little as it can
+    centre = reference.mean(axis=0)
+    known, rows = reference - centre, rows - centre
+    squares, found = (known**2).sum(axis=1), np.empty(len(rows))
+    for start in range(0, len(rows), _CHUNK):
+        part = rows[start : start + _CHUNK]
+        apart = (part**2).sum(axis=1, keepdims=True) + squares - 2 * part @ known.T
+        nearest = np.partition(apart, k - 1, axis=1)[:, :k]
+        found[start : start + _CHUNK] = np.sqrt(nearest.clip(min=0)).mean(axis=1)
+    return found.reshape(x.shape[:-1])
+
+
+def _check(x: np.ndarray, hidden: int | None = None) -> None:
+    if hidden is not None and x.shape[-1] != hidden:
+        raise ValueError(f"activations of {x.shape[-1]} hidden units, on a manifold of {hidden}.")
+    if bad := int((~np.isfinite(x)).any(axis=-1).sum()):
+        raise ValueError(f"{bad} activations have NaN or infinite values: they are nowhere.")
