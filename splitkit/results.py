@@ -24,6 +24,7 @@ _PACKAGES = ("torch", "transformers", "peft", "numpy", "scipy", "pandas")
 
 _CODE = (
     "adapters",
+    "corpus",
     "encoding",
     "interventions",
     "logodds",
