@@ -17,6 +17,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from splitkit import paths, results
+from splitkit.committed import committed_tables
 from splitkit.files import check_writable, exclusive, whole_folder, write_whole
 from splitkit.paper import task_family
 from splitkit.profiles import Cell, Profile, get_profile
@@ -104,7 +105,7 @@ def cell_folder(cell: Cell, profile: Profile) -> Path:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """One torch thread: processes side by side do not wait for each other, and results repeat bit for bit."""
     import torch
 
@@ -126,7 +127,7 @@ def compute_cell(cell: Cell, profile: Profile) -> CellResult:
     from splitkit.sweeps import matching_strength, sweep
     from splitkit.training import train
 
-    with _one_thread(), whole_folder(folder) as temporary:
+    with one_thread(), whole_folder(folder) as temporary:
         start = time.perf_counter()
         chosen = settings(cell, profile)
         model, tokenizer = load_model(cell.model)
@@ -226,9 +227,6 @@ def curves(profile: Profile | str = "embedded", jobs: int = 2, progress: bool = 
     the committed table keeps its bytes when they agree with it.
     """
     chosen = get_profile(profile) if isinstance(profile, str) else profile
-    committed = chosen.name == "embedded" and (chosen.results / "curves.csv").exists()
-    if not committed or os.environ.get("SPLITKIT_RECOMPUTE") == "1":
-        start = time.perf_counter()
-        table = curve_table(chosen, jobs, progress)
-        results.write_table(table, "curves", chosen, tolerance=0.05, seconds=time.perf_counter() - start)
-    return results.read_table("curves", chosen)
+    return committed_tables(
+        ["curves"], chosen, lambda: {"curves": curve_table(chosen, jobs, progress)}, tolerance=0.05
+    )["curves"]
