@@ -52,14 +52,19 @@ class Validity:
         a, b, c, d, e, f = astuple(self)
         return Validity(a * unit, b * unit**2, c, d * unit, e * unit**2, f)
 
+    @property
+    def reach(self) -> tuple[float, float]:
+        """D(m) = 1/2: the outermost m = m± ± (L± (2^(1/p±) - 1))^(1/2) of the negative and positive side."""
+        left = self.m_minus - math.sqrt(self.L_minus * (2 ** (1 / self.p_minus) - 1))
+        return left, self.m_plus + math.sqrt(self.L_plus * (2 ** (1 / self.p_plus) - 1))
+
     def breakdown(self, lowest: float, highest: float) -> Breakdown:
-        """D(m) = 1/2: the outermost m = m± ± (L± (2^(1/p±) - 1))^(1/2) of each side, within lowest..highest.
+        """Where D(m) = 1/2 on each side (see `reach`), within lowest..highest.
 
         D is 1 at the centres, so this is half of what D is at its best unless both centres are beyond 0 on
         the other side. On a side where D is below 1/2 from the start the answer is NaN as well.
         """
-        reach_right = self.m_plus + math.sqrt(self.L_plus * (2 ** (1 / self.p_plus) - 1))
-        reach_left = self.m_minus - math.sqrt(self.L_minus * (2 ** (1 / self.p_minus) - 1))
+        reach_left, reach_right = self.reach
         positive, right = _within("m > 0", reach_right, 0.0, highest)
         negative, left = _within("m < 0", reach_left, lowest, 0.0)
         return Breakdown(positive, negative, "; ".join(note for note in (right, left) if note))
