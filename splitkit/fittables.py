@@ -1,0 +1,142 @@
+"""Tables 2, 6 and 7 of the paper measured here: R² of train, test and transferred fits, with intervals."""
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+
+import joblib
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from splitkit import paper
+from splitkit.bootstrap import DRAWS, SPLITS, Estimate, bootstrap_cell, interval_rows
+from splitkit.cells import CellResult, compute_cells
+from splitkit.committed import committed_tables
+from splitkit.profiles import Profile
+
+KINDS = {2: "train", 6: "test", 7: "transfer"}
+"""What each of the paper's tables of fits is about, in the words of the column `split`."""
+FAMILIES = ("psychopathy", "powerseeking", "axbench")
+INTERVALS = "fit_intervals"
+_CELL = ["model", "task", "form", "objective", "seed"]
+_ROW = ["model", "form", "objective"]
+_PREFIX = {"preference": "pref", "utility": "util"}
+_Estimates = dict[tuple[str, str, str], Estimate]
+
+
+def fit_quality(profile: Profile, jobs: int = 2, progress: bool = True) -> dict[str, pd.DataFrame]:
+    """`fit_intervals` and Tables 2, 6 and 7 of a profile, from the committed files or from its cells.
+
+    Keys are the tables' file names: "fit_intervals" (one row per cell, split, curve and quantity, see
+    `bootstrap.bootstrap_cell`) and those of `paper.TABLES` (see `paper_table`).
+    """
+    return committed_tables(
+        [INTERVALS, *(paper.TABLES[number] for number in KINDS)],
+        profile,
+        lambda: _measure(profile, jobs, progress),
+        tolerance=0.05,
+        digits=4,
+    )
+
+
+def paper_table(draws: pd.DataFrame, number: int) -> pd.DataFrame:
+    """Table 2, 6 or 7 in the paper's columns, each number followed by `_low` and `_high` (2.5 and 97.5 %).
+
+    A number is the mean R² over seeds, and for AxBench over the concepts there are; where R² is undefined it
+    is left out of the mean. As in the paper the averages are means of the three tasks' numbers. A task that
+    was not measured is empty, and then so is the average.
+
+    Args:
+        draws: one row per cell, split and curve: model, task, form, objective, seed, split, curve, value and
+            `draws`, a (draw,) array of R²; draw i has the same pairs in all cells of a task.
+        number: 2 (fits on train), 6 (fits on test) or 7 (fits on train judged on test).
+    """
+    if number not in KINDS:
+        raise KeyError(f"table {number!r} is no table of fits; those are {sorted(KINDS)}")
+    rows = draws[draws["split"] == KINDS[number]]
+    lines = []
+    for key, part in rows.groupby(_ROW, sort=False):
+        line: dict[str, object] = dict(zip(_ROW, key, strict=True))
+        for curve, prefix in _PREFIX.items():
+            own = part[part["curve"] == curve]
+            families = own["task"].map(paper.task_family)
+            means = {family: _mean(own[families == family]) for family in FAMILIES}
+            means["avg"] = np.mean([means[family] for family in FAMILIES], axis=0)
+            for family, mean in means.items():
+                line |= _with_interval(f"{prefix}_{family}", mean)
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def beside_paper(table: pd.DataFrame, number: int) -> pd.DataFrame:
+    """Table 2, 6 or 7 as text: "0.98 [0.97, 0.99] (0.97)", with our number, its interval and the paper's.
+
+    Columns without any number of ours are left out, and a number that the paper does not give.
+    """
+    theirs = paper.table(number).set_index(_ROW)
+    columns = [name for name in paper.table(number).columns if name not in _ROW]
+    lines = []
+    for row in table.to_dict("records"):
+        key = (paper.COUNTERPARTS.get(row["model"], row["model"]), row["form"], row["objective"])
+        line = {name: row[name] for name in _ROW}
+        for name in columns:
+            printed = f" ({theirs.loc[key, name]:.2f})" if key in theirs.index else ""
+            ours = f"{row[name]:.2f} [{row[f'{name}_low']:.2f}, {row[f'{name}_high']:.2f}]"
+            line[name] = "" if pd.isna(row[name]) else ours + printed
+        lines.append(line)
+    shown = pd.DataFrame(lines)
+    return shown[[*_ROW, *(name for name in columns if (shown[name] != "").any())]]
+
+
+def r2_rows(intervals: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `fit_intervals` on R²: the keys of a cell, split, curve, r2, low, high."""
+    rows = intervals[intervals["quantity"] == "r2"].rename(columns={"value": "r2"})
+    return rows[[*_CELL, "split", "curve", "r2", "low", "high"]].reset_index(drop=True)
+
+
+def _measure(profile: Profile, jobs: int, progress: bool) -> dict[str, pd.DataFrame]:
+    cells = compute_cells(profile, jobs, progress)
+    rows: list[dict[str, object]] = []
+    draws: list[dict[str, object]] = []
+    for cell, estimates in _bootstrapped(cells, profile, jobs, progress):
+        rows += [{**vars(cell.cell), **row} for row in interval_rows(estimates)]
+        for (split, curve, quantity), estimate in estimates.items():
+            if quantity == "r2":
+                own = {"split": split, "curve": curve, "value": estimate.value, "draws": estimate.draws}
+                draws.append({**vars(cell.cell), **own})
+    table = pd.DataFrame(draws)
+    return {INTERVALS: pd.DataFrame(rows)} | {
+        paper.TABLES[number]: paper_table(table, number) for number in KINDS
+    }
+
+
+def _bootstrapped(
+    cells: list[CellResult], profile: Profile, jobs: int, progress: bool
+) -> Iterator[tuple[CellResult, _Estimates]]:
+    # the workers' mathematics libraries read this when they start
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    work = joblib.Parallel(n_jobs=jobs, return_as="generator")
+    found = work(joblib.delayed(_estimates)(cell, np.array(profile.grid)) for cell in cells)
+    with tqdm(total=len(cells), desc="bootstrap", unit="cell", disable=not progress) as bar:
+        for cell, estimates in zip(cells, found, strict=True):
+            bar.update()
+            yield cell, estimates
+
+
+def _estimates(cell: CellResult, grid: np.ndarray) -> _Estimates:
+    return bootstrap_cell({split: cell.sweep(split) for split in SPLITS}, grid, cell.cell.task)
+
+
+def _mean(rows: pd.DataFrame) -> np.ndarray:
+    """Mean R² and its draws, (1 + draw,); undefined ones are left out, NaN where none is left."""
+    values = [np.concatenate([[row["value"]], row["draws"]]) for row in rows.to_dict("records")]
+    defined = [value for value in values if not math.isnan(value[0])]
+    if not defined:
+        return np.full(1 + DRAWS, np.nan)
+    return np.asarray(pd.DataFrame(defined).mean(axis=0, skipna=True))
+
+
+def _with_interval(name: str, mean: np.ndarray) -> Mapping[str, float]:
+    low, high = Estimate(float(mean[0]), mean[1:]).interval()
+    return {name: float(mean[0]), f"{name}_low": low, f"{name}_high": high}

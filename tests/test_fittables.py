@@ -1,0 +1,57 @@
+"""Tables 2, 6 and 7: the paper's columns, its averages, and what is missing left empty."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from splitkit import fittables, paper
+
+
+def draws(r2: dict[str, float], split: str = "transfer") -> pd.DataFrame:
+    """Both curves of one kind; draw i is its value + i / 100."""
+    rows = [
+        {"task": task, "seed": seed, "curve": curve, "value": value, "draws": value + np.arange(200) / 100}
+        for task, value in r2.items()
+        for seed in (0, 1)
+        for curve in ("preference", "utility")
+    ]
+    cell = {"model": "embedded-gemma2", "form": "lora", "objective": "sft", "split": split}
+    return pd.DataFrame(rows).assign(**cell)
+
+
+def test_averages_are_the_papers() -> None:
+    # Table 7, gemma, lora, sft: 0.92, 0.99, -0.56 and their average 0.45
+    r2 = {"psychopathy": 0.92, "powerseeking": 0.99, "axbench/ocean": -1.0, "axbench/music": -0.12}
+    table = fittables.paper_table(draws(r2), 7)
+    theirs = paper.table(7)
+    names = [name for name in table.columns if not name.endswith(("_low", "_high"))]
+    assert names == list(theirs.columns) and len(table.columns) == 3 + 3 * 8
+    printed = theirs.query("model == 'gemma-2-9b-it' and form == 'lora' and objective == 'sft'").iloc[0]
+    for name in ("pref_psychopathy", "pref_powerseeking", "pref_axbench", "pref_avg"):
+        assert round(table[name].iloc[0], 2) == printed[name]
+    assert table["pref_avg_low"].iloc[0] == pytest.approx(0.45 + 0.04)
+    assert table["pref_avg_high"].iloc[0] == pytest.approx(0.45 + 1.94)
+
+
+def test_a_task_that_was_not_measured_is_empty_and_so_is_the_average() -> None:
+    r2 = {"psychopathy": 0.92, "axbench/ocean": math.nan, "axbench/music": 0.5}
+    table = fittables.paper_table(draws(r2, "train"), 2)
+    row = table.iloc[0]
+    assert math.isnan(row["pref_powerseeking"]) and math.isnan(row["pref_avg"])
+    assert row["util_axbench"] == 0.5
+    shown = fittables.beside_paper(table, 2)
+    assert list(shown.columns)[3:] == ["pref_psychopathy", "pref_axbench", "util_psychopathy", "util_axbench"]
+    assert shown["pref_psychopathy"].iloc[0] == "0.92 [0.96, 2.86] (0.92)"
+    split = fittables.beside_paper(table.assign(objective="split"), 2)
+    assert split["pref_psychopathy"].iloc[0] == "0.92 [0.96, 2.86]"
+    with pytest.raises(KeyError, match=r"\[2, 6, 7\]"):
+        fittables.paper_table(draws(r2), 3)
+
+
+def test_r2_rows_are_what_the_verdicts_judge() -> None:
+    rows = {"model": "a", "task": "b", "form": "c", "objective": "d", "seed": 0, "split": "test"}
+    rows |= {"curve": "utility", "value": 0.9, "low": 0.8, "high": 1.0, "share_finite": 1.0, "flag": ""}
+    table = pd.DataFrame([rows | {"quantity": "r2"}, rows | {"quantity": "alpha"}])
+    assert fittables.r2_rows(table)[["r2", "low", "high"]].to_numpy().tolist() == [[0.9, 0.8, 1.0]]
