@@ -1,0 +1,58 @@
+"""Null curves: shapes with no validity decay behind them, and how well Eq. 15 and 17 fit those too."""
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from splitkit.committed import committed_tables
+from splitkit.decay import fit_preference, fit_utility
+from splitkit.profiles import Profile
+
+SMOOTH, NOISE = "smooth random curve", "white noise"
+_TABLE = "null_fits"
+_LENGTH = 0.25
+"""How far, as a share of the grid, a smooth random curve keeps its course."""
+
+
+def null_curves(
+    grid: Float[np.ndarray, " point"], n_random: int, seed: int
+) -> list[tuple[str, Float[np.ndarray, " point"]]]:
+    """Named curves over the grid (point,): a line, |m|, tanh, log cosh, and `n_random` of each random kind.
+
+    A smooth random curve is a draw of a Gaussian process over places on the grid with covariance
+    e^-((s - t)^2 / (2 0.25^2)), white noise has no course at all.
+    """
+    x = grid / np.abs(grid).max()
+    place = np.linspace(0, 1, len(grid))
+    covariance = np.exp(-0.5 * ((place[:, None] - place) / _LENGTH) ** 2)
+    values, vectors = np.linalg.eigh(covariance)
+    root = vectors * np.sqrt(np.clip(values, 0, None))
+    random = np.random.default_rng(seed)
+    named = [("line", x), ("|m|", np.abs(x)), ("tanh", np.tanh(3 * x)), ("log cosh", np.log(np.cosh(3 * x)))]
+    named += [(SMOOTH, root @ random.standard_normal(len(grid))) for _ in range(n_random)]
+    return named + [(NOISE, random.standard_normal(len(grid))) for _ in range(n_random)]
+
+
+def null_table(grid: Float[np.ndarray, " point"], n_random: int = 50, seed: int = 0) -> pd.DataFrame:
+    """R² of Eq. 15 ("preference") and Eq. 17 ("utility") on null curves: shape, number, curve, r2."""
+    fitters = {"preference": fit_preference, "utility": fit_utility}
+    return pd.DataFrame(
+        [
+            {"shape": shape, "number": number, "curve": curve, "r2": fitter(grid, y).r2}
+            for number, (shape, y) in enumerate(null_curves(grid, n_random, seed))
+            for curve, fitter in fitters.items()
+        ]
+    )
+
+
+def null_fits(profile: Profile, seed: int = 0) -> pd.DataFrame:
+    """`null_table` over the grid of a profile, from the committed file or computed."""
+    # a profile for trying things out needs no shares of a percent
+    n_random = 50 if len(profile.grid) > 20 else 10
+    return committed_tables(
+        [_TABLE],
+        profile,
+        lambda: {_TABLE: null_table(np.array(profile.grid), n_random, seed)},
+        tolerance=0.01,
+        digits=4,
+    )[_TABLE]

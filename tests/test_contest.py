@@ -1,0 +1,53 @@
+"""The contest: the curve that made the points wins it, on the strengths that were left out too."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from splitkit.contest import CRITERIA, judge_curve, rival_table, standing
+from splitkit.decay import preference_curve, utility_curve
+from splitkit.rivals import RIVALS
+from splitkit.validity import Validity
+
+M = 8 * np.sinh(np.linspace(-3, 3, 33)) / np.sinh(3)
+CURVE = Validity(1.2, 6.0, 1.3, -1.2, 6.0, 1.3)
+
+
+def curves(m: np.ndarray) -> pd.DataFrame:
+    noise = 0.01 * np.random.default_rng(0).standard_normal((2, len(m)))
+    keys = {"model": "a", "task": "b", "form": "vector", "objective": "sft", "seed": 0, "split": "train"}
+    return pd.DataFrame(
+        {
+            "m_relative": m,
+            "preference": preference_curve(m, 1.0, 0.2, 0.1, CURVE) + noise[0],
+            "utility": utility_curve(m, 3.0, -2.0, CURVE) + noise[1],
+        }
+    ).assign(**keys)
+
+
+def test_the_true_form_wins() -> None:
+    table = rival_table(curves(M), jobs=1)
+    assert len(table) == 2 * len(RIVALS)
+    found = standing(table).set_index(["curve", "rival"])
+    for curve in ("preference", "utility"):
+        assert found.loc[(curve, "decay"), [f"{name}_best" for name in CRITERIA]].tolist() == [1.0] * 4
+        assert found.loc[(curve, "decay"), "bic"] == 0.0
+
+
+def test_errors_are_of_what_was_left_out() -> None:
+    cubic = 0.01 * M**3 - 0.2 * M**2 + M
+    rows = {row["rival"]: row for row in judge_curve("preference", M[::-1], cubic[::-1])}
+    assert rows["cubic"]["outer"] < 1e-6 and rows["cubic"]["interleaved"] < 1e-6
+    assert rows["kernel"]["outer"] > 0.1
+    # a likelihood ratio by hand: n log(RSS / n) + 2 k, relative to the lowest
+    kernel, gaussian = rows["kernel"], rows["gaussian"]
+    ratio = 33 * np.log((1 - kernel["r2"]) / (1 - gaussian["r2"]))
+    assert kernel["aic"] - gaussian["aic"] == pytest.approx(ratio + 2 * (8 - 6))
+
+
+def test_too_few_strengths_and_undefined_curves() -> None:
+    coarse = 8 * np.sinh(np.linspace(-3, 3, 13)) / np.sinh(3)
+    table = rival_table(curves(coarse).assign(utility=np.nan), jobs=1).set_index("rival")
+    assert set(table["curve"]) == {"preference"}
+    assert np.isnan(table.loc["decay", "interleaved"]) and table.loc["cubic", "interleaved"] > 0
+    assert np.isfinite(table.loc["decay", "outer"])

@@ -1,0 +1,49 @@
+"""Rivals: each recovers a curve of its own kind, with the freedom it says it has."""
+
+import numpy as np
+import pytest
+
+from splitkit import rivals
+from splitkit.decay import preference_curve
+from splitkit.validity import Validity
+
+M = 8 * np.sinh(np.linspace(-3, 3, 33)) / np.sinh(3)
+STEP = np.tanh((M - 1) / 2) + 0.5 * np.tanh((M + 2) / 0.8) + 0.2
+BELL = np.where(M >= 0, np.exp(-((M / 2 - 0.3) ** 2)), np.exp(-((M / 3 + 0.3) ** 2)))
+
+
+@pytest.mark.parametrize(
+    ("rival", "y"),
+    [
+        ("decay", preference_curve(M, 1.0, 0.2, 0.1, Validity(1.2, 6.0, 1.3, -1.2, 6.0, 1.3))),
+        ("cubic", 0.01 * M**3 - 0.2 * M**2 + M),
+        ("polynomial", (M / 4) ** 7 - (M / 4) ** 2),
+        ("logistic", STEP),
+        ("gaussian", (M + 0.2) * BELL + 0.1),
+    ],
+)
+def test_each_rival_recovers_its_own_kind(rival: str, y: np.ndarray) -> None:
+    every_other = np.arange(33) % 2 == 0
+    predict = rivals.fit_rival(rival, "preference", M[every_other], y[every_other], M)
+    np.testing.assert_allclose(predict(M), y, atol=0.02 * y.std())
+
+
+def test_the_gaussian_rival_has_both_branches() -> None:
+    leaning = np.where(M >= 0, np.exp(-((M / 2 - 0.3) ** 2)), np.exp(-((M / 3 - 0.3) ** 2)))
+    for y in (BELL, leaning):
+        predict = rivals.fit_rival("gaussian", "utility", M, 3 * y - 2, M)
+        np.testing.assert_allclose(predict(M), 3 * y - 2, atol=1e-3)
+
+
+def test_the_smoother_has_the_freedom_of_the_decay() -> None:
+    # it is linear in y: the trace of its matrix is the sum of what each point says of itself
+    itself = [rivals.fit_rival("kernel", "utility", M, unit, M)(M)[i] for i, unit in enumerate(np.eye(33))]
+    assert sum(itself) == pytest.approx(rivals.parameters("kernel", "utility")) == pytest.approx(7)
+    assert rivals.parameters("kernel", "preference") == 8
+
+
+def test_unknown_rivals_and_too_few_strengths_are_refused() -> None:
+    with pytest.raises(KeyError, match="gaussian"):
+        rivals.parameters("spline", "preference")
+    with pytest.raises(ValueError, match="8 strengths do not determine 8"):
+        rivals.fit_rival("polynomial", "preference", M[:8], M[:8], M)
