@@ -15,6 +15,7 @@ FORMS = ("local_weight", "lora", "vector")
 EXACT = 1e-10
 MOST, HALF = 0.8, 0.5
 R2_PREFERENCE, R2_UTILITY, R2_FAIR = 0.95, 0.97, 0.90
+R2_SLACK = 0.01
 
 RULES: dict[str, str] = {
     "C1": f"largest |steered - rewritten weights| of any form, in float64, is below {EXACT:g}",
@@ -23,6 +24,9 @@ RULES: dict[str, str] = {
     "C4": "lowest share, over the forms, of cells in which C2 and C3 both hold: 0.8 holds, 0.5 in part",
     "C5": "share of preference fits with R² above 0.95: more than 0.5 holds, more than 0.25 in part",
     "C6": "median R² of the utility fits: above 0.97 holds, above 0.90 in part",
+    "C7": "of curves fitted well on train (R² above 0.95 preference, 0.97 utility), share as good on test "
+    "(above that bar, or at most 0.01 below train): 0.8 holds, 0.5 in part",
+    "C8": "share of train fits with R² above 0.90 on test curves: more than 0.5 holds, 0.25 in part",
 }
 
 
@@ -120,15 +124,18 @@ def judge_c4(shapes: pd.DataFrame) -> list[Verdict]:
     return verdicts
 
 
+def _counterpart(rows: pd.DataFrame, model: str, task: str) -> pd.DataFrame:
+    """The paper's own rows for the counterpart of a model and the family of a task."""
+    same = (rows["model"] == paper.COUNTERPARTS.get(model, model)) & (
+        rows["task_family"] == paper.task_family(task)
+    )
+    return rows[same]
+
+
 def _printed(model: str, task: str, curve: str) -> pd.Series:
     """The paper's own R² (Table 2) for the counterpart of a model and the family of a task."""
-    rows = paper.tidy(2)
-    same = (
-        (rows["model"] == paper.COUNTERPARTS.get(model, model))
-        & (rows["task_family"] == paper.task_family(task))
-        & (rows["curve"] == curve)
-    )
-    return rows.loc[same, "r2"]
+    rows = _counterpart(paper.tidy(2), model, task)
+    return rows.loc[rows["curve"] == curve, "r2"]
 
 
 def _fits_of(fits: pd.DataFrame, curve: str) -> pd.DataFrame:
@@ -157,6 +164,55 @@ def judge_c6(fits: pd.DataFrame) -> list[Verdict]:
         printed = f"{_printed(model, task, 'utility').median():.2f}"
         verdict = _graded(middle, middle > R2_UTILITY, middle > R2_FAIR)
         verdicts.append(Verdict("C6", model, task, verdict, middle, printed, RULES["C6"]))
+    return verdicts
+
+
+def _of_split(fits: pd.DataFrame, split: str) -> pd.DataFrame:
+    return fits.loc[fits["split"] == split, ["form", "objective", "seed", "curve", "r2"]]
+
+
+def _as_good(pairs: pd.DataFrame) -> float:
+    """Of rows (curve, r2_train, r2_test), the share that fits on test among those that fit on train."""
+    bar = pairs["curve"].map({"preference": R2_PREFERENCE, "utility": R2_UTILITY})
+    good = pairs["r2_train"] > bar
+    kept = (pairs["r2_test"] > bar) | (pairs["r2_test"] >= pairs["r2_train"] - R2_SLACK)
+    return float(kept[good].mean()) if good.any() else float("nan")
+
+
+def judge_c7(fits: pd.DataFrame) -> list[Verdict]:
+    """Eq. 15 and 17 on test: one verdict per model and task from the R² of fits on "train" and on "test".
+
+    `fits` has a row per cell (model, task, form, objective, seed), split and curve, with r2; NaN on test is
+    no good fit. Undecided where nothing fits on train.
+    """
+    _need(fits, "model", "task", "form", "objective", "seed", "split", "curve", "r2")
+    verdicts = []
+    for model, task, rows in _by_model_and_task(fits):
+        key = ["form", "objective", "seed", "curve"]
+        pairs = _of_split(rows, "train").merge(
+            _of_split(rows, "test"), how="left", on=key, suffixes=("_train", "_test"), validate="1:1"
+        )
+        share = _as_good(pairs)
+        key = ["model", "form", "objective", "curve", "task_family"]
+        printed = paper.tidy(2).merge(paper.tidy(6), on=key, suffixes=("_train", "_test"))
+        theirs = f"{_as_good(_counterpart(printed, model, task)):.2f}"
+        verdict = _graded(share, share >= MOST, share >= HALF)
+        verdicts.append(Verdict("C7", model, task, verdict, share, theirs, RULES["C7"]))
+    return verdicts
+
+
+def judge_c8(fits: pd.DataFrame) -> list[Verdict]:
+    """Eq. 15 and 17 from train to test: one verdict per model and task from rows with split "transfer".
+
+    `fits` has model, task, split and r2, of both curves; NaN is no prediction. Undecided without any number.
+    """
+    _need(fits, "model", "task", "split", "r2")
+    verdicts = []
+    for model, task, rows in _by_model_and_task(fits[fits["split"] == "transfer"]):
+        share = float((rows["r2"] > R2_FAIR).mean()) if rows["r2"].notna().any() else float("nan")
+        theirs = f"{(_counterpart(paper.tidy(7), model, task)['r2'] > R2_FAIR).mean():.2f}"
+        verdict = _graded(share, share > HALF, share > HALF / 2)
+        verdicts.append(Verdict("C8", model, task, verdict, share, theirs, RULES["C8"]))
     return verdicts
 
 

@@ -104,6 +104,44 @@ def test_c6(r2: list[float], expected: str) -> None:
     assert word(verdicts.judge_c6(fits("utility", r2))) == expected
 
 
+def split_fits(train: list[float], test: list[float], transfer: list[float]) -> pd.DataFrame:
+    """Preference fits of one cell per entry."""
+    parts = [
+        pd.DataFrame({"split": split, "seed": range(len(r2)), "r2": r2})
+        for split, r2 in (("train", train), ("test", test), ("transfer", transfer))
+    ]
+    keys = {"model": MODEL, "task": TASK, "form": "lora", "objective": "sft", "curve": "preference"}
+    return pd.concat(parts, ignore_index=True).assign(**keys)
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "expected"),
+    [
+        ([0.99] * 5, [0.96] * 4 + [0.1], "holds"),
+        ([0.99] * 2, [0.96, 0.1], "holds in part"),
+        ([0.99] * 3, [0.96, 0.1, math.nan], "does not hold"),
+        ([0.951] * 2, [0.945] * 2, "holds"),
+        ([0.99, 0.5], [0.99, 0.1], "holds"),
+        ([0.5], [0.99], "undecided"),
+    ],
+)
+def test_c7(train: list[float], test: list[float], expected: str) -> None:
+    assert word(verdicts.judge_c7(split_fits(train, test, []))) == expected
+
+
+@pytest.mark.parametrize(
+    ("transfer", "expected"),
+    [
+        ([0.99, 0.95, -12.0], "holds"),
+        ([0.99, 0.9, -12.0], "holds in part"),
+        ([0.99, 0.5, -12.0, math.nan], "does not hold"),
+        ([math.nan], "undecided"),
+    ],
+)
+def test_c8(transfer: list[float], expected: str) -> None:
+    assert word(verdicts.judge_c8(split_fits([0.99], [0.1], transfer))) == expected
+
+
 def test_fits_of_test_sets_are_another_claims() -> None:
     both = pd.concat(
         [fits("utility", [0.99]).assign(split="train"), fits("utility", [0.1]).assign(split="test")]
@@ -116,6 +154,11 @@ def test_the_papers_number_stands_beside_ours() -> None:
     assert verdicts.judge_c5(fits("preference", [1.0]))[0].paper == "0.57"
     assert verdicts.judge_c6(fits("utility", [1.0]))[0].paper == "0.98"
     assert verdicts.judge_c6(fits("utility", [1.0], task="axbench/ocean"))[0].paper == "0.99"
+    table = split_fits([0.99], [0.99], [0.99])
+    # Tables 2 and 6: of 4 preference and 5 utility numbers above the bar on train, 2 and 4 are on test
+    assert verdicts.judge_c7(table)[0].paper == "0.67"
+    # Table 7, psychopathy: 0.83, -0.14 and 0.90 are not above 0.90
+    assert verdicts.judge_c8(table)[0].paper == "0.79"
 
 
 def test_bad_tables_and_words_are_refused() -> None:
