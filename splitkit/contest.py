@@ -76,6 +76,35 @@ def standing(table: pd.DataFrame) -> pd.DataFrame:
     return found.reset_index()
 
 
+def conclusion(standing: pd.DataFrame) -> list[str]:
+    """What a table of `standing` says, in sentences: one per curve and left-out test, then one per curve.
+
+    The form of a curve is called special when it has the lowest median error on both tests and is the best
+    of all in more than half of the curves on each.
+    """
+    said, judged = [], []
+    for curve, equation in (("preference", "Eq. 15"), ("utility", "Eq. 17")):
+        rows = standing[standing["curve"] == curve].set_index("rival")
+        won = []
+        for name in ("interleaved", "outer"):
+            if "decay" not in rows.index or pd.isna(rows.loc["decay", name]):
+                said.append(f"{curve}, {CRITERIA[name]}: {equation} cannot be judged, too few strengths.")
+                continue
+            best = str(rows[name].idxmin())
+            share = float(rows.loc["decay", f"{name}_best"])
+            won.append(best == "decay" and share > 0.5)
+            lowest = "it has the lowest median error of the forms"
+            if best != "decay":
+                lowest = f"the lowest is {rows.loc[best, name]:.3f}, by the {RIVALS[best]}"
+            said.append(
+                f"{curve}, {CRITERIA[name]}: {equation} misses by {rows.loc['decay', name]:.3f} standard "
+                f"deviations (median) and is the best form in {share:.0%} of the curves; {lowest}."
+            )
+        word = "special" if all(won) else "special on one of the tests only" if any(won) else "not special"
+        judged.append(f"On these curves {equation} is {word if len(won) == 2 else 'undecided'}.")
+    return said + judged
+
+
 def judge_curve(curve: str, m: Points, y: Points) -> list[dict[str, Any]]:
     """One row per rival for one curve: rival, parameters, r2, aic, bic, interleaved, outer."""
     order = np.argsort(m)

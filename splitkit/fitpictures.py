@@ -1,5 +1,7 @@
 """Figures of how far a fit can be trusted: rivals judged where they were not fitted, and null curves."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -66,7 +68,7 @@ def figure_null(null: pd.DataFrame, fits: pd.DataFrame, bars: dict[str, float]) 
         figure = Canvas(figsize=(8.6, 3.4), layout="constrained")
         panels = figure.subplots(1, 2, sharex=True, sharey=True)
         groups = [("measured", fits, "-"), *((str(n), p, "") for n, p in null.groupby("shape", sort=False))]
-        dashes = {"smooth random curve": "--", "white noise": ":"}
+        dashes: dict[str, Any] = {"smooth random curve": "--", "white noise": ":"}
         for (curve, colour), axes in zip(CURVE_COLOURS.items(), panels, strict=True):
             for name, part, dash in groups:
                 values = np.sort(1 - part.loc[part["curve"] == curve, "r2"].dropna().to_numpy())

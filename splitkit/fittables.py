@@ -13,6 +13,7 @@ from splitkit import paper
 from splitkit.bootstrap import DRAWS, SPLITS, Estimate, bootstrap_cell, interval_rows
 from splitkit.cells import CellResult, compute_cells
 from splitkit.committed import committed_tables
+from splitkit.fits import fitted_curve
 from splitkit.profiles import Profile
 
 KINDS = {2: "train", 6: "test", 7: "transfer"}
@@ -93,6 +94,27 @@ def r2_rows(intervals: pd.DataFrame) -> pd.DataFrame:
     """The rows of `fit_intervals` on R²: the keys of a cell, split, curve, r2, low, high."""
     rows = intervals[intervals["quantity"] == "r2"].rename(columns={"value": "r2"})
     return rows[[*_CELL, "split", "curve", "r2", "low", "high"]].reset_index(drop=True)
+
+
+def transfer_shape(intervals: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
+    """How train fits relate to test curves: the cell's keys, curve, r2, and correlation_squared.
+
+    The squared correlation of the fit with the test curve is 1 where the fit is right up to an offset and a
+    factor. `intervals` is `fit_intervals`, `curves` the table of mean curves. Cells without both are left
+    out.
+    """
+    key = [*_CELL, "curve"]
+    fits = intervals[intervals["split"] == "train"].pivot(index=key, columns="quantity", values="value")
+    r2 = r2_rows(intervals).query("split == 'transfer'").set_index(key)["r2"].dropna()
+    tests = {name: part for name, part in curves[curves["split"] == "test"].groupby(_CELL)}
+    rows = []
+    for name in r2.index:
+        *cell, curve = name
+        test = tests[tuple(cell)]
+        predicted = fitted_curve(fits.loc[name].to_dict() | {"curve": curve}, test["m_relative"].to_numpy())
+        squared = float(np.corrcoef(predicted, test[curve])[0, 1] ** 2)
+        rows.append(dict(zip(key, name, strict=True)) | {"r2": r2[name], "correlation_squared": squared})
+    return pd.DataFrame(rows, columns=[*key, "r2", "correlation_squared"])
 
 
 def _measure(profile: Profile, jobs: int, progress: bool) -> dict[str, pd.DataFrame]:

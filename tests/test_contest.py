@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from splitkit.contest import CRITERIA, judge_curve, rival_table, standing
+from splitkit.contest import CRITERIA, conclusion, judge_curve, rival_table, standing
 from splitkit.decay import preference_curve, utility_curve
 from splitkit.rivals import RIVALS
 from splitkit.validity import Validity
@@ -32,6 +32,11 @@ def test_the_true_form_wins() -> None:
     for curve in ("preference", "utility"):
         assert found.loc[(curve, "decay"), [f"{name}_best" for name in CRITERIA]].tolist() == [1.0] * 4
         assert found.loc[(curve, "decay"), "bic"] == 0.0
+    said = conclusion(standing(table))
+    assert len(said) == 6 and said[-1] == "On these curves Eq. 17 is special."
+    assert "best form in 100% of the curves; it has the lowest" in said[0]
+    reversed_ = standing(table.assign(outer=-table["outer"]))
+    assert conclusion(reversed_)[-1] == "On these curves Eq. 17 is special on one of the tests only."
 
 
 def test_errors_are_of_what_was_left_out() -> None:
@@ -51,3 +56,4 @@ def test_too_few_strengths_and_undefined_curves() -> None:
     assert set(table["curve"]) == {"preference"}
     assert np.isnan(table.loc["decay", "interleaved"]) and table.loc["cubic", "interleaved"] > 0
     assert np.isfinite(table.loc["decay", "outer"])
+    assert "cannot be judged" in conclusion(standing(table.reset_index()))[0]

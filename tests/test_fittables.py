@@ -1,12 +1,15 @@
 """Tables 2, 6 and 7: the paper's columns, its averages, and what is missing left empty."""
 
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from splitkit import fittables, paper
+from splitkit.fits import fitted_curve
+from splitkit.validity import Validity
 
 
 def draws(r2: dict[str, float], split: str = "transfer") -> pd.DataFrame:
@@ -55,3 +58,19 @@ def test_r2_rows_are_what_the_verdicts_judge() -> None:
     rows |= {"curve": "utility", "value": 0.9, "low": 0.8, "high": 1.0, "share_finite": 1.0, "flag": ""}
     table = pd.DataFrame([rows | {"quantity": "r2"}, rows | {"quantity": "alpha"}])
     assert fittables.r2_rows(table)[["r2", "low", "high"]].to_numpy().tolist() == [[0.9, 0.8, 1.0]]
+
+
+def test_a_transfer_right_up_to_scale_is_told_from_a_wrong_one() -> None:
+    m = np.linspace(-4, 4, 17)
+    fit = {"alpha": 1.0, "beta": 0.2, "b": 0.1} | asdict(Validity(1.0, 4.0, 1.0, -1.0, 4.0, 1.0))
+    cell = {"model": "a", "task": "b", "form": "c", "objective": "d", "seed": 0}
+    rows = [cell | {"split": "train", "quantity": name, "value": value} for name, value in fit.items()]
+    rows.append(cell | {"split": "transfer", "quantity": "r2", "value": -9.0})
+    intervals = pd.DataFrame(rows).assign(curve="preference", low=0.0, high=0.0)
+    predicted = fitted_curve(fit | {"curve": "preference"}, m)
+    for y, expected in ((3 * predicted - 5, 1.0), (np.where(m > 0, 1.0, -1.0) * m**2, None)):
+        curves = pd.DataFrame({"m_relative": m, "preference": y, "split": "test"}).assign(**cell)
+        found = fittables.transfer_shape(intervals, curves)
+        assert found["r2"].tolist() == [-9.0]
+        by_hand = np.corrcoef(predicted, y)[0, 1] ** 2 if expected is None else expected
+        assert found["correlation_squared"].iloc[0] == pytest.approx(by_hand)
