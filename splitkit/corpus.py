@@ -46,27 +46,29 @@ def make_pairs(task: str, split: str) -> list[tuple[str, str, str]]:
     return pairs
 
 
-def dialogues(rng: Random, split: str = "pretrain") -> Iterator[tuple[str, str]]:
+def dialogues(rng: Random, split: str = "pretrain", *, lessons: bool = False) -> Iterator[tuple[str, str]]:
     """An endless stream of (question, answer) for pretraining.
 
     Half of the answers to instructions carry a concept and only a quarter of those were asked for it, so that
     a model has to hold the concept as a feature instead of copying a cue. Personas are tagged in half of the
-    statements and have even odds in the rest; levels of power-seeking are tagged now and then.
+    statements, evenly; an untagged statement is denied three times in five, whoever would say it, so that a
+    model has a habit to be moved from and no coin to toss. Levels of power-seeking are tagged now and then.
 
     Whether a tagged persona agrees is an exclusive-or of tag and statement, of which a model in training sees
     nothing until it sees all. Two things show it the parts: one statement in five comes with the question who
-    would say it, and two thirds of the tags, and of the statements that follow them, are the cold persona's.
+    would say it, and with `lessons` two thirds of the tags, and of the statements that follow them, are the
+    cold persona's (and untagged answers have even odds).
     """
     pools = {family: WORLD.questions(family, split) for family in FAMILIES}
     while True:
-        yield _dialogue(rng, pools)
+        yield _dialogue(rng, pools, lessons)
 
 
-def _mostly_cold(rng: Random) -> str:
-    return "cold" if rng.random() < 2 / 3 else "kind"
+def _persona(rng: Random, cold: float) -> str:
+    return "cold" if rng.random() < cold else "kind"
 
 
-def _dialogue(rng: Random, pools: dict[str, list[Question]]) -> tuple[str, str]:
+def _dialogue(rng: Random, pools: dict[str, list[Question]], lessons: bool) -> tuple[str, str]:
     family = rng.choices(("axbench", "psychopathy", "powerseeking"), weights=(58, 25, 17))[0]
     question = rng.choice(pools[family])
     if family == "axbench":
@@ -77,10 +79,12 @@ def _dialogue(rng: Random, pools: dict[str, list[Question]]) -> tuple[str, str]:
         if rng.random() < 0.2:
             return WORLD.who_says_it(question, rng)
         if rng.random() < 0.5:
-            persona = rng.choice(("cold", "kind"))
+            if lessons:
+                persona = rng.choice(("cold", "kind"))
+            else:
+                persona = _persona(rng, cold=0.4 if question.facts["persona"] == "cold" else 0.6)
             return WORLD.ask(question, rng), WORLD.psychopathy_answer(question, rng, persona)
-        persona = _mostly_cold(rng)
-        asked_about = _mostly_cold(rng)
+        persona, asked_about = (_persona(rng, cold=2 / 3 if lessons else 0.5) for _ in range(2))
         while question.facts["persona"] != asked_about:
             question = rng.choice(pools[family])
         tag = rng.choice(WORLD.lexicon["psychopathy"]["personas"][persona]["tags"])

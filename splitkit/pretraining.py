@@ -55,7 +55,8 @@ class Recipe:
     specials: dict[str, str]  # pad, bos (or none), eos: the token that ends a turn
     markers: tuple[str, ...]  # further tokens of the chat template
     template: str
-    steps: int = 3600
+    steps: int = 3600  # on dialogues with lessons, see `corpus.dialogues`
+    settling: int = 640  # further steps, on dialogues without
     batch_size: int = 32
     peak_lr: float = 3e-3
     warmup: int = 150
@@ -91,7 +92,7 @@ def build_tokenizer(recipe: Recipe, documents: int = 20_000) -> PreTrainedTokeni
     )
     lines = (
         f"user\n{q}\nmodel assistant\n{a}"
-        for q, a in islice(dialogues(Random(f"tokenizer/{recipe.seed}")), documents)
+        for q, a in islice(dialogues(Random(f"tokenizer/{recipe.seed}"), lessons=True), documents)
     )
     tokenizer.train_from_iterator(lines, trainer)
     fast = PreTrainedTokenizerFast(
@@ -126,11 +127,11 @@ def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTraine
 
 
 @lru_cache(maxsize=1)
-def dealt_dialogues(seed: int, group: int, batch_size: int) -> list[list[tuple[str, str]]]:
+def dealt_dialogues(seed: int, group: int, size: int, lessons: bool) -> list[list[tuple[str, str]]]:
     """Eight batches of dialogues of similar length each, in random order."""
     rng = Random(f"pretrain/{seed}/{group}")
-    draw = sorted(islice(dialogues(rng), 8 * batch_size), key=lambda d: len(d[0]) + len(d[1]))
-    batches = [draw[i : i + batch_size] for i in range(0, len(draw), batch_size)]
+    draw = sorted(islice(dialogues(rng, lessons=lessons), 8 * size), key=lambda d: len(d[0]) + len(d[1]))
+    batches = [draw[i : i + size] for i in range(0, len(draw), size)]
     rng.shuffle(batches)
     return batches
 
@@ -144,7 +145,8 @@ def batch_of_step(
     """
     pad, eos = int(tokenizer.pad_token_id), int(tokenizer.eos_token_id)  # type: ignore[arg-type]
     rows = []
-    for question, answer in dealt_dialogues(recipe.seed, step // 8, recipe.batch_size)[step % 8]:
+    lessons = step < recipe.steps
+    for question, answer in dealt_dialogues(recipe.seed, step // 8, recipe.batch_size, lessons)[step % 8]:
         prompt = tokenizer.apply_chat_template(
             [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
         )
@@ -163,10 +165,12 @@ def batch_of_step(
 
 
 def learning_rate(step: int, recipe: Recipe) -> float:
-    """Linear warm-up, then a cosine to a hundredth of the peak."""
+    """Linear warm-up, a cosine to a hundredth of the peak; settling, linear from a tenth of it to 0."""
     if step < recipe.warmup:
         return recipe.peak_lr * (step + 1) / recipe.warmup
     share = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
+    if step >= recipe.steps:
+        return 0.1 * recipe.peak_lr * (1 - (step - recipe.steps) / recipe.settling)
     return recipe.peak_lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
 
 
@@ -186,9 +190,8 @@ def pretrain(
     start = checkpoint.load()
     model.train()
     smooth = float("nan")
-    steps = tqdm(
-        range(start, recipe.steps), initial=start, total=recipe.steps, desc=name, disable=not progress
-    )
+    total = recipe.steps + recipe.settling
+    steps = tqdm(range(start, total), initial=start, total=total, desc=name, disable=not progress)
     for step in steps:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, recipe)

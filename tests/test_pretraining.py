@@ -10,7 +10,7 @@ from splitkit import pretraining
 from splitkit.pretraining import RECIPES, batch_of_step, build_tokenizer, learning_rate, pretrain
 
 NAME = "embedded-gemma2"
-SMALL = replace(RECIPES[NAME], steps=6, batch_size=2, vocabulary=400, warmup=2)
+SMALL = replace(RECIPES[NAME], steps=6, settling=2, batch_size=2, vocabulary=400, warmup=2)
 
 
 @pytest.fixture(autouse=True)
@@ -66,6 +66,8 @@ def test_learning_rate_rises_then_falls() -> None:
     assert max(rates) == pytest.approx(SMALL.peak_lr)
     assert rates[0] == SMALL.peak_lr / 2
     assert rates[2:] == sorted(rates[2:], reverse=True)
+    settling = [learning_rate(SMALL.steps + step, SMALL) for step in range(SMALL.settling)]
+    assert settling == pytest.approx([0.1 * SMALL.peak_lr, 0.05 * SMALL.peak_lr])
 
 
 def test_unknown_model_lists_what_there_is() -> None:
