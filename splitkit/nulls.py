@@ -47,8 +47,8 @@ def null_table(grid: Float[np.ndarray, " point"], n_random: int = 50, seed: int 
 
 def null_fits(profile: Profile, seed: int = 0) -> pd.DataFrame:
     """`null_table` over the grid of a profile, from the committed file or computed."""
-    # a profile for trying things out needs no shares of a percent
-    n_random = 50 if len(profile.grid) > 20 else 10
+    # no more than there are measured curves to lay them beside
+    n_random = min(50, len(profile.cells()))
     return committed_tables(
         [_TABLE],
         profile,
