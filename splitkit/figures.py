@@ -17,11 +17,11 @@ from splitkit.looks import (
     FORMS,
     OBJECTIVES,
     PREFERENCE,
-    STRENGTH,
     UTILITY,
     Canvas,
     look,
     save,
+    strength_axis,
     style,
 )
 from splitkit.paper import task_family
@@ -63,7 +63,7 @@ def figure2_curves(curves: pd.DataFrame, model: str, tasks: Sequence[str], split
                     )
                 axes.set_title(f"{task}: {title}")
         for axes in grid[-1]:
-            axes.set_xlabel(STRENGTH)
+            strength_axis(axes, table["m_relative"].abs().max())
         figure.suptitle(f"{model}, {split} pairs")
         figure.legend(handles=_legend(table), loc="outside lower center", ncols=4)
     return figure
@@ -85,7 +85,8 @@ def figure_fits(
     lines = _selected(fits, model=[model], task=[task], split=[split])
     forms = [form for form in FORMS if form in set(points["form"])]
     objectives = [name for name in OBJECTIVES if name in set(points["objective"])]
-    dense = np.linspace(points["m_relative"].min(), points["m_relative"].max(), 401)
+    limit = float(points["m_relative"].abs().max())
+    dense = np.sinh(np.linspace(-np.arcsinh(limit), np.arcsinh(limit), 401))
     with style():
         figure = Canvas(figsize=(3.0 * len(objectives) + 1.0, 2.5 * len(forms) + 0.8), layout="constrained")
         grid = figure.subplots(len(forms), len(objectives), squeeze=False, sharex=True)
@@ -114,7 +115,7 @@ def figure_fits(
         for column in grid.T:
             lowest = [axes for axes in column if axes.axison][-1]
             lowest.tick_params(labelbottom=True)
-            lowest.set_xlabel(STRENGTH, fontsize=8)
+            strength_axis(lowest, limit, fontsize=8)
         figure.suptitle(f"{model}, {task}, {split} pairs")
         figure.legend(handles=_fit_legend(), loc="outside lower center", ncols=5)
     return figure

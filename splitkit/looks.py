@@ -8,11 +8,15 @@ from typing import Any
 
 import matplotlib as mpl
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 FORMS = {"vector": "vector", "lora": "LoRA", "local_weight": "local weight"}
 OBJECTIVES = {"diffmean": "DiffMean", "sft": "SFT", "reps": "RePS", "split": "SPLIT"}
-STRENGTH = "strength m (in units of the matching strength)"
+STRENGTH = "strength m (in matching strengths)"
+STRENGTH_ASINH = "m (in matching strengths, asinh scale)"
+DECADES = (0.0, 1.0, 10.0, 100.0, 1000.0)
 PREFERENCE, UTILITY = "preference log-odds", "utility log-odds"
 
 # seaborn's colour-blind palette; in grey the markers tell apart what its lightness does not
@@ -45,6 +49,18 @@ def style() -> Iterator[None]:
     }
     with mpl.rc_context(settings):
         yield
+
+
+def strength_axis(axes: Axes, limit: float, fontsize: float | None = None) -> None:
+    """Strengths along x on an asinh scale: even up to about 1, where all happens, logarithmic beyond."""
+    axes.set_xscale("asinh", linear_width=1.0)
+    ticks = sorted({sign * value + 0.0 for value in DECADES if value <= limit for sign in (-1, 1)})
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_xticks(
+        [sign * value for value in (0.5, 2, 5, 20) if value <= limit for sign in (-1, 1)], minor=True
+    )
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel(STRENGTH_ASINH, fontsize=fontsize)
 
 
 def save(figure: Figure, name: str, folder: Path) -> list[Path]:

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Polygon
 
-from splitkit.looks import FORMS, PREFERENCE, STRENGTH, UTILITY, Canvas, style
+from splitkit.looks import FORMS, PREFERENCE, UTILITY, Canvas, strength_axis, style
 
 FORM_COLOURS = {"local_weight": "#0173b2", "lora": "#de8f05", "vector": "#029e73"}
 _DASHES = {"local_weight": "-", "lora": "--", "vector": "-."}
@@ -56,7 +56,11 @@ def figure1_forms(curves: pd.DataFrame | None = None) -> Figure:
         top.tick_params(labelbottom=False)
         top.legend(loc="upper left", fontsize=9)
         top.set_title("measured" if real else "what steering does (sketch)")
-        bottom.set_xlabel(STRENGTH if real else "strength m", fontsize=9)
+        bottom.set_xlabel("strength m", fontsize=9)
+        if real:
+            for axes in (top, bottom):
+                strength_axis(axes, table["m_relative"].abs().max(), fontsize=9)
+            top.set_xlabel("")
     return figure
 
 
