@@ -55,7 +55,8 @@ def fit_rival(rival: str, curve: str, m: Points, y: Points, grid: Points) -> Pre
     "decay" is (alpha m + beta) D(m) + b (Eq. 15) or beta_u D(m) + b_u (Eq. 17); "gaussian" has in place of D
     e^-((m - c±)^2 / w±), continuous at 0; "logistic" is a constant and two logistic steps; "polynomial" has
     as many coefficients as the decay has free parameters; "kernel" is the Nadaraya-Watson smoother with a
-    Gaussian kernel over places on `grid`, whose width gives it that many degrees of freedom.
+    Gaussian kernel, whose width gives it that many degrees of freedom. Polynomials and kernel are over places
+    on `grid`, not over m: where the grid is denser near 0 than far out, m would be a handicap to them.
 
     Raises:
         KeyError: for an unknown rival.
@@ -68,7 +69,9 @@ def fit_rival(rival: str, curve: str, m: Points, y: Points, grid: Points) -> Pre
     if rival == "decay":
         return (fit_preference if curve == "preference" else fit_utility)(m, y).predict
     if rival in ("cubic", "polynomial"):
-        return np.polynomial.Chebyshev.fit(m, y, free - 1, domain=[-unit, unit])
+        place = _Grid(grid).place
+        polynomial = np.polynomial.Chebyshev.fit(place(m), y, free - 1, domain=[0, 1])
+        return lambda at: polynomial(place(at))
     if rival == "kernel":
         return _kernel(m, y, free, _Grid(grid))
     design, starts = _logistic_design() if rival == "logistic" else _gaussian_design(curve)

@@ -8,6 +8,7 @@ from splitkit.decay import preference_curve
 from splitkit.validity import Validity
 
 M = 8 * np.sinh(np.linspace(-3, 3, 33)) / np.sinh(3)
+PLACE = np.linspace(-1, 1, 33)
 STEP = np.tanh((M - 1) / 2) + 0.5 * np.tanh((M + 2) / 0.8) + 0.2
 BELL = np.where(M >= 0, np.exp(-((M / 2 - 0.3) ** 2)), np.exp(-((M / 3 + 0.3) ** 2)))
 
@@ -16,8 +17,8 @@ BELL = np.where(M >= 0, np.exp(-((M / 2 - 0.3) ** 2)), np.exp(-((M / 3 + 0.3) **
     ("rival", "y"),
     [
         ("decay", preference_curve(M, 1.0, 0.2, 0.1, Validity(1.2, 6.0, 1.3, -1.2, 6.0, 1.3))),
-        ("cubic", 0.01 * M**3 - 0.2 * M**2 + M),
-        ("polynomial", (M / 4) ** 7 - (M / 4) ** 2),
+        ("cubic", PLACE**3 - 0.2 * PLACE**2 + PLACE),
+        ("polynomial", PLACE**7 - PLACE**2),
         ("logistic", STEP),
         ("gaussian", (M + 0.2) * BELL + 0.1),
     ],
