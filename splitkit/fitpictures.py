@@ -14,6 +14,9 @@ _JUDGED = {"interleaved": "left out: every other m", "outer": "left out: the out
 _OUTSIDE = 30.0
 """Errors in standard deviations of a curve beyond which it no longer matters how wrong a curve is."""
 
+_DIGITS = 1e-4
+"""R² is committed with four digits: below this 1 - R² is not known."""
+
 
 def figure_rivals(table: pd.DataFrame) -> Figure:
     """Errors of Eq. 15 / 17 and of their rivals at strengths that were left out, over all curves.
@@ -75,7 +78,7 @@ def figure_null(null: pd.DataFrame, fits: pd.DataFrame, bars: dict[str, float]) 
                 if (dash or dashes.get(name)) and len(values):
                     share = np.arange(1, len(values) + 1) / len(values)
                     shade = colour if name == "measured" else "0.35"
-                    axes.step(values.clip(1e-6), share, dash or dashes[name], where="post", color=shade)
+                    axes.step(values.clip(_DIGITS), share, dash or dashes[name], where="post", color=shade)
             axes.axvline(1 - bars[curve], color="0.6", linewidth=1.0)
             axes.annotate(f"R² = {bars[curve]}", (1 - bars[curve], 0.03), (4, 0), textcoords="offset points")
             axes.set_xscale("log")
