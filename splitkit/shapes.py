@@ -21,6 +21,7 @@ DECLINE = -0.8
 FEWEST = 5
 """Strengths that a straight line around 0 is judged by, at least."""
 
+NAN = float("nan")
 _CELL = ["model", "task", "form", "objective", "seed"]
 
 
@@ -81,7 +82,7 @@ def preference_shape(m: ArrayLike, preference: ArrayLike) -> PreferenceShape:
     strengths, values = _defined(m, preference)
     centre = np.abs(strengths) <= CENTRE
     if centre.sum() < FEWEST:
-        return PreferenceShape(*[float("nan")] * 4, c2=None)
+        return PreferenceShape(NAN, NAN, NAN, NAN, c2=None)
     x, y = strengths[centre], values[centre]
     slope = _slope(x, y)
     spread = float(((y - y.mean()) ** 2).sum())
@@ -105,7 +106,7 @@ def utility_shape(m: ArrayLike, utility: ArrayLike) -> UtilityShape:
     """
     strengths, values = _defined(m, utility)
     if len(values) < 2 * FEWEST - 1:
-        return UtilityShape(*[float("nan")] * 5, c3=None)
+        return UtilityShape(NAN, NAN, NAN, NAN, NAN, c3=None)
     top = int(np.argmax(values))
     declines, ends = [], []
     for side in (-1, 1):
@@ -122,7 +123,9 @@ def utility_shape(m: ArrayLike, utility: ArrayLike) -> UtilityShape:
     near = bool(abs(strengths[top]) <= CENTRE)
     falls = all(decline <= DECLINE for decline in declines)
     settles = all(end < FLAT for end in ends)
-    return UtilityShape(float(strengths[top]), *declines, *ends, c3=near and falls and settles)
+    return UtilityShape(
+        float(strengths[top]), declines[0], declines[1], ends[0], ends[1], c3=near and falls and settles
+    )
 
 
 def shape_table(curves: pd.DataFrame, split: str = "train") -> pd.DataFrame:
@@ -140,5 +143,6 @@ def shape_table(curves: pd.DataFrame, split: str = "train") -> pd.DataFrame:
             utility_shape(curve["m_relative"], curve["utility"]),
         )
         merged = {name: value for shape in shapes for name, value in asdict(shape).items()}
-        rows.append({**dict(zip(_CELL, key, strict=True)), **merged})
+        named: dict[Hashable, Any] = dict(zip(_CELL, key, strict=True))
+        rows.append(named | dict(merged))
     return pd.DataFrame(rows)

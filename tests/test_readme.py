@@ -1,0 +1,31 @@
+"""The README names only what is there."""
+
+import re
+
+from splitkit import paths
+from splitkit.reproduce import notebooks
+
+README = (paths.ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_file_and_folder_it_names_exists() -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+    quoted = re.findall(r"`((?:notebooks|splitkit|data|figures|tests)/[\w./-]*)`", README)
+    missing = [name for name in [*links, *quoted] if not (paths.ROOT / name).exists()]
+    assert missing == []
+    assert len(links) > 5
+
+
+def test_every_notebook_is_in_its_table() -> None:
+    assert [path.name for path in notebooks() if f"notebooks/{path.name}" not in README] == []
+
+
+def test_its_example_runs() -> None:
+    """With the smallest sizes, the README's own lines."""
+    code = re.search(r"```python\n(.*?)```", README, re.DOTALL)
+    assert code is not None
+    lines = code.group(1).replace("seed=0)", "seed=0, epochs=1)")
+    lines = lines.replace('split="train")', 'split="train")[:8]')
+    assert lines.count("[:8]") == 1
+    assert lines.count("epochs=1") == 1
+    exec(compile(lines.replace('iv.save("my-steering")', ""), "README.md", "exec"), {})
