@@ -223,5 +223,5 @@ def test_a_failure_in_a_worker_process_is_named_too(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(paths, "CACHE", tmp_path)
     smoke = get_profile("smoke")
     unknown = Profile(**{**vars(smoke), "tasks": ("axbench/nothing",), "kinds": smoke.kinds[:2]})
-    with pytest.raises(cells.CellError, match=r"2 of 2 cells.*axbench/nothing (?s:.*)psychopathy"):
+    with pytest.raises(cells.CellError, match=r"2 of 2 cells(?s:.*)axbench/nothing(?s:.*)psychopathy"):
         cells.compute_cells(unknown, jobs=2, progress=False)
