@@ -71,7 +71,7 @@ def probe(
     """
     kinds = [np.asarray(kind, dtype=float) for kind in (natural, corrupted)]
     means = [kind.mean(axis=0) for kind in kinds]
-    pooled = sum(np.cov(kind, rowvar=False) for kind in kinds) / 2
+    pooled = np.mean([np.cov(kind, rowvar=False) for kind in kinds], axis=0)
     ridge = _RIDGE * np.trace(pooled) / len(pooled)
     w = np.linalg.solve(pooled + ridge * np.eye(len(pooled)), means[0] - means[1])
     return w, float(w @ (means[0] + means[1]) / 2)

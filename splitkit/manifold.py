@@ -14,8 +14,8 @@ KEPT = 0.95
 """Share of the natural variance that the principal subspace keeps."""
 RIDGE = 1e-3
 """Added to every variance, as a share of the mean variance: no direction counts without limit."""
-K = 8
-"""Nearest neighbours."""
+K, REFERENCE = 8, 4096
+"""Nearest neighbours, and the most natural activations that they are searched among."""
 _CHUNK = 1024
 
 
@@ -85,9 +85,10 @@ def fit_manifold(
     _check(held_out, hidden=natural.shape[-1])
     if len(natural) < K:
         raise ValueError(f"{len(natural)} natural activations have no {K} nearest neighbours among them.")
-    found = Manifold(fit_subspace(natural), natural, {})
+    some = np.linspace(0, len(natural) - 1, min(len(natural), REFERENCE)).round().astype(int)
+    found = Manifold(fit_subspace(natural), natural[some], {})
     scale = {name: float(values.mean()) for name, values in found._raw(held_out).items()}
-    return Manifold(found.subspace, natural, scale)
+    return Manifold(found.subspace, found.reference, scale)
 
 
 def fit_subspace(natural: Float[np.ndarray, "token hidden"]) -> Subspace:

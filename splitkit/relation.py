@@ -10,6 +10,8 @@ from scipy.stats import rankdata
 from splitkit.decay import r2
 from splitkit.manifold import ESTIMATORS
 
+RIVALS = ("moved", "strength")
+"""What a distance has to beat: the length of the move from m = 0, and |m| in matching strengths."""
 RESAMPLES = 1000
 CONTROLS = ("random", "natural")
 """Objectives of the vectors that nothing was learned for: directions of space, and of natural activations."""
@@ -19,12 +21,12 @@ _CELL = ["model", "task", "form", "objective", "seed"]
 def relation_table(distances: pd.DataFrame) -> pd.DataFrame:
     """Utility against distance, over all cells of a model and task, by each estimator at each site.
 
-    Utility counts from each cell's own at m = 0. The estimator "strength" is |m| in matching strengths
-    itself: what a distance has to beat.
+    Utility counts from each cell's own at m = 0. Besides the distances there are the two `RIVALS`, which know
+    nothing of a manifold.
 
     Args:
-        distances: one row per (model, task, form, objective, seed, m_relative, site), with `ESTIMATORS` and
-        utility; the controls' rows count in r2_controls alone.
+        distances: one row per (model, task, form, objective, seed, m_relative, site), with `ESTIMATORS`,
+        moved and utility; the controls' rows count in r2_controls alone.
 
     Returns:
         One row per (model, task, site, estimator): n_cells, n_points, spearman with spearman_low and _high
@@ -34,10 +36,10 @@ def relation_table(distances: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ValueError: when a column is missing.
     """
-    needed = [*_CELL, "m_relative", "site", "utility", *ESTIMATORS]
+    needed = [*_CELL, "m_relative", "site", "utility", "moved", *ESTIMATORS]
     if missing := [column for column in needed if column not in distances]:
         raise ValueError(f"the table of distances lacks {missing}; it has {list(distances.columns)}.")
-    table = distances.assign(strength=distances["m_relative"].abs(), change=_change(distances))
+    table = distances.assign(strength=distances["m_relative"].abs(), change=utility_change(distances))
     table = table.dropna(subset=["change"])
     rows = []
     for (model, task, site), part in table.groupby(["model", "task", "site"], sort=False):
@@ -47,7 +49,7 @@ def relation_table(distances: pd.DataFrame) -> pd.DataFrame:
             continue
         cell = cells.groupby(_CELL, sort=False).ngroup().to_numpy()
         change = cells["change"].to_numpy()
-        for estimator in (*ESTIMATORS, "strength"):
+        for estimator in (*ESTIMATORS, *RIVALS):
             distance = cells[estimator].to_numpy()
             rho, low, high = rank_correlation(distance, change, cell)
             one = falling(distance, change)
@@ -120,8 +122,11 @@ def _spearman(x: np.ndarray, y: np.ndarray) -> float:
     return float(np.corrcoef(rankdata(x), rankdata(y))[0, 1])
 
 
-def _change(distances: pd.DataFrame) -> pd.Series:
-    """Utility minus its value at m = 0, cell by cell; NaN where the cell has none there."""
+def utility_change(distances: pd.DataFrame) -> pd.Series:
+    """UtilOdds(m) - UtilOdds(0) (Eq. 8), cell by cell, in nats; NaN where the cell has none at m = 0.
+
+    `distances` has a row per cell, site and m_relative.
+    """
     start = distances.loc[distances["m_relative"] == 0].set_index([*_CELL, "site"])["utility"]
     keys = pd.MultiIndex.from_frame(distances[[*_CELL, "site"]])
     return distances["utility"] - start.reindex(keys).to_numpy()

@@ -27,6 +27,8 @@ RULES: dict[str, str] = {
     "C7": "of curves fitted well on train (R² above 0.95 preference, 0.97 utility), share as good on test "
     "(above that bar, or at most 0.01 below train): 0.8 holds, 0.5 in part",
     "C8": "share of train fits with R² above 0.90 on test curves: more than 0.5 holds, 0.25 in part",
+    "C9": "weaker of two distances: R² of utility by one curve for all forms; 0.8, no less than for the "
+    "length of the move, and dh as far from the utility gradient as random: holds; 0.5 in part",
 }
 
 
@@ -49,7 +51,7 @@ class Verdict:
             raise ValueError(f"no verdict {self.verdict!r}; there are {list(VERDICTS)}")
 
 
-def _graded(value: float, holds: bool, in_part: bool) -> str:
+def graded(value: float, holds: bool, in_part: bool) -> str:
     """The verdict of two conditions, undecided where the number is undefined."""
     if pd.isna(value):
         return "undecided"
@@ -66,13 +68,13 @@ def judge_c1(deviations: pd.DataFrame) -> list[Verdict]:
 
     Undecided unless all three forms were compared; ValueError names a missing column.
     """
-    _need(deviations, "model", "form", "deviation")
+    need(deviations, "model", "form", "deviation")
     verdicts = []
     for model, rows in deviations.groupby("model", sort=True):
         largest = float(rows["deviation"].max(skipna=False))
         if set(FORMS) - set(rows["form"]):
             largest = float("nan")
-        verdict = _graded(largest, largest < EXACT, in_part=bool((rows["deviation"] < EXACT).any()))
+        verdict = graded(largest, largest < EXACT, in_part=bool((rows["deviation"] < EXACT).any()))
         verdicts.append(Verdict("C1", str(model), "all", verdict, largest, "an identity", RULES["C1"]))
     return verdicts
 
@@ -84,11 +86,11 @@ def _share(rows: pd.DataFrame, holds: Callable[[pd.DataFrame], pd.Series], colum
 
 
 def _judge_shape(shapes: pd.DataFrame, claim: str, column: str) -> list[Verdict]:
-    _need(shapes, "model", "task", column)
+    need(shapes, "model", "task", column)
     verdicts = []
     for model, task, rows in _by_model_and_task(shapes):
         share = _share(rows, lambda judged: judged[column], [column])
-        verdict = _graded(share, share >= MOST, share >= HALF)
+        verdict = graded(share, share >= MOST, share >= HALF)
         verdicts.append(Verdict(claim, model, task, verdict, share, "drawn in Fig. 2, 4, 5", RULES[claim]))
     return verdicts
 
@@ -108,7 +110,7 @@ def judge_c4(shapes: pd.DataFrame) -> list[Verdict]:
 
     Undecided unless all three forms can be judged.
     """
-    _need(shapes, "model", "task", "form", "c2", "c3")
+    need(shapes, "model", "task", "form", "c2", "c3")
     verdicts = []
     for model, task, rows in _by_model_and_task(shapes):
         lowest = pd.Series(
@@ -117,7 +119,7 @@ def judge_c4(shapes: pd.DataFrame) -> list[Verdict]:
                 for form in FORMS
             ]
         ).min(skipna=False)
-        verdict = _graded(lowest, lowest >= MOST, lowest >= HALF)
+        verdict = graded(lowest, lowest >= MOST, lowest >= HALF)
         verdicts.append(
             Verdict("C4", model, task, verdict, float(lowest), "drawn in Fig. 2, 4, 5", RULES["C4"])
         )
@@ -140,7 +142,7 @@ def _printed(model: str, task: str, curve: str) -> pd.Series:
 
 def _fits_of(fits: pd.DataFrame, curve: str) -> pd.DataFrame:
     """The rows of one curve; of the training split alone, which is Table 2's, where a table holds several."""
-    _need(fits, "model", "task", "curve", "r2")
+    need(fits, "model", "task", "curve", "r2")
     rows = fits[fits["curve"] == curve]
     return rows[rows["split"] == "train"] if "split" in rows else rows
 
@@ -151,7 +153,7 @@ def judge_c5(fits: pd.DataFrame) -> list[Verdict]:
     for model, task, rows in _by_model_and_task(_fits_of(fits, "preference")):
         share = float((rows["r2"] > R2_PREFERENCE).mean()) if rows["r2"].notna().any() else float("nan")
         printed = f"{(_printed(model, task, 'preference') > R2_PREFERENCE).mean():.2f}"
-        verdict = _graded(share, share > HALF, share > HALF / 2)
+        verdict = graded(share, share > HALF, share > HALF / 2)
         verdicts.append(Verdict("C5", model, task, verdict, share, printed, RULES["C5"]))
     return verdicts
 
@@ -162,7 +164,7 @@ def judge_c6(fits: pd.DataFrame) -> list[Verdict]:
     for model, task, rows in _by_model_and_task(_fits_of(fits, "utility")):
         middle = float(rows["r2"].median())
         printed = f"{_printed(model, task, 'utility').median():.2f}"
-        verdict = _graded(middle, middle > R2_UTILITY, middle > R2_FAIR)
+        verdict = graded(middle, middle > R2_UTILITY, middle > R2_FAIR)
         verdicts.append(Verdict("C6", model, task, verdict, middle, printed, RULES["C6"]))
     return verdicts
 
@@ -185,7 +187,7 @@ def judge_c7(fits: pd.DataFrame) -> list[Verdict]:
     `fits` has a row per cell (model, task, form, objective, seed), split and curve, with r2; NaN on test is
     no good fit. Undecided where nothing fits on train.
     """
-    _need(fits, "model", "task", "form", "objective", "seed", "split", "curve", "r2")
+    need(fits, "model", "task", "form", "objective", "seed", "split", "curve", "r2")
     verdicts = []
     for model, task, rows in _by_model_and_task(fits):
         key = ["form", "objective", "seed", "curve"]
@@ -196,7 +198,7 @@ def judge_c7(fits: pd.DataFrame) -> list[Verdict]:
         key = ["model", "form", "objective", "curve", "task_family"]
         printed = paper.tidy(2).merge(paper.tidy(6), on=key, suffixes=("_train", "_test"))
         theirs = f"{_as_good(_counterpart(printed, model, task)):.2f}"
-        verdict = _graded(share, share >= MOST, share >= HALF)
+        verdict = graded(share, share >= MOST, share >= HALF)
         verdicts.append(Verdict("C7", model, task, verdict, share, theirs, RULES["C7"]))
     return verdicts
 
@@ -206,17 +208,17 @@ def judge_c8(fits: pd.DataFrame) -> list[Verdict]:
 
     `fits` has model, task, split and r2, of both curves; NaN is no prediction. Undecided without any number.
     """
-    _need(fits, "model", "task", "split", "r2")
+    need(fits, "model", "task", "split", "r2")
     verdicts = []
     for model, task, rows in _by_model_and_task(fits[fits["split"] == "transfer"]):
         share = float((rows["r2"] > R2_FAIR).mean()) if rows["r2"].notna().any() else float("nan")
         theirs = f"{(_counterpart(paper.tidy(7), model, task)['r2'] > R2_FAIR).mean():.2f}"
-        verdict = _graded(share, share > HALF, share > HALF / 2)
+        verdict = graded(share, share > HALF, share > HALF / 2)
         verdicts.append(Verdict("C8", model, task, verdict, share, theirs, RULES["C8"]))
     return verdicts
 
 
-def _need(table: pd.DataFrame, *columns: str) -> None:
+def need(table: pd.DataFrame, *columns: str) -> None:
     if missing := [column for column in columns if column not in table]:
         raise ValueError(f"the table to judge lacks the columns {missing}; it has {list(table.columns)}")
 

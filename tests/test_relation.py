@@ -4,7 +4,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from splitkit.manifold import ESTIMATORS
-from splitkit.relation import falling, rank_correlation, relation_table
+from splitkit.relation import RIVALS, falling, rank_correlation, relation_table
 
 
 def distances(same_law: bool, controls: bool = True) -> pd.DataFrame:
@@ -19,7 +19,12 @@ def distances(same_law: bool, controls: bool = True) -> pd.DataFrame:
             utility = 3 - np.log(distance if same_law else 1 + abs(m) * (5 - factor) ** 2)
             rows.append(
                 {"model": "a", "task": "t", "form": form, "objective": objective, "seed": 0, "m_relative": m}
-                | {"site": "layer", "utility": utility + 10 * factor, **dict.fromkeys(ESTIMATORS, distance)}
+                | {
+                    "site": "layer",
+                    "utility": utility + 10 * factor,
+                    "moved": abs(m),
+                    **dict.fromkeys(ESTIMATORS, distance),
+                }
             )
     table = pd.DataFrame(rows)
     return table if controls else table[table["objective"] != "random"]
@@ -27,7 +32,7 @@ def distances(same_law: bool, controls: bool = True) -> pd.DataFrame:
 
 def test_one_law_is_one_curve() -> None:
     table = relation_table(distances(same_law=True)).set_index("estimator")
-    assert list(table.index) == [*ESTIMATORS, "strength"]
+    assert list(table.index) == [*ESTIMATORS, *RIVALS]
     ours = table.loc["neighbours"]
     assert (ours["n_cells"], ours["n_points"]) == (3, 51)
     assert ours["spearman"] == pytest.approx(-1.0, abs=1e-3) and ours["r2_one_curve"] == pytest.approx(1.0)
