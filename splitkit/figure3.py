@@ -79,7 +79,7 @@ def _cloud(axes: Axes, points: pd.DataFrame, y: str, label: str) -> None:
             )
         name = f"{names[strength]} (m = {strength:+.1f})" if strength else "P (m = 0)"
         axes.annotate(
-            name, (centre.iloc[0], here[y].max()), (0, 5), textcoords="offset points",
+            name, (centre.iloc[0], here[y].quantile(0.97)), (0, 8), textcoords="offset points",
             fontsize=9, fontweight="bold", ha="center",
         )  # fmt: skip
     axes.margins(x=0.15, y=0.12)

@@ -41,7 +41,7 @@ N_PAIRS, N_TOKENS = 12, 200
 """Test pairs whose answers are steered, and tokens of them that are kept."""
 N_AXES = 32
 """Training pairs behind the gradients and the mean dh."""
-N_CONTROLS, N_CONTROL_PAIRS = 2, 16
+N_CONTROLS, N_CONTROL_PAIRS = 4, 16
 """Vectors of each kind of control, and test pairs behind their utility."""
 CLOUD = (-1.0, 0.0, 1.0)
 CLOUD_TOKENS = 80

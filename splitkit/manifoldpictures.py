@@ -176,6 +176,7 @@ def _points(axes: Axes, table: pd.DataFrame, estimator: str) -> None:
             ms=4 if control else 3.2,
             alpha=0.8 if control else 0.55,
             mec=None if control else "none",
+            rasterized=True,
         )
 
 
