@@ -1,4 +1,7 @@
-"""The contest of Eq. 15 and 17 with their rivals: fitted to the same curves, judged where none was fitted."""
+"""The contest of Eq. 15 and 17 with their rivals: fitted to the same curves, judged where none was fitted.
+
+The forms differ in freedom, from 4 to 8 free parameters, which each table prints.
+"""
 
 import math
 from typing import Any

@@ -22,7 +22,8 @@ def figure_rivals(table: pd.DataFrame) -> Figure:
     """Errors of Eq. 15 / 17 and of their rivals at strengths that were left out, over all curves.
 
     `table` comes from `splitkit.contest.rival_table`. One point per curve, a bar at the median; a panel per
-    curve and way of leaving out. Errors beyond 30 standard deviations are drawn at 30.
+    curve and way of leaving out. Errors beyond 30 standard deviations are drawn at 30. Free parameters, 4 to
+    8, are printed in brackets.
 
     Raises:
         ValueError: when a column is missing.

@@ -1,4 +1,4 @@
-"""Rivals of Eq. 15 and 17: other curves with about as many free parameters."""
+"""Rivals of Eq. 15 and 17: other curves, with four to eight free parameters, printed beside each."""
 
 import math
 from collections.abc import Callable
@@ -14,7 +14,7 @@ Points = Float[np.ndarray, " point"]
 Predict = Callable[[Points], Points]
 DEGREES = {"preference": 8, "utility": 7}
 """Free parameters of Eq. 15 and 17: those they name, less one for continuity at m = 0."""
-CUBIC, LOGISTIC = 4, 7
+CUBIC, LOGISTIC, LOG = 4, 7, 6
 _STARTS = 8
 """Fewer leave two logistics in a poor minimum where one step is inside another."""
 RIVALS: dict[str, str] = {
@@ -23,6 +23,7 @@ RIVALS: dict[str, str] = {
     "cubic": "cubic",
     "logistic": "two logistics",
     "gaussian": "Gaussian decay",
+    "log": "two-sided log",
     "kernel": "kernel smoother",
 }
 
@@ -38,14 +39,17 @@ class _Grid:
 
 
 def parameters(rival: str, curve: str) -> int:
-    """Free parameters of a rival, for the kernel smoother its effective degrees of freedom, trace S.
+    """Free parameters of a rival, 4 to 8; for the kernel smoother its effective degrees of freedom, trace S.
+
+    The two-sided log has b, m0, c+, c-, L+ and L-.
 
     KeyError lists the rivals there are.
     """
     if rival not in RIVALS:
         raise KeyError(f"no rival {rival!r}; there are {list(RIVALS)}")
     # Gaussian decay: two widths and D(0) beside the coefficients
-    own = {"cubic": CUBIC, "logistic": LOGISTIC, "gaussian": len(COEFFICIENTS[curve]) + 3}
+    gaussian = len(COEFFICIENTS[curve]) + 3
+    own = {"cubic": CUBIC, "logistic": LOGISTIC, "gaussian": gaussian, "log": LOG}
     return own.get(rival, DEGREES[curve])
 
 
@@ -53,10 +57,12 @@ def fit_rival(rival: str, curve: str, m: Points, y: Points, grid: Points) -> Pre
     """Least-squares fit of a rival to y (point,) at strengths m (point,), as a function of m.
 
     "decay" is (alpha m + beta) D(m) + b (Eq. 15) or beta_u D(m) + b_u (Eq. 17); "gaussian" has in place of D
-    e^-((m - c±)^2 / w±), continuous at 0; "logistic" is a constant and two logistic steps; "polynomial" has
-    as many coefficients as the decay has free parameters; "kernel" is the Nadaraya-Watson smoother with a
-    Gaussian kernel, whose width gives it that many degrees of freedom. Polynomials and kernel are over places
-    on `grid`, not over m: where the grid is denser near 0 than far out, m would be a handicap to them.
+    e^-((m - c±)^2 / w±), continuous at 0; "logistic" is a constant and two logistic steps; "log" never
+    settles, b + s c± log(1 + |m - m0| / L±) with s the sign of m - m0 for preference and
+    b - c± log(1 + (m - m0)^2 / L±) for utility, ± by the side of m0; "polynomial" has as many coefficients as
+    the decay has free parameters; "kernel" is the Nadaraya-Watson smoother with a Gaussian kernel, whose
+    width gives it that many degrees of freedom. Polynomials and kernel are over places on `grid`, not over m:
+    where the grid is denser near 0 than far out, m would be a handicap to them.
 
     Raises:
         KeyError: for an unknown rival.
@@ -74,7 +80,10 @@ def fit_rival(rival: str, curve: str, m: Points, y: Points, grid: Points) -> Pre
         return lambda at: polynomial(place(at))
     if rival == "kernel":
         return _kernel(m, y, free, _Grid(grid))
-    design, starts = _logistic_design() if rival == "logistic" else _gaussian_design(curve)
+    if rival == "logistic":
+        design, starts = _logistic_design()
+    else:
+        design, starts = (_log_design if rival == "log" else _gaussian_design)(curve)
     return _projected_fit(design, starts, m / unit, y, unit)
 
 
@@ -127,6 +136,25 @@ def _gaussian_design(curve: str) -> tuple[Callable[[np.ndarray, Points], np.ndar
     starts = [
         [math.log(a), math.log(b), h, s] for a in scales for b in scales for h in roots for s in (1.0, -1.0)
     ]
+    return design, np.array(starts)
+
+
+def _log_design(curve: str) -> tuple[Callable[[np.ndarray, Points], np.ndarray], np.ndarray]:
+    """Sides of a logarithm that meet at theta[0], of log widths theta[1] (right) and theta[2] (left).
+
+    For utility L± is the square of a width, so that both curves are searched over the same widths.
+    """
+    power = 1 if curve == "preference" else 2
+
+    def design(theta: np.ndarray, x: Points) -> np.ndarray:
+        sides = [
+            sign * np.log1p((np.maximum(sign * (x - theta[0]), 0) * math.exp(-width)) ** power)
+            for sign, width in ((1, theta[1]), (-1, theta[2]))
+        ]
+        return np.column_stack([*sides, np.ones_like(x)])
+
+    centres, widths = (-0.3, -0.05, 0.0, 0.05, 0.3), (0.02, 0.1, 0.5)
+    starts = [[c, math.log(a), math.log(b)] for c in centres for a in widths for b in widths]
     return design, np.array(starts)
 
 

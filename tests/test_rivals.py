@@ -36,6 +36,30 @@ def test_the_gaussian_rival_has_both_branches() -> None:
         np.testing.assert_allclose(predict(M), 3 * y - 2, atol=1e-3)
 
 
+@pytest.mark.parametrize("centre", [-1.1, 0.0, 0.4])
+def test_the_log_rival_meets_at_its_centre(centre: float) -> None:
+    away = M - centre
+    side, width = np.where(away >= 0, 1.5, 0.6), np.where(away >= 0, 2.0, 0.5)
+    laws = {
+        "preference": 0.3 + np.sign(away) * side * np.log(1 + np.abs(away) / width),
+        "utility": 0.3 - side * np.log(1 + away**2 / width),
+    }
+    for curve, y in laws.items():
+        every_other = np.arange(33) % 2 == 0
+        predict = rivals.fit_rival("log", curve, M[every_other], y[every_other], M)
+        np.testing.assert_allclose(predict(M), y, atol=1e-3)
+        at = np.array([centre - 1e-9, centre + 1e-9])
+        np.testing.assert_allclose(predict(at), 0.3, atol=1e-3)
+        # it never settles: far outside the grid it still moves
+        assert abs(predict(np.array([1e4]))[0] - predict(np.array([1e3]))[0]) > 1
+        assert rivals.parameters("log", curve) == 6
+
+
+def test_free_parameters_run_from_four_to_eight() -> None:
+    counts = [rivals.parameters(rival, curve) for rival in rivals.RIVALS for curve in rivals.DEGREES]
+    assert (min(counts), max(counts)) == (4, 8)
+
+
 def test_the_smoother_has_the_freedom_of_the_decay() -> None:
     # it is linear in y: the trace of its matrix is the sum of what each point says of itself
     itself = [rivals.fit_rival("kernel", "utility", M, unit, M)(M)[i] for i, unit in enumerate(np.eye(33))]
