@@ -11,11 +11,14 @@ from scipy.stats import spearmanr
 
 CENTRE = 0.5
 """Where |m| is small: dh at most half as large as the activation it is added to (m in matching strengths)."""
-END = 0.6
-"""The end of a side: strengths beyond this share of the side's largest."""
 LINEAR_R2 = 0.95
-FLAT = 0.2
-"""A slope is flat when it is below this share of the slope it is compared with."""
+SETTLED = 0.1
+"""A side has settled when the last doubling of |m| makes no more than this share of its change.
+
+On a grid to 24, a logarithm, which never settles, changes by 0.2 there.
+"""
+NOISE = 3.0
+"""A curve that moves by fewer standard errors than this over the grid is not judged."""
 DECLINE = -0.8
 """Spearman's rank correlation of |m| and utility, from the peak outwards, must not be above this."""
 FEWEST = 5
@@ -43,8 +46,8 @@ class UtilityShape:
     peak_m: float
     decline_negative: float
     decline_positive: float
-    flat_negative: float
-    flat_positive: float
+    settles_negative: float
+    settles_positive: float
     c3: bool | None
 
 
@@ -65,19 +68,19 @@ def _slope(m: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     return float(np.polyfit(m, y, 1)[0])
 
 
-def _end(m: NDArray[np.float64], y: NDArray[np.float64], side: int) -> float:
-    """|slope| of the straight line through the end of one side (nats per matching strength)."""
-    reach = side * m
-    end = reach > END * reach.max()
-    return abs(_slope(m[end], y[end])) if end.sum() >= 2 else float("nan")
+def _end(reach: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    """|y(M) - y(M / 2)| / (max y - min y) of one side, M its largest |m|: the last doubling's share."""
+    order = np.argsort(reach)
+    last = abs(y[order][-1] - float(np.interp(reach.max() / 2, reach[order], y[order])))
+    spread = float(np.ptp(y))
+    return last / spread if spread > 0 else NAN
 
 
 def preference_shape(m: ArrayLike, preference: ArrayLike) -> PreferenceShape:
-    """Linear, then bending, then settled: a line over |m| <= CENTRE, end slopes as a share of its slope.
+    """Linear, then bending, then settled: a line over |m| <= CENTRE, and how much the last doubling changes.
 
     `m` in matching strengths, `preference` in nats, both (strengths,). C2 holds for the curve when that line
-    has R² >= LINEAR_R2 and both ends are flat (slope below FLAT of the centre's). ValueError for unequal
-    lengths.
+    has R² >= LINEAR_R2 and both sides have settled (see SETTLED). ValueError for unequal lengths.
     """
     strengths, values = _defined(m, preference)
     centre = np.abs(strengths) <= CENTRE
@@ -88,21 +91,21 @@ def preference_shape(m: ArrayLike, preference: ArrayLike) -> PreferenceShape:
     spread = float(((y - y.mean()) ** 2).sum())
     # a curve that does not move at all has no slope to be linear in
     if spread < 1e-18 or slope == 0.0:
-        return PreferenceShape(float("nan"), 0.0, float("nan"), float("nan"), c2=False)
+        return PreferenceShape(NAN, 0.0, NAN, NAN, c2=False)
     residual = y - np.polyval(np.polyfit(x, y, 1), x)
     r2 = 1.0 - float((residual**2).sum()) / spread
-    low, high = (_end(strengths, values, side) / abs(slope) for side in (-1, 1))
-    if np.isnan([low, high]).any():
-        return PreferenceShape(r2, slope, low, high, c2=None)
-    return PreferenceShape(r2, slope, low, high, c2=bool(r2 >= LINEAR_R2 and max(low, high) < FLAT))
+    sides = [side * strengths >= 0 for side in (-1, 1)]
+    low, high = (_end(np.abs(strengths[side]), values[side]) for side in sides)
+    settled = max(low, high) <= SETTLED
+    return PreferenceShape(r2, slope, low, high, c2=bool(r2 >= LINEAR_R2 and settled))
 
 
 def utility_shape(m: ArrayLike, utility: ArrayLike) -> UtilityShape:
-    """A peak near 0, a fall on both sides, flat ends: argmax, rank correlations, end slopes by the steepest.
+    """A peak near 0, a fall on both sides, settled ends: argmax, rank correlations, the last doubling.
 
     `m` in matching strengths, `utility` in nats, both (strengths,). C3 holds for the curve when |argmax| <=
-    CENTRE, Spearman's correlation with |m| from the peak outwards is <= DECLINE on both sides, and each end's
-    slope is below FLAT of the side's steepest one. ValueError for unequal lengths.
+    CENTRE, Spearman's correlation with |m| from the peak outwards is <= DECLINE on both sides, and both sides
+    have settled (see SETTLED). ValueError for unequal lengths.
     """
     strengths, values = _defined(m, utility)
     if len(values) < 2 * FEWEST - 1:
@@ -114,15 +117,14 @@ def utility_shape(m: ArrayLike, utility: ArrayLike) -> UtilityShape:
         x, y = strengths[outwards], values[outwards]
         if len(x) < 3:
             # the peak lies at the edge of the grid: there is no fall on this side
-            declines.append(float("nan"))
-            ends.append(float("nan"))
+            declines.append(NAN)
+            ends.append(NAN)
             continue
         declines.append(float(spearmanr(side * x, y).statistic))
-        steepest = float(np.abs(np.diff(y) / np.diff(x)).max())
-        ends.append(_end(x, y, side) / steepest if steepest > 0 else float("nan"))
+        ends.append(_end(np.abs(x), y))
     near = bool(abs(strengths[top]) <= CENTRE)
     falls = all(decline <= DECLINE for decline in declines)
-    settles = all(end < FLAT for end in ends)
+    settles = all(end <= SETTLED for end in ends)
     return UtilityShape(
         float(strengths[top]), declines[0], declines[1], ends[0], ends[1], c3=near and falls and settles
     )
@@ -131,7 +133,9 @@ def utility_shape(m: ArrayLike, utility: ArrayLike) -> UtilityShape:
 def shape_table(curves: pd.DataFrame, split: str = "train") -> pd.DataFrame:
     """One row per cell of a curve table (columns of `cells.curves`): both shapes, and whether C2 and C3 hold.
 
-    KeyError lists the splits there are when there is none of that name.
+    `preference_range` and `utility_range` say how far each curve moves over the grid, in nats. One that moves
+    by no more than NOISE of its standard errors (median over the grid) has no shape to judge: None. KeyError
+    lists the splits there are when there is none of that name.
     """
     chosen = curves[curves["split"] == split]
     if chosen.empty:
@@ -143,6 +147,10 @@ def shape_table(curves: pd.DataFrame, split: str = "train") -> pd.DataFrame:
             utility_shape(curve["m_relative"], curve["utility"]),
         )
         merged = {name: value for shape in shapes for name, value in asdict(shape).items()}
+        for curve_name, verdict in (("preference", "c2"), ("utility", "c3")):
+            merged[f"{curve_name}_range"] = moved = float(np.ptp(curve[curve_name].dropna()))
+            if moved <= NOISE * curve[f"{curve_name}_sem"].median():
+                merged[verdict] = None
         named: dict[Hashable, Any] = dict(zip(_CELL, key, strict=True))
         rows.append(named | dict(merged))
     return pd.DataFrame(rows)

@@ -16,14 +16,15 @@ EXACT = 1e-10
 MOST, HALF = 0.8, 0.5
 R2_PREFERENCE, R2_UTILITY, R2_FAIR = 0.95, 0.97, 0.90
 R2_SLACK = 0.01
+"""A fit that is worse on test than on train by no more than the last digit of the paper's tables is as good."""
 
 RULES: dict[str, str] = {
     "C1": f"largest |steered - rewritten weights| of any form, in float64, is below {EXACT:g}",
-    "C2": "share of cells whose preference is linear near 0, with flat ends: 0.8 holds, 0.5 in part",
+    "C2": "share of cells whose preference is linear near 0 and settles: 0.8 holds, 0.5 in part",
     "C3": "share of cells whose utility peaks near 0, falls on both sides, settles: 0.8 holds, 0.5 in part",
     "C4": "lowest share, over the forms, of cells in which C2 and C3 both hold: 0.8 holds, 0.5 in part",
-    "C5": "share of preference fits with R² above 0.95: more than 0.5 holds, more than 0.25 in part",
-    "C6": "median R² of the utility fits: above 0.97 holds, above 0.90 in part",
+    "C5": "share of preference fits (no SPLIT, as in Table 2) with R² above 0.95: 0.5 holds, 0.25 in part",
+    "C6": "median R² of utility fits (no SPLIT, as in Table 2): above 0.97 holds, above 0.90 in part",
     "C7": "of curves fitted well on train (R² above 0.95 preference, 0.97 utility), share as good on test "
     "(above that bar, or at most 0.01 below train): 0.8 holds, 0.5 in part",
     "C8": "share of train fits with R² above 0.90 on test curves: more than 0.5 holds, 0.25 in part",
@@ -140,10 +141,15 @@ def _printed(model: str, task: str, curve: str) -> pd.Series:
     return rows.loc[rows["curve"] == curve, "r2"]
 
 
+def _in_the_paper(fits: pd.DataFrame) -> pd.DataFrame:
+    """The rows that the paper's tables of fits have a counterpart of: all objectives but SPLIT."""
+    return fits[fits["objective"] != "split"] if "objective" in fits else fits
+
+
 def _fits_of(fits: pd.DataFrame, curve: str) -> pd.DataFrame:
     """The rows of one curve; of the training split alone, which is Table 2's, where a table holds several."""
     need(fits, "model", "task", "curve", "r2")
-    rows = fits[fits["curve"] == curve]
+    rows = _in_the_paper(fits[fits["curve"] == curve])
     return rows[rows["split"] == "train"] if "split" in rows else rows
 
 
@@ -189,7 +195,7 @@ def judge_c7(fits: pd.DataFrame) -> list[Verdict]:
     """
     need(fits, "model", "task", "form", "objective", "seed", "split", "curve", "r2")
     verdicts = []
-    for model, task, rows in _by_model_and_task(fits):
+    for model, task, rows in _by_model_and_task(_in_the_paper(fits)):
         key = ["form", "objective", "seed", "curve"]
         pairs = _of_split(rows, "train").merge(
             _of_split(rows, "test"), how="left", on=key, suffixes=("_train", "_test"), validate="1:1"
@@ -210,7 +216,7 @@ def judge_c8(fits: pd.DataFrame) -> list[Verdict]:
     """
     need(fits, "model", "task", "split", "r2")
     verdicts = []
-    for model, task, rows in _by_model_and_task(fits[fits["split"] == "transfer"]):
+    for model, task, rows in _by_model_and_task(_in_the_paper(fits[fits["split"] == "transfer"])):
         share = float((rows["r2"] > R2_FAIR).mean()) if rows["r2"].notna().any() else float("nan")
         theirs = f"{(_counterpart(paper.tidy(7), model, task)['r2'] > R2_FAIR).mean():.2f}"
         verdict = graded(share, share > HALF, share > HALF / 2)

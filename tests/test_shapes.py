@@ -9,7 +9,7 @@ import pytest
 from splitkit.profiles import strength_grid
 from splitkit.shapes import preference_shape, shape_table, utility_shape
 
-M = np.array(strength_grid(8.0, 33))
+M = np.array(strength_grid(24.0, 41))
 Curve = Callable[[np.ndarray], np.ndarray]
 
 
@@ -40,6 +40,7 @@ def test_the_claimed_pattern_is_recognised() -> None:
     "curve",
     [
         pytest.param(lambda m: 2 * m, id="never settles"),
+        pytest.param(np.arcsinh, id="grows like a logarithm"),
         pytest.param(lambda m: np.where(m > 0, s_curve(m), m), id="settles on one side only"),
         pytest.param(lambda m: m**2 * np.exp(-(m**2)), id="not linear near 0"),
         pytest.param(lambda m: np.zeros_like(m), id="does not move"),
@@ -55,6 +56,8 @@ def test_preference_without_the_pattern(curve: Curve) -> None:
         pytest.param(lambda m: bell(m - 2), id="peak far from 0"),
         pytest.param(lambda m: bell(m) + 6 * (np.abs(m) > 3) * (np.abs(m) - 3) / 5, id="rises again"),
         pytest.param(lambda m: -np.abs(m), id="never settles"),
+        pytest.param(lambda m: -np.log1p(m**2), id="falls like a logarithm"),
+        pytest.param(lambda m: -np.sqrt(np.abs(m)), id="falls like a root"),
         pytest.param(lambda m: m, id="peak at the edge"),
         pytest.param(lambda m: -bell(m), id="a valley"),
         pytest.param(lambda m: np.zeros_like(m), id="does not move"),
@@ -85,14 +88,20 @@ def test_shape_table_has_a_row_per_cell() -> None:
     cells = [("embedded-qwen2", "psychopathy", form, "sft", 0) for form in ("lora", "vector")]
     columns = ["model", "task", "form", "objective", "seed"]
     parts = [
-        pd.DataFrame({"m_relative": M, "preference": s_curve(M), "utility": bell(M), "split": split}).assign(
-            **dict(zip(columns, cell, strict=True))
-        )
+        pd.DataFrame(
+            {"m_relative": M, "preference": s_curve(M), "utility": bell(M), "split": split}
+            | {"preference_sem": 0.1, "utility_sem": 0.1}
+        ).assign(**dict(zip(columns, cell, strict=True)))
         for cell in cells
         for split in ("train", "test")
     ]
     table = shape_table(pd.concat(parts, ignore_index=True))
     assert table[columns].apply(tuple, axis=1).tolist() == cells
     assert table["c2"].tolist() == table["c3"].tolist() == [True, True]
+    # what moves by less than its noise has no shape
+    noisy = shape_table(pd.concat(parts).assign(utility_sem=2.0))
+    assert noisy["c3"].isna().all()
+    assert noisy["c2"].all()
+    assert noisy["utility_range"].tolist() == pytest.approx([float(np.ptp(bell(M)))] * 2)
     with pytest.raises(KeyError, match="test.*train"):
         shape_table(pd.concat(parts), split="validation")
