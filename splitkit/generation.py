@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from splitkit.encoding import prompt_ids
-
-if TYPE_CHECKING:
-    from splitkit.interventions import Intervention
+from splitkit.interventions import Intervention, Strength, as_factors
 
 
 @torch.inference_mode()
@@ -22,26 +19,32 @@ def answers(
     questions: Sequence[str],
     *,
     intervention: Intervention | None = None,
-    m: float | Sequence[float] = 0.0,
+    m: Strength = 0.0,
     max_new_tokens: int = 80,
     batch_size: int = 64,
 ) -> list[str]:
     """Greedy answers to ``questions``, in order, under m dh (Eq. 5) where an intervention is given.
 
     Args:
-        m: one strength for all questions, or one per question.
+        questions: a list of them; a single one goes in a list too.
+        m: one strength for all questions, or one per question; a number, sequence, array or tensor.
         max_new_tokens: an answer that has not ended by then is cut there.
 
     Raises:
-        ValueError: no question, or another number of strengths than of questions.
+        TypeError: when `questions` is one string.
+        ValueError: no question, a strength that is not finite, or another number of strengths than of
+            questions.
     """
-    if not questions:
+    if isinstance(questions, str):
+        raise TypeError("questions is one string; pass a list of questions, [question] for a single one.")
+    if len(questions) == 0:
         raise ValueError("no question to answer: the list is empty")
-    strengths = [float(m)] * len(questions) if isinstance(m, int | float) else [float(x) for x in m]
-    if len(strengths) != len(questions):
+    strengths = as_factors(m)
+    if strengths.ndim and len(strengths) != len(questions):
         raise ValueError(
             f"{len(strengths)} strengths m for {len(questions)} questions; give one for all or one for each"
         )
+    strengths = strengths.expand(len(questions))
     texts: list[str] = []
     for start in range(0, len(questions), batch_size):
         rows = slice(start, start + batch_size)

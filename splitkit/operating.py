@@ -27,10 +27,15 @@ def operating_point(sweep: pd.DataFrame, tolerance: float = 0.5) -> OperatingPoi
         tolerance: how much mean utility may fall below that of the unsteered model, in nats.
 
     Raises:
-        ValueError: when m = 0 is missing, tolerance is negative, or utility is undefined for every pair (then
-            losses summed over tokens, `reduction="sum"`, define it).
+        ValueError: when the sweep is no such table or has no m = 0, tolerance is negative or NaN, or utility
+            is undefined for every pair (then losses summed over tokens, `reduction="sum"`, define it).
     """
-    if tolerance < 0:
+    if not isinstance(sweep, pd.DataFrame):
+        raise ValueError(
+            "sweep must be a DataFrame with the columns m, pair, preference, utility, "
+            f"not a {type(sweep).__name__}."
+        )
+    if not tolerance >= 0:
         raise ValueError(f"tolerance must be 0 or more nats, not {tolerance}.")
     curve = mean_curve(sweep)
     base = curve.loc[curve["m"] == 0]
@@ -48,16 +53,22 @@ def operating_point(sweep: pd.DataFrame, tolerance: float = 0.5) -> OperatingPoi
     best = allowed.sort_values(["preference", "size"], ascending=[False, True]).iloc[0]
     gain = best["preference"] - float(base["preference"].iloc[0])
     cost = float(base["utility"].iloc[0]) - best["utility"]
-    reason = (
-        f"m = {best['m']:.4g} raises mean preference by {gain:.2f} nats, the most of the {len(allowed)} of "
-        f"{len(curve)} strengths that keep mean utility within {tolerance:g} nats of the unsteered model "
-        f"(here it {'falls' if cost >= 0 else 'rises'} by {abs(cost):.2f}; "
-        f"{n_defined} of {n_pairs} pairs have it)."
-    )
-    if best["m"] == 0:
+    within = f"mean utility within {tolerance:g} nats of the unsteered model"
+    known = f"{n_defined} of {n_pairs} pairs have it"
+    if len(allowed) == 1:
+        reason = f"Only m = 0 of the {len(curve)} strengths on this grid keeps {within} ({known})."
+        reason += " Try smaller |m|."
+    elif best["m"] == 0:
         reason = (
-            f"No strength that keeps mean utility within {tolerance:g} nats raises mean preference: {reason}"
+            f"No strength raises mean preference above that of m = 0 among the {len(allowed)} of "
+            f"{len(curve)} that keep {within} ({known})."
         )
-    elif best["m"] in (curve["m"].min(), curve["m"].max()):
-        reason += " It is the edge of the grid: a wider one may find more."
+    else:
+        reason = (
+            f"m = {best['m']:.4g} raises mean preference by {gain:.2f} nats, the most of the {len(allowed)} "
+            f"of {len(curve)} strengths that keep {within} "
+            f"(here it {'falls' if cost >= 0 else 'rises'} by {abs(cost):.2f}; {known})."
+        )
+        if best["m"] in (curve["m"].min(), curve["m"].max()):
+            reason += " It is the edge of the grid: a wider one may find more."
     return OperatingPoint(float(best["m"]), reason, curve)

@@ -31,8 +31,15 @@ def test_of_equal_preferences_the_smallest_strength_wins() -> None:
 
 
 def test_no_gain_means_no_steering() -> None:
+    point = operating_point(sweep(preference=-(np.tile(np.arange(-3.0, 4.0), 2) ** 2)), tolerance=4.0)
+    assert point.m == 0.0 and point.reason.startswith("No strength") and "5 of 7" in point.reason
+
+
+def test_a_grid_too_coarse_for_the_tolerance_is_said() -> None:
     point = operating_point(sweep(), tolerance=0.5)
-    assert point.m == 0.0 and point.reason.startswith("No strength")
+    assert point.m == 0.0 and point.table["allowed"].sum() == 1
+    assert point.reason.startswith("Only m = 0 of the 7 strengths on this grid")
+    assert "smaller |m|" in point.reason and "raises" not in point.reason
 
 
 def test_undefined_utility_is_handled_openly() -> None:
@@ -48,3 +55,9 @@ def test_bad_input_is_named() -> None:
         operating_point(sweep().query("m != 0"))
     with pytest.raises(ValueError, match="tolerance"):
         operating_point(sweep(), tolerance=-1.0)
+    with pytest.raises(ValueError, match="tolerance must be 0 or more nats, not nan"):
+        operating_point(sweep(), tolerance=float("nan"))
+    with pytest.raises(ValueError, match=r"lacks the column\(s\) \['pair', 'utility'\]"):
+        operating_point(sweep().drop(columns=["utility", "pair"]))
+    with pytest.raises(ValueError, match="m, pair, preference, utility, not a dict"):
+        operating_point(sweep().to_dict())  # type: ignore[arg-type]
