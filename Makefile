@@ -29,7 +29,7 @@ $(INSTALLED): pyproject.toml
 reproduce: $(INSTALLED)  ## compute all, run the notebooks, redraw the figures, end with the verdicts
 	$(BIN)/python -m splitkit.reproduce --profile $(PROFILE) --jobs $(JOBS)
 
-figures: $(INSTALLED)  ## redraw figures and tables from the committed results (about a minute)
+figures: $(INSTALLED)  ## redraw figures and tables from the committed results (about two minutes)
 	$(BIN)/python -m splitkit.reproduce --profile embedded --from-committed
 
 notebooks: $(INSTALLED)  ## execute the notebooks in place, from the committed results

@@ -113,7 +113,7 @@ PROFILES: dict[str, Profile] = {
             models=("embedded-gemma2", "embedded-qwen2"),
             tasks=("psychopathy", "powerseeking", "axbench/ocean"),
             kinds=WEIGHT_CELLS + VECTOR_CELLS,
-            # far enough for every curve to settle on both sides
+            # far beyond any useful strength, where most preference curves have settled
             grid=strength_grid(24.0, 41),
             n_train=64,
             n_sweep=48,

@@ -16,7 +16,7 @@ EXACT = 1e-10
 MOST, HALF = 0.8, 0.5
 R2_PREFERENCE, R2_UTILITY, R2_FAIR = 0.95, 0.97, 0.90
 R2_SLACK = 0.01
-"""A fit that is worse on test than on train by no more than the last digit of the paper's tables is as good."""
+"""A fit that loses no more on test than the last digit of the paper's tables is as good there."""
 
 RULES: dict[str, str] = {
     "C1": f"largest |steered - rewritten weights| of any form, in float64, is below {EXACT:g}",

@@ -2,7 +2,7 @@
 
 import re
 
-from splitkit import paths
+from splitkit import paths, results, verdicts
 from splitkit.reproduce import notebooks
 
 README = (paths.ROOT / "README.md").read_text(encoding="utf-8")
@@ -29,3 +29,14 @@ def test_its_example_runs() -> None:
     assert lines.count("[:8]") == 1
     assert lines.count("epochs=1") == 1
     exec(compile(lines.replace('iv.save("my-steering")', ""), "README.md", "exec"), {})
+
+
+def test_its_verdicts_are_the_committed_ones() -> None:
+    table = results.read_table("verdicts")
+    for claim, rows in table.groupby("claim"):
+        shown = []
+        for _, own in rows.groupby("model"):
+            counts = own["verdict"].value_counts()
+            parts = [f"{v} ({counts[v]} of {len(own)})" for v in verdicts.VERDICTS if v in counts]
+            shown.append("; ".join(parts) if len(own) > 1 else own["verdict"].iloc[0])
+        assert f"| {claim} | {' | '.join(shown)} |" in README
