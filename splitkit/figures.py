@@ -44,6 +44,7 @@ def figure2_curves(curves: pd.DataFrame, model: str, tasks: Sequence[str], split
     panels = {"vector": ["vector"], "LoRA and local weight": ["lora", "local_weight"]}
     with style():
         figure = Canvas(figsize=(3.6 * len(tasks) + 1.0, 6.6), layout="constrained")
+        figure.get_layout_engine().set(h_pad=0.12)  # type: ignore[union-attr,call-arg]
         grid = figure.subplots(2, len(tasks), squeeze=False, sharex=True)
         for (title, forms), row in zip(panels.items(), grid, strict=True):
             for column, (task, axes) in enumerate(zip(tasks, row, strict=True)):
@@ -231,5 +232,5 @@ def _fit_legend() -> list[Line2D]:
         Line2D([], [], color=blue, label="Eq. 15"),
         Line2D([], [], color=orange, marker="s", mfc="none", linestyle="", label="utility"),
         Line2D([], [], color=orange, linestyle="--", label="Eq. 17"),
-        Line2D([], [], color="0.5", linestyle=":", label="D = 1/2"),
+        Line2D([], [], color="0.5", linestyle=":", label="D = 1/2 (Eq. 15)"),
     ]

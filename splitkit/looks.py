@@ -55,7 +55,7 @@ def strength_axis(axes: Axes, limit: float, fontsize: float | None = None) -> No
     """Strengths along x on an asinh scale: even up to about 1, where all happens, logarithmic beyond."""
     axes.set_xscale("asinh", linear_width=1.0)
     ticks = sorted({sign * value + 0.0 for value in DECADES if value <= limit for sign in (-1, 1)})
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_xticks(ticks, [f"{tick:g}".replace("-", "−") for tick in ticks])
     axes.set_xticks(
         [sign * value for value in (0.5, 2, 5, 20) if value <= limit for sign in (-1, 1)], minor=True
     )
