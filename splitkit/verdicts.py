@@ -35,7 +35,7 @@ RULES: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """One claim judged for one model and task; `ours` is the number that the rule grades by (C9 asks more besides)."""
+    """One claim judged for one model and task; `ours` is what the rule grades by (C9 asks more besides)."""
 
     claim: str
     model: str
