@@ -83,6 +83,26 @@ def split(
     return lambda_p * positive + lambda_n * negative + gamma * functional.relu(theta - (negative - positive))
 
 
+def dpo(inputs: ObjectiveInputs, *, beta: float) -> Float[Tensor, " batch"]:
+    """L = -log sigmoid(beta [log p(y_w)/p_ref(y_w) - log p(y_l)/p_ref(y_l)]).
+
+    DPO (Rafailov et al. 2023), log-probabilities summed over the answer's tokens. With the direction drawn by
+    a coin at each step (`TrainConfig(negative="drawn")`, the default here) it is BiPO (Cao et al. 2024), the
+    paper's baseline of Table 4: for the mirrored direction the caller swaps the answers and negates m.
+
+    Returns:
+        (batch,) in nats.
+
+    Raises:
+        ValueError: when the reference losses are missing.
+    """
+    if inputs.reference_loss_positive is None or inputs.reference_loss_negative is None:
+        raise ValueError("dpo compares with the model without the intervention: give both reference losses.")
+    gained = (inputs.reference_loss_positive - inputs.loss_positive) * inputs.length_positive
+    other = (inputs.reference_loss_negative - inputs.loss_negative) * inputs.length_negative
+    return -functional.logsigmoid(beta * (gained - other))
+
+
 @dataclass(frozen=True)
 class Objective:
     """An objective, whether it needs losses of the model without the intervention, and its hyper-parameters.
@@ -112,6 +132,7 @@ OBJECTIVES: dict[str, Objective] = {
     "reps": Objective(
         reps, needs_reference=True, defaults=MappingProxyType({"beta": 1.0, "simpo_scaler": 1.0})
     ),
+    "dpo": Objective(dpo, needs_reference=True, defaults=MappingProxyType({"beta": 0.1})),
     "split": Objective(
         split,
         needs_reference=False,

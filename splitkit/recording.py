@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from splitkit.encoding import Batch, Encoded, pad_batch
+from splitkit.head import token_losses_from_hidden
 from splitkit.interventions import add_scaled, is_steered
 from splitkit.models import Sites, layer_list, resolve_sites
 
@@ -131,11 +131,9 @@ class Replay:
         batch = recording.batch
         hidden = self.onward(batch, self.steered(recording, dh, m))
         answer = batch.answer_mask[:, 1:]
-        logits = self._head(hidden[:, :-1][answer])  # (answer tokens of all rows, vocabulary)
-        if self._cap is not None:
-            logits = torch.tanh(logits / self._cap) * self._cap
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        each = functional.cross_entropy(logits, batch.input_ids[:, 1:][answer], reduction="none")
+        each = token_losses_from_hidden(
+            hidden[:, :-1][answer], self._head, batch.input_ids[:, 1:][answer], self._cap
+        )  # (answer tokens of all rows,)
         row = answer.nonzero()[:, 0]
         return each.new_zeros(len(answer)).index_add(0, row, each) / answer.sum(1)
 

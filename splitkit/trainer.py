@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 
 import torch
 from jaxtyping import Float, Int
@@ -16,8 +17,12 @@ from splitkit.objectives import Objective, ObjectiveInputs, get_objective
 from splitkit.pairs import Pair
 from splitkit.recording import Replay, stack_rows
 
-NEGATIVE: dict[str, float | None] = {"negated": -1.0, "zero": 0.0, "none": None}
-"""What the mirrored direction, in which the answer without the concept wins, multiplies its factor by."""
+NEGATIVE: dict[str, float | None] = {"negated": -1.0, "zero": 0.0, "none": None, "drawn": -1.0}
+"""What the mirrored direction, in which the answer without the concept wins, multiplies its factor by.
+
+Both directions are part of every step, except under "none" (no mirrored one) and "drawn" (one of the two, by
+a fair coin at each step, as in BiPO).
+"""
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,19 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.negative not in NEGATIVE:
             raise ValueError(f"unknown negative {self.negative!r}; there are {', '.join(NEGATIVE)}.")
+        for name in (
+            "lr",
+            "epochs",
+            "batch_size",
+            "dropout",
+            "factor_min",
+            "factor_max",
+            "factor_step",
+            "rank",
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, Real) or not math.isfinite(value):
+                raise ValueError(f"{name} must be a finite number, not {value!r}.")
         for name in ("lr", "epochs", "batch_size", "factor_step", "rank"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)!r}.")
@@ -111,16 +129,15 @@ class Trainer:
 
     def _step_losses(self, chosen: Tensor) -> Float[Tensor, " examples"]:
         """The objective of the chosen pairs in each direction, one direction after the other."""
-        mirrored = NEGATIVE[self.config.negative]
-        signs = [1.0] if mirrored is None else [1.0, mirrored]
+        directions = self._directions()
         # per direction the winners, then (if the objective looks at them) the losers; the mirror swaps them
         rows = torch.stack(
             [
-                torch.stack([chosen + self.count * (direction ^ side) for side in range(self.sides)])
-                for direction in range(len(signs))
+                torch.stack([chosen + self.count * (mirrored ^ side) for side in range(self.sides)])
+                for mirrored, _ in directions
             ]
         )  # (directions, sides, pairs)
-        m = torch.stack([sign * self._factors(self.sides, len(chosen)) for sign in signs])
+        m = torch.stack([sign * self._factors(self.sides, len(chosen)) for _, sign in directions])
         losses = self._replayed(rows.flatten().tolist(), m.flatten()).view(rows.shape)
         rows = rows.to(losses.device)
         return torch.cat(
@@ -129,6 +146,16 @@ class Trainer:
                 for loss, row in zip(losses, rows, strict=True)
             ]
         )
+
+    def _directions(self) -> list[tuple[int, float]]:
+        """(is it the mirrored one, sign of its factor) of each direction of the next step."""
+        sign = NEGATIVE[self.config.negative]
+        if sign is None:
+            return [(0, 1.0)]
+        both = [(0, 1.0), (1, sign)]
+        if self.config.negative == "drawn":
+            return [both[int(torch.randint(2, (), generator=self.generator))]]
+        return both
 
     def _inputs(self, loss: Float[Tensor, "sides pairs"], row: Int[Tensor, "sides pairs"]) -> ObjectiveInputs:
         """What the objective sees of one direction; where there is one side only, it reads no other."""
@@ -170,12 +197,15 @@ class Trainer:
     @torch.no_grad()
     def _base_losses(self) -> Float[Tensor, " rows"]:
         """Every sequence's loss without the intervention."""
-        found = []
-        for row, sequence in zip(self.rows, self.sequences, strict=True):
-            alone = stack_rows(self.tokenizer, [sequence], [row])
-            zero = torch.zeros_like(alone.activations["output"])
-            found.append(self.replay.losses(alone, zero, zero.new_zeros(1)))
-        return torch.cat(found)
+        found = torch.empty(len(self.sequences), device=self.replay.device)
+        for batch in batches(self.tokenizer, self.sequences):
+            index = batch.index.tolist()
+            recording = stack_rows(
+                self.tokenizer, [self.sequences[row] for row in index], [self.rows[row] for row in index]
+            )
+            zero = torch.zeros_like(recording.activations["output"])
+            found[batch.index] = self.replay.losses(recording, zero, zero.new_zeros(len(index))).to(found)
+        return found
 
     def _update(self, loss: Tensor, lr: float) -> None:
         """One step of AdamW with the gradient's norm clipped at 1."""

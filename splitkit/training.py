@@ -24,9 +24,12 @@ __all__ = ["TrainConfig", "default_config", "train"]
 def default_config(form: str, objective: str) -> TrainConfig:
     """The project's settings for the embedded models: the official factors, learning rates to fit.
 
-    A local weight under split has no mirrored direction, as in most of the official settings.
+    A local weight under split has no mirrored direction, as in most of the official settings; dpo draws its
+    direction at each step, as BiPO does.
     """
-    negative = "none" if (form, objective) == ("local_weight", "split") else "negated"
+    negative = {("local_weight", "split"): "none"}.get((form, objective), "negated")
+    if objective == "dpo":
+        negative = "drawn"
     if form == "vector":
         return TrainConfig(lr=0.08, factor_min=2.0, factor_max=20.0, factor_step=2.0, negative=negative)
     return TrainConfig(lr=0.05 if form == "lora" else 0.03, negative=negative)
@@ -57,7 +60,7 @@ def train(
         model, tokenizer: the base model, which stays frozen and as it is, and its tokenizer.
         pairs: what to learn from.
         form: "local_weight", "lora" or "vector".
-        objective: "sft", "reps", "split", or for a vector "diffmean", which is not trained.
+        objective: "sft", "reps", "dpo", "split", or for a vector "diffmean", which is not trained.
         layer: the layer to steer, from 0; the middle one for None.
         seed: of order, factors, dropout and a LoRA's start; nothing global is touched.
         config: all settings at once; `default_config(form, objective)` for None.

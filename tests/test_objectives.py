@@ -41,6 +41,16 @@ def test_reps_by_hand() -> None:
     assert OBJECTIVES["reps"](batch).tolist() == pytest.approx(expected)
 
 
+def test_dpo_by_hand() -> None:
+    # sums gained over the reference: 10 x (1.5 - 1.0) = 5 on the winner, 20 x (0.6 - 2.5) = -38 on the loser
+    batch = inputs([1.0], [2.5], reference_loss_positive=[1.5], reference_loss_negative=[0.6])
+    assert OBJECTIVES["dpo"](batch).tolist() == pytest.approx([math.log1p(math.exp(-0.1 * (5 + 38)))])
+    at_rest = inputs([1.0], [2.5], reference_loss_positive=[1.0], reference_loss_negative=[2.5])
+    assert OBJECTIVES["dpo"](at_rest, beta=0.7).tolist() == pytest.approx([math.log(2)])
+    with pytest.raises(ValueError, match="reference losses"):
+        OBJECTIVES["dpo"](inputs([1.0], [1.0]))
+
+
 def test_reps_needs_the_reference() -> None:
     assert OBJECTIVES["reps"].needs_reference and not OBJECTIVES["split"].needs_reference
     with pytest.raises(ValueError, match="reference losses"):
@@ -58,7 +68,7 @@ def test_reps_sends_no_gradient_through_its_margin() -> None:
 
 
 def test_unknown_names_list_the_choices() -> None:
-    with pytest.raises(ValueError, match="sft, reps, split"):
+    with pytest.raises(ValueError, match="sft, reps, dpo, split"):
         get_objective("dpp")
     with pytest.raises(ValueError, match="lambda_p, lambda_n, gamma, theta"):
         OBJECTIVES["split"](inputs([1.0], [1.0]), lamda=1.0)

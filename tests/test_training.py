@@ -63,6 +63,10 @@ def hooked_losses(model, tokenizer, pairs, form, objective, start, config) -> li
                 else:
                     with torch.no_grad():
                         base_won, base_lost = (loss_of(pair, a, 0.0)[0] for a in (winner, loser))
+                    if objective == "dpo":
+                        gained, other = n_won * (base_won - won), n_lost * (base_lost - lost)
+                        losses.append(-functional.logsigmoid(weights["beta"] * (gained - other)))
+                        continue
                     scale = max(float(n_won * base_won - n_lost * base_lost), 1.0)
                     losses.append(-functional.logsigmoid(-scale * won + lost))
         loss = torch.stack(losses).mean()
@@ -75,7 +79,9 @@ def hooked_losses(model, tokenizer, pairs, form, objective, start, config) -> li
     return history
 
 
-@pytest.mark.parametrize(("objective", "side"), [("sft", "left"), ("reps", "right"), ("split", "left")])
+@pytest.mark.parametrize(
+    ("objective", "side"), [("sft", "left"), ("reps", "right"), ("dpo", "left"), ("split", "left")]
+)
 def test_equals_the_hooked_loop_step_by_step(model, form, objective, side, pairs) -> None:
     tokenizer = tiny_tokenizer()
     tokenizer.padding_side = side
@@ -99,6 +105,14 @@ def test_same_seed_same_bits_and_nothing_global(form, tokenizer, pairs) -> None:
         assert not torch.equal(values, other.parameters[name])
 
 
+def test_a_drawn_direction_is_one_of_the_two_at_each_step(tokenizer, pairs) -> None:
+    config = TrainConfig(lr=1e-9, epochs=40, batch_size=len(pairs), dropout=0.0, negative="drawn")
+    trainer = Trainer(tiny_model("qwen2"), tokenizer, pairs, "vector", "dpo", LAYER, 0, config)
+    drawn = [trainer._directions() for _ in range(40)]
+    assert {tuple(one) for one in drawn} == {((0, 1.0),), ((1, -1.0),)}
+    assert default_config("vector", "dpo").negative == "drawn"
+
+
 def test_the_base_model_stays_as_it_was(model, form, tokenizer, pairs) -> None:
     digest, flags = model_digest(model), [p.requires_grad for p in model.parameters()]
     iv = train(model, tokenizer, pairs, form, "sft", layer=2, epochs=1)
@@ -108,7 +122,7 @@ def test_the_base_model_stays_as_it_was(model, form, tokenizer, pairs) -> None:
     assert iv.details["config"]["epochs"] == 1 and len(iv.details["losses"]) == 1
 
 
-@pytest.mark.parametrize("objective", ["sft", "reps", "split"])
+@pytest.mark.parametrize("objective", ["sft", "reps", "dpo", "split"])
 def test_what_is_trained_raises_preference(form, objective, tokenizer, pairs) -> None:
     model = tiny_model("qwen2")
     iv = train(model, tokenizer, pairs, form, objective, config=CONFIG, lr=0.05, epochs=15)
@@ -168,7 +182,7 @@ def test_a_diverging_loss_names_step_and_pair(tokenizer, pairs) -> None:
 
 def test_bad_settings_list_what_there_is(tokenizer, pairs) -> None:
     model = tiny_model("llama")
-    with pytest.raises(ValueError, match="diffmean, sft, reps, split"):
+    with pytest.raises(ValueError, match="diffmean, sft, reps, dpo, split"):
         train(model, tokenizer, pairs, "vector", "bipo")
     with pytest.raises(ValueError, match="local_weight, lora, vector"):
         train(model, tokenizer, pairs, "matrix", "sft")
@@ -182,7 +196,15 @@ def test_bad_settings_list_what_there_is(tokenizer, pairs) -> None:
         train(model, tokenizer, pairs, "lora", "sft", layer=3)
     with pytest.raises(ValueError, match="empty"):
         train(model, tokenizer, [], "lora", "sft")
-    for bad in ({"lr": math.nan}, {"epochs": 0}, {"dropout": 1.0}, {"negative": "no"}, {"factor_min": 3.0}):
+    for bad in (
+        {"lr": math.nan},
+        {"epochs": 0},
+        {"dropout": 1.0},
+        {"negative": "no"},
+        {"factor_min": 3.0},
+        {"lr": "fast"},
+        {"rank": None},
+    ):
         with pytest.raises(ValueError, match=next(iter(bad))):
             train(model, tokenizer, pairs, "lora", "sft", **bad)
 
