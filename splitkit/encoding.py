@@ -74,15 +74,29 @@ def answer_ids(tokenizer: PreTrainedTokenizerBase, answer: str) -> list[int]:
     return [*tokenizer(answer, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
 
 
+def check_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raises ValueError when the vocabulary is larger than the model's embedding matrix."""
+    rows = len(model.get_input_embeddings().get_parameter("weight"))
+    # a vocabulary can have holes, so that its largest id is beyond its size
+    ids = max(len(tokenizer), 1 + max(tokenizer.get_vocab().values()))
+    if ids > rows:
+        raise ValueError(
+            f"the tokenizer does not belong to this model: its vocabulary needs {ids} ids, the model's "
+            f"embedding matrix has {rows} rows. Use the tokenizer that load_model returns with the model."
+        )
+
+
 def encode_pairs(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair]
 ) -> tuple[list[Encoded], list[Encoded]]:
     """Every pair's question with its positive answer, and with its negative answer.
 
     Raises:
-        ValueError: for no pairs or an empty text, and when the model's maximum length would cut an answer,
-            with the number of the row.
+        ValueError: for no pairs or an empty text, when the model's maximum length would cut an answer, with
+            the number of the row, and for a tokenizer whose vocabulary is larger than the model's.
+        TypeError: for anything that is no list of pairs.
     """
+    check_tokenizer(model, tokenizer)
     limit = getattr(model.config, "max_position_embeddings", None)
     positive: list[Encoded] = []
     negative: list[Encoded] = []

@@ -1,5 +1,6 @@
 """Interventions: one change of one layer, in three forms, attached only inside a `with`."""
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file, save_file
+from safetensors import torch as safetensors
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
@@ -24,6 +25,8 @@ FORMS: dict[str, tuple[str, ...]] = {
     "vector": ("vector",),
 }
 """Each form's parameters: dW (hidden, inner), db (hidden); A (rank, inner), B (hidden, rank); v (hidden)."""
+
+_CONFIG_KEYS = ["base_digest", "details", "form", "layer", "objective", "sha256"]
 
 Strength = float | Sequence[float] | np.ndarray | Tensor
 """The steering factor m: one number, or one per row of the batch."""
@@ -156,8 +159,11 @@ class Intervention:
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
         tensors = {name: p.detach().cpu().contiguous() for name, p in self.parameters.items()}
-        save_file(tensors, target / "intervention.safetensors")
+        content = safetensors.save(tensors)
         config = {key: value for key, value in vars(self).items() if key != "parameters"}
+        # config.json names its tensors by their digest: damage and mixed-up files are found at loading
+        config["sha256"] = hashlib.sha256(content).hexdigest()
+        (target / "intervention.safetensors").write_bytes(content)
         (target / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         return target
 
@@ -171,17 +177,26 @@ def load_intervention(folder: str | Path, model: PreTrainedModel | None = None) 
 
     Raises:
         FileNotFoundError: when a file is not there.
-        ValueError: when the files are not an intervention, or when `model` is another base model.
+        ValueError: when a file is damaged or has no digest, or when `model` is another base model.
     """
     source = Path(folder)
     missing = [n for n in ("config.json", "intervention.safetensors") if not (source / n).is_file()]
     if missing:
         raise FileNotFoundError(f"{source} is no saved intervention: {' and '.join(missing)} not there.")
-    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
-    expected = {"form", "objective", "layer", "base_digest", "details"}
-    if set(config) != expected:
-        raise ValueError(f"{source / 'config.json'} has the keys {sorted(config)}, not {sorted(expected)}.")
-    loaded = Intervention(parameters=load_file(source / "intervention.safetensors"), **config)
+    path, tensors = source / "config.json", source / "intervention.safetensors"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # no JSON, or no text at all
+        raise ValueError(f"{path} is damaged: {error}.") from error
+    keys = sorted(config) if isinstance(config, dict) else config
+    if keys != _CONFIG_KEYS:
+        hint = " An older version wrote it: train and save anew." if keys == _CONFIG_KEYS[:-1] else ""
+        raise ValueError(f"{path} has the keys {keys}, not {_CONFIG_KEYS}.{hint}")
+    content, stated = tensors.read_bytes(), config.pop("sha256")
+    found = hashlib.sha256(content).hexdigest()
+    if found != stated:
+        raise ValueError(f"{tensors} is damaged: it has sha256 {found}, config.json says {stated}.")
+    loaded = Intervention(parameters=safetensors.load(content), **config)
     if model is not None:
         loaded.check_base(model)
     return loaded
@@ -191,9 +206,16 @@ def as_factors(m: Strength) -> Float[Tensor, " rows"]:
     """m as a float32 tensor: () for one number, (batch,) for one per row.
 
     Raises:
+        TypeError: when a value is not a number (a text, None, True).
         ValueError: when a value is not finite, when there is none, or for more than one axis.
     """
-    factors = torch.as_tensor(m, dtype=torch.float32)
+    try:
+        factors = m if isinstance(m, Tensor) else torch.from_numpy(np.array(m))
+        if factors.dtype == torch.bool or factors.is_complex():
+            raise TypeError(f"values are {factors.dtype}")
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"m is one real number or one per row of the batch, not {m!r}.") from error
+    factors = factors.to(torch.float32)
     if factors.ndim > 1 or factors.numel() == 0:
         raise ValueError(f"m is one number or one per row of the batch, not of shape {tuple(factors.shape)}.")
     if not torch.isfinite(factors).all():

@@ -8,6 +8,9 @@ from weakref import WeakKeyDictionary
 
 import torch
 import transformers
+from huggingface_hub import HfApi, try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -29,7 +32,7 @@ class ModelInfo:
     @property
     def sha256(self) -> str:
         """Digest that `model.safetensors` must have, from the model's `splitkit.json`."""
-        return str(json.loads((self.folder / "splitkit.json").read_text(encoding="utf-8"))["sha256"])
+        return _released_digest(self.folder)
 
 
 MODELS: dict[str, ModelInfo] = {name: ModelInfo(name) for name in ("embedded-gemma2", "embedded-qwen2")}
@@ -135,48 +138,81 @@ def load_model(name: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBa
 
     Args:
         name: a name of `MODELS`, a local folder, or a hub id ("owner/name"). Only safetensors are read, and
-            no code that comes with a model is ever run.
+            no code that comes with a model is ever run. HF_HUB_OFFLINE, HF_HOME and HF_TOKEN are respected.
 
     Raises:
-        ValueError: for an unknown name (lists `MODELS`), or when a shipped model's weights are not the ones
-            that were released.
+        ValueError: for an unknown name (lists `MODELS`), a model that needs code of its own, damaged weights,
+            or when the weights of a shipped model, or of a copy of one, are not the ones that were released.
         FileNotFoundError: when a shipped model or a local folder is not there.
+        ConnectionError: for a hub model that is not in the local cache when the hub does not answer.
     """
-    source = str(name)
-    if source in MODELS:
-        _check_release(MODELS[source])
-        source = str(MODELS[source].folder)
-    elif not Path(source).is_dir():
+    shipped = str(name) in MODELS
+    source = str(MODELS[str(name)].folder if shipped else name)
+    if shipped or (Path(source) / "splitkit.json").is_file():
+        _check_release(Path(source))
+    if not Path(source).is_dir():
         if source.startswith((".", "/", "~")) or source.count("/") > 1:
             raise FileNotFoundError(f"there is no model folder {source!r}.")
-        if "/" not in source:
-            raise ValueError(
-                f"unknown model {source!r}; there are {', '.join(MODELS)}, "
-                "hub ids (owner/name) and local folders."
-            )
+        source = _ask_hub(source)
     # its bar over a file of a few MB is noise in a notebook
     transformers.utils.logging.disable_progress_bar()
-    model = AutoModelForCausalLM.from_pretrained(
-        source, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
-    )
-    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            source, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        )
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except SafetensorError as error:
+        raise ValueError(f"the weights of {source} are damaged: {error}.") from error
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise ValueError(f"{source} needs code of its own, which splitkit never runs.") from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model.eval(), tokenizer
 
 
-def _check_release(info: ModelInfo) -> None:
-    """The shipped weights are the released ones, byte for byte."""
-    weights = info.folder / "model.safetensors"
+def _ask_hub(name: str) -> str:
+    """`name` itself, or its folder in the local cache when the hub does not answer (each download would retry
+    for long)."""
+    choices = f"there are {', '.join(MODELS)}, hub ids (owner/name) and local folders"
+    if "/" not in name:
+        raise ValueError(f"unknown model {name!r}; {choices}.")
+    try:
+        HfApi().model_info(name, timeout=10.0)
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise ValueError(f"no folder {name!r} and no such model on the hub; {choices}. {error}") from error
+    # each release of the hub's client has another transport, with errors of its own
+    except Exception as error:
+        cached = try_to_load_from_cache(name, "config.json")
+        if isinstance(cached, str):
+            return str(Path(cached).parent)
+        raise ConnectionError(
+            f"no folder {name!r}, and the hub does not answer ({type(error).__name__}); {choices}. Those "
+            "two need no network; a hub id does, with HF_HUB_OFFLINE unset, until the model is in the local cache."
+        ) from error
+    return name
+
+
+def _released_digest(folder: Path) -> str:
+    card = folder / "splitkit.json"
+    try:
+        return str(json.loads(card.read_text(encoding="utf-8"))["sha256"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{card} is damaged, it states no sha256: {error!r}.") from error
+
+
+def _check_release(folder: Path) -> None:
+    """A shipped model's weights, or those of a copy, are the released ones, byte for byte."""
+    weights = folder / "model.safetensors"
     if not weights.is_file():
-        raise FileNotFoundError(
-            f"{info.name} is not in {info.folder}: restore it from the repository, or `make models`."
-        )
-    found, expected = hashlib.sha256(weights.read_bytes()).hexdigest(), info.sha256
+        raise FileNotFoundError(f"no {weights.name} in {folder}: restore it, or `make models`.")
+    found, expected = hashlib.sha256(weights.read_bytes()).hexdigest(), _released_digest(folder)
     if found != expected:
         raise ValueError(
-            f"the weights of {info.name} are not the released ones: {weights} has sha256 {found[:12]}..., "
-            f"splitkit.json says {expected[:12]}...; restore the file, or run `make models` and recompute."
+            f"the weights of {folder.name} are not the released ones: {weights} has sha256 {found[:12]}..., "
+            f"splitkit.json says {expected[:12]}...; restore the file, or run `make models` and recompute. "
+            "Trained further, it is another model: remove its splitkit.json."
         )
 
 

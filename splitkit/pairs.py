@@ -39,8 +39,15 @@ def check_pairs(pairs: Sequence[Pair]) -> list[Pair]:
 
     Raises:
         ValueError: for no pairs, or an empty question or answer, with the number of its row (from 0).
-        TypeError: for a row that is not a Pair, or a text that is not a string.
+        TypeError: for a single Pair or anything else that is no list of them, a row that is not a Pair, or a
+            text that is not a string.
     """
+    if isinstance(pairs, Pair):
+        raise TypeError("pairs is one Pair; pass a list of pairs, [pair] for a single one.")
+    if isinstance(pairs, str) or not isinstance(pairs, Sequence):
+        raise TypeError(
+            f"pairs is a {type(pairs).__name__}, not a list of Pair(question, positive, negative)."
+        )
     rows = list(pairs)
     if not rows:
         raise ValueError("the list of pairs is empty: there is nothing to train on or to measure.")

@@ -2,6 +2,8 @@
 
 import pytest
 from conftest import tiny_tokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from splitkit.encoding import answer_ids, batches, encode_pairs, prompt_ids
 from splitkit.pairs import Pair
@@ -48,3 +50,25 @@ def test_every_sequence_is_in_one_batch(model, tokenizer, pairs) -> None:
 def test_a_cut_answer_names_its_row(model, tokenizer, pairs) -> None:
     with pytest.raises(ValueError, match=r"row 5: question and negative answer are \d+ tokens.*takes 96"):
         encode_pairs(model, tokenizer, [*pairs, Pair("Why?", "So.", "Because " * 20)])
+
+
+def test_a_single_pair_says_what_to_pass(model, tokenizer, pairs) -> None:
+    with pytest.raises(TypeError, match=r"\[pair\]"):
+        encode_pairs(model, tokenizer, pairs[0])
+
+
+def test_a_larger_vocabulary_than_the_embedding_names_both_sizes(model, pairs) -> None:
+    foreign = tiny_tokenizer()
+    foreign.add_tokens(["calm", "apples"])
+    with pytest.raises(ValueError, match=r"vocabulary needs 263 ids, .* has 261 rows"):
+        encode_pairs(model, foreign, pairs)
+
+
+def test_ids_beyond_the_embedding_are_refused_in_a_vocabulary_with_holes(model, pairs) -> None:
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    core = Tokenizer(models.BPE(vocab={letter: 100 + i for i, letter in enumerate(letters)}, merges=[]))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    foreign = PreTrainedTokenizerFast(tokenizer_object=core, eos_token=letters[0])
+    assert len(foreign) < 261
+    with pytest.raises(ValueError, match=r"vocabulary needs 356 ids, .* has 261 rows"):
+        encode_pairs(model, foreign, pairs)

@@ -1,13 +1,18 @@
 """Interventions: one affine update in three forms, attached only inside a `with`."""
 
+import hashlib
+import json
+import shutil
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import LAYER, random_intervention, tiny_model
 from torch.nn import functional
 
-from splitkit.interventions import Intervention, load_intervention
+from splitkit.interventions import Intervention, as_factors, load_intervention
 from splitkit.models import resolve_sites
 
 IDS = torch.tensor([[1, 40, 50, 60, 70], [1, 41, 51, 61, 71]])
@@ -189,3 +194,79 @@ def test_arithmetic_is_float32_on_a_bfloat16_model(form) -> None:
     with iv.applied(model, 1.0):
         assert model(IDS).logits.dtype == torch.bfloat16
     assert functional.mse_loss(iv.delta(x), iv.delta(x.float())) == 0
+
+
+@pytest.mark.parametrize(
+    "m", ["2", None, "True", True, [1.0, None], ["1"], 1j, [True, False], [[1.0], [1.0, 2.0]]]
+)
+def test_what_is_no_number_is_no_strength(m) -> None:
+    model = tiny_model("llama")
+    with (
+        pytest.raises(TypeError, match="m is one real number or one per row"),
+        random_intervention(model, "vector").applied(model, m),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    "m",
+    [
+        (1, -2),
+        [1.0, -2.0],
+        np.array([-2, 1])[::-1],
+        pd.Series([1.0, -2.0], index=[7, 8]),
+        torch.tensor([1, -2]),
+    ],
+)
+def test_strengths_come_in_any_container(m) -> None:
+    assert torch.equal(as_factors(m), torch.tensor([1.0, -2.0]))
+    assert as_factors(0.1).dtype == as_factors(np.float64(0.1)).dtype == torch.float32
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return random_intervention(tiny_model("llama"), "lora").save(tmp_path / "iv")
+
+
+def test_changed_or_cut_tensors_are_refused_with_both_digests(folder: Path) -> None:
+    path = folder / "intervention.safetensors"
+    content = path.read_bytes()
+    stated = hashlib.sha256(content).hexdigest()
+    for bad in (content[:-1], content[:20], b"", content[:-1] + bytes([content[-1] ^ 1])):
+        path.write_bytes(bad)
+        found = hashlib.sha256(bad).hexdigest()
+        with pytest.raises(ValueError, match=rf"intervention.safetensors is damaged.*{found}.*{stated}"):
+            load_intervention(folder)
+    path.write_bytes(content)
+    load_intervention(folder)
+
+
+def test_tensors_of_another_save_are_refused(folder: Path, tmp_path: Path) -> None:
+    other = random_intervention(tiny_model("llama"), "lora", seed=2).save(tmp_path / "other")
+    shutil.copy(other / "intervention.safetensors", folder)
+    with pytest.raises(ValueError, match="is damaged: it has sha256"):
+        load_intervention(folder)
+
+
+def test_a_damaged_config_is_named(folder: Path) -> None:
+    path = folder / "config.json"
+    content = path.read_bytes()
+    for bad in (content[:-10], b"", b"\xff\xfe\x00"):
+        path.write_bytes(bad)
+        with pytest.raises(ValueError, match=r"config.json is damaged"):
+            load_intervention(folder)
+    for other in ([], "text", None, {"form": "lora"}):
+        path.write_text(json.dumps(other))
+        with pytest.raises(ValueError, match=r"config.json has the keys .*, not \['base_digest', "):
+            load_intervention(folder)
+
+
+def test_a_folder_without_a_digest_says_that_it_is_old(folder: Path) -> None:
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    del config["sha256"]
+    path.write_text(json.dumps(config))
+    with pytest.raises(
+        ValueError, match="config.json has the keys.*older version wrote it: train and save anew"
+    ):
+        load_intervention(folder)

@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,3 +81,81 @@ def test_digest_follows_the_values_and_not_the_type() -> None:
         model.model.norm.weight[0] += 1
     assert model_digest(model) != first
     assert model_digest(tiny_model("qwen2").double()) == first
+
+
+def test_a_copy_of_a_shipped_model_is_checked_too(tmp_path: Path) -> None:
+    folder = saved(tmp_path)
+    card = folder / "splitkit.json"
+    card.write_text(json.dumps({"sha256": "0" * 64}))
+    with pytest.raises(ValueError, match=r"sha256 [0-9a-f]{12}\.\.\., splitkit.json says 000000000000"):
+        load_model(folder)
+    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    card.write_text(json.dumps({"sha256": digest}))
+    load_model(folder)
+    for damaged in ("", '{"sha256"', "[]", "{}"):
+        card.write_text(damaged)
+        with pytest.raises(ValueError, match="splitkit.json is damaged"):
+            load_model(folder)
+
+
+def test_damaged_weights_are_named(tmp_path: Path) -> None:
+    weights = saved(tmp_path) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:500])
+    with pytest.raises(ValueError, match=f"weights of {tmp_path} are damaged"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize("part", ["config.json", "tokenizer_config.json"])
+def test_code_of_a_model_is_never_run(tmp_path: Path, part: str) -> None:
+    folder = saved(tmp_path)
+    trace = "from pathlib import Path\nPath(__file__).with_name('ran').touch()\n"
+    (folder / "own.py").write_text(trace)
+    config = json.loads((folder / part).read_text())
+    if part == "config.json":
+        config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.C", "AutoModelForCausalLM": "own.M"}}
+    else:
+        config |= {"tokenizer_class": "OwnTokenizer", "auto_map": {"AutoTokenizer": ["own.T", None]}}
+    (folder / part).write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="code of its own, which splitkit never runs"):
+        load_model(folder)
+    with pytest.raises(TypeError, match="trust_remote_code"):
+        load_model(folder, trust_remote_code=True)  # type: ignore[call-arg]
+    assert not list(tmp_path.rglob("ran"))
+
+
+HUB = """
+import time
+from splitkit.models import load_model
+start = time.perf_counter()
+model, tokenizer = load_model("somebody/tiny")
+print("loaded", model.config.model_type, len(tokenizer))
+try:
+    load_model("somebody/other")
+except ConnectionError as error:
+    print(error)
+print(time.perf_counter() - start)
+"""
+
+
+@pytest.mark.parametrize("away", [("HF_HUB_OFFLINE", "1"), ("HF_ENDPOINT", "http://127.0.0.1:9")])
+def test_without_a_hub_the_local_cache_is_used_and_at_once(tmp_path: Path, away: tuple[str, str]) -> None:
+    cache = tmp_path / "hub" / "models--somebody--tiny"
+    saved(cache / "snapshots" / ("a" * 40))
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text("a" * 40)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    environment |= {"HF_HOME": str(tmp_path), away[0]: away[1]}
+    done = subprocess.run(
+        [sys.executable, "-c", HUB], env=environment, capture_output=True, text=True, check=True
+    )
+    assert "Retrying" not in done.stderr
+    loaded, error, seconds = done.stdout.splitlines()
+    assert loaded == "loaded llama 261"
+    assert error.startswith("no folder 'somebody/other', and the hub does not answer")
+    assert "there are embedded-gemma2, embedded-qwen2, hub ids" in error
+    assert float(seconds) < 15
+
+
+def test_a_name_that_the_hub_does_not_know_lists_what_there_is() -> None:
+    with pytest.raises(ValueError, match="no such model on the hub; there are embedded-gemma2"):
+        load_model("somebody/not a name")

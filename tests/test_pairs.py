@@ -49,3 +49,18 @@ def test_pairs_of_the_world_are_pairs() -> None:
     assert isinstance(pairs[0], Pair)
     assert pairs == load_pairs("psychopathy", split="train")
     assert {pair.question for pair in pairs}.isdisjoint(p.question for p in load_pairs("psychopathy", "test"))
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        (GOOD, r"one Pair; pass a list of pairs, \[pair\]"),
+        (None, "a NoneType, not a list of Pair"),
+        ("Who? Me. You.", "a str, not a list of Pair"),
+        ({"question": "Who?"}, "a dict, not a list of Pair"),
+        (iter([GOOD]), "a list_iterator, not a list of Pair"),
+    ],
+)
+def test_what_is_no_list_of_pairs_says_what_to_pass(pairs: object, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        check_pairs(pairs)  # type: ignore[arg-type]
