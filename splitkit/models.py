@@ -188,8 +188,8 @@ def _ask_hub(name: str) -> str:
         if isinstance(cached, str):
             return str(Path(cached).parent)
         raise ConnectionError(
-            f"no folder {name!r}, and the hub does not answer ({type(error).__name__}); {choices}. Those "
-            "two need no network; a hub id does, with HF_HUB_OFFLINE unset, until the model is in the local cache."
+            f"no folder {name!r}, and the hub does not answer ({type(error).__name__}); {choices}. The names "
+            "need no network; a hub id does (HF_HUB_OFFLINE unset) until it is in the local cache."
         ) from error
     return name
 
