@@ -19,12 +19,13 @@ from splitkit.interventions import Intervention, Strength, as_factors
 from splitkit.pairs import load_pairs
 from splitkit.world import WORLD, Question
 
-STRENGTHS: tuple[float, ...] = tuple(2.0 ** (i / 2) for i in range(-8, 4))
-"""The grid to choose m from, in units of `sweeps.matching_strength`: 1/16 to 2.8, each 1.4 times the last.
+STRENGTHS: tuple[float, ...] = tuple(2.0 ** (i / 2) for i in range(-6, 8))
+"""The grid to choose m from, in units of `sweeps.matching_strength`: 1/8 to 11.3, each 1.4 times the last.
 
-Relative, because dh differs in size a hundredfold between forms and objectives: at the matching strength
-m dh is as large as the activation it is added to, whatever made it, so one grid gives every cell the same
-number of tries over the same range. Multiply by a cell's matching strength for the m to apply.
+Relative, because dh differs in size a hundredfold between forms, objectives and models: at the matching
+strength m dh is as large as the activation it is added to, whatever made it, so one grid gives every cell
+the same number of tries over the same range. Vectors break an answer at 1 to 2; a weight form of Gemma2,
+whose norm bounds what m dh can do, may need more than 4. Multiply by a cell's matching strength to get m.
 """
 
 MEASURES = {"axbench": "harmonic", "powerseeking": "power", "psychopathy": "correct"}
