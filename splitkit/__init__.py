@@ -8,16 +8,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from splitkit.cells import Cell, compute_cells, curves
+    from splitkit.cells import Cell, compute_cells
+    from splitkit.curvetables import curves
     from splitkit.decay import fit_preference, fit_utility, mean_curve
     from splitkit.interventions import Intervention, load_intervention
     from splitkit.logodds import preference_log_odds, utility_log_odds
+    from splitkit.matching import matching_strength
     from splitkit.models import MODELS, load_model
     from splitkit.objectives import split_loss
     from splitkit.operating import operating_point
     from splitkit.pairs import Pair, load_pairs
     from splitkit.profiles import PROFILES, get_profile
-    from splitkit.sweeps import matching_strength, sweep
+    from splitkit.sweeps import sweep
     from splitkit.training import train
 
 __version__ = "0.1.0"
@@ -34,7 +36,7 @@ _HOME: dict[str, str] = {
     "load_intervention": "interventions",
     "train": "training",
     "sweep": "sweeps",
-    "matching_strength": "sweeps",
+    "matching_strength": "matching",
     "preference_log_odds": "logodds",
     "utility_log_odds": "logodds",
     "split_loss": "objectives",
@@ -46,7 +48,7 @@ _HOME: dict[str, str] = {
     "get_profile": "profiles",
     "Cell": "cells",
     "compute_cells": "cells",
-    "curves": "cells",
+    "curves": "curvetables",
 }
 
 __all__ = [

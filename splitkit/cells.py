@@ -1,6 +1,5 @@
 """Cells: each trained and measured once, kept whole or not at all, and reused by every notebook."""
 
-import hashlib
 import json
 import logging
 import os
@@ -8,7 +7,7 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,16 +16,16 @@ import pandas as pd
 from tqdm import tqdm
 
 from splitkit import paths, results
-from splitkit.committed import committed_tables
 from splitkit.files import check_writable, exclusive, whole_folder, write_whole
-from splitkit.paper import task_family
-from splitkit.profiles import Cell, Profile, get_profile
+from splitkit.profiles import Cell, Profile
+from splitkit.settings import cell_folder, finished, settings, stages
 
 if TYPE_CHECKING:
     from splitkit.interventions import Intervention
 
 _SPLITS = ("train", "test")
-_KEYS = ["model", "form", "objective", "task_family"]
+UNIT_PAIRS = 64
+"""Training pairs that the matching strength is measured on; its medians are over thousands of tokens."""
 
 
 class CellError(RuntimeError):
@@ -35,73 +34,45 @@ class CellError(RuntimeError):
 
 @dataclass(frozen=True)
 class CellResult:
-    """A finished cell, read from its folder when asked."""
+    """A finished cell, read from its folders when asked; a stage that the profile has not is not there."""
 
     cell: Cell
-    folder: Path
+    folders: dict[str, Path] = field(hash=False)
 
     @property
     def meta(self) -> dict[str, Any]:
-        """Settings and provenance: hparams, layer, matching_strength, digests, versions, seconds."""
-        return json.loads((self.folder / "meta.json").read_text(encoding="utf-8"))
+        """Settings and provenance of the training: hparams, layer, matching_strength, digests, seconds."""
+        return json.loads((self.folders["trained"] / "meta.json").read_text(encoding="utf-8"))
+
+    @property
+    def unit(self) -> float:
+        """The matching strength, in which the relative grids count."""
+        return float(self.meta["matching_strength"])
 
     def sweep(self, split: str) -> pd.DataFrame:
         """Losses and log-odds of every pair of 'train' or 'test' over the grid: one row per (m, pair)."""
         if split not in _SPLITS:
             raise KeyError(f"no split {split!r}; a cell measures {list(_SPLITS)}")
-        return pd.read_csv(self.folder / f"sweep_{split}.csv.gz")
+        return pd.read_csv(self._folder("curves") / f"sweep_{split}.csv.gz")
+
+    def answers(self, split: str) -> pd.DataFrame:
+        """Scored answers: to 'validation' at every strength of the search, to 'test' at m = 0 and at m*."""
+        if split not in ("validation", "test"):
+            raise KeyError(f"no split {split!r}; answers are to 'validation' or 'test' questions")
+        return pd.read_csv(
+            self._folder("answers") / f"{split}.csv.gz", keep_default_na=False, na_values=["NaN"]
+        )
 
     def intervention(self) -> "Intervention":
         """The trained intervention."""
         from splitkit.interventions import load_intervention
 
-        return load_intervention(self.folder / "intervention")
+        return load_intervention(self.folders["trained"] / "intervention")
 
-
-def hparams(cell: Cell, profile: Profile | None = None) -> dict[str, Any]:
-    """The training settings of a cell: its row of data/hparams.csv, the profile's overrides before them.
-
-    KeyError names the row that is missing. An empty entry leaves `train`'s own default; diffmean, which is a
-    closed form, has no settings and no row.
-    """
-    if cell.objective == "diffmean":
-        return {}
-    path = paths.DATA / "hparams.csv"
-    rows = pd.read_csv(path, dtype={"negative": str})
-    wanted = (cell.model, cell.form, cell.objective, task_family(cell.task))
-    found = rows[rows[_KEYS].eq(list(wanted)).all(axis=1)]
-    if len(found) != 1:
-        raise KeyError(
-            f"{len(found)} rows of {path.name} for {dict(zip(_KEYS, wanted, strict=True))}, not one"
-        )
-    row = found.iloc[0].drop(_KEYS).dropna().to_dict()
-    settings = row | (dict(profile.overrides) if profile else {})
-    # a column with an empty cell is read as floats: 2.0 epochs are 2
-    return {k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in settings.items()}
-
-
-def settings(cell: Cell, profile: Profile) -> dict[str, Any]:
-    """All that decides a cell's numbers, as plain JSON values."""
-    return {
-        "model": cell.model,
-        "task": cell.task,
-        "form": cell.form,
-        "objective": cell.objective,
-        "seed": cell.seed,
-        "hparams": hparams(cell, profile),
-        "grid": list(profile.grid),
-        "n_train": profile.n_train,
-        "n_sweep": profile.n_sweep,
-        "model_digest": results.model_digest(cell.model),
-        "world_digest": results.data_digest(paths.DATA / "world"),
-        "code_digest": results.code_digest(),
-    }
-
-
-def cell_folder(cell: Cell, profile: Profile) -> Path:
-    """Where a cell is kept: its name and a hash of all that decides its numbers."""
-    text = json.dumps(settings(cell, profile), sort_keys=True)
-    return paths.CACHE / "cells" / f"{cell.slug}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    def _folder(self, stage: str) -> Path:
+        if stage not in self.folders:
+            raise KeyError(f"cell {self.cell} has no {stage} in its profile; it has {list(self.folders)}")
+        return self.folders[stage]
 
 
 @contextmanager
@@ -118,49 +89,80 @@ def one_thread() -> Iterator[None]:
 
 
 def compute_cell(cell: Cell, profile: Profile) -> CellResult:
-    """Train and measure a cell, or return it where it is finished already; nothing half done is ever kept."""
-    folder = cell_folder(cell, profile)
-    if folder.exists():
-        return CellResult(cell, folder)
-    from splitkit.models import MODELS, load_model
+    """Train, measure and ask a cell where that is not done already; nothing half done is ever kept."""
+    folders = {stage: cell_folder(cell, profile, stage) for stage in stages(cell, profile)}
+    result = CellResult(cell, folders)
+    missing = [stage for stage, folder in folders.items() if not folder.exists()]
+    if missing:
+        from splitkit.models import load_model
+
+        with one_thread():
+            model, tokenizer = load_model(cell.model)
+            for stage in missing:
+                with whole_folder(folders[stage]) as temporary:
+                    _MAKERS[stage](result, profile, model, tokenizer, temporary)
+    return result
+
+
+def _train(result: CellResult, profile: Profile, model: Any, tokenizer: Any, folder: Path) -> None:
+    from splitkit.matching import matching_strength
+    from splitkit.models import MODELS
     from splitkit.pairs import load_pairs
-    from splitkit.sweeps import matching_strength, sweep
     from splitkit.training import train
 
-    with one_thread(), whole_folder(folder) as temporary:
-        start = time.perf_counter()
-        chosen = settings(cell, profile)
-        model, tokenizer = load_model(cell.model)
-        layer = MODELS[cell.model].layer
-        training_pairs = load_pairs(cell.task, split="train")[: profile.n_train]
-        iv = train(
-            model,
-            tokenizer,
-            training_pairs,
-            form=cell.form,
-            objective=cell.objective,
-            layer=layer,
-            seed=cell.seed,
-            **chosen["hparams"],
-        )
-        trained = time.perf_counter()
-        unit = matching_strength(model, tokenizer, iv, training_pairs)
-        measured = {"train": training_pairs, "test": load_pairs(cell.task, split="test")}
-        for split, pairs in measured.items():
-            table = sweep(model, tokenizer, iv, pairs[: profile.n_sweep], m=[unit * r for r in profile.grid])
-            # mtime 0: equal tables are equal files
-            compression = {"method": "gzip", "mtime": 0}
-            table.to_csv(temporary / f"sweep_{split}.csv.gz", index=False, compression=cast(Any, compression))
-        iv.save(temporary / "intervention")
-        meta = chosen | {
-            "layer": layer,
-            "matching_strength": unit,
-            "seconds_training": round(trained - start, 2),
-            "seconds_sweeps": round(time.perf_counter() - trained, 2),
-            "provenance": results.provenance(profile),
-        }
-        write_whole(temporary / "meta.json", json.dumps(meta, indent=2, sort_keys=True) + "\n")
-    return CellResult(cell, folder)
+    cell, start = result.cell, time.perf_counter()
+    chosen, layer = settings(cell, profile), MODELS[cell.model].layer
+    pairs = load_pairs(cell.task, split="train")[: profile.size("train", cell.task)]
+    iv = train(
+        model,
+        tokenizer,
+        pairs,
+        form=cell.form,
+        objective=cell.objective,
+        layer=layer,
+        seed=cell.seed,
+        **chosen["hparams"],
+    )
+    iv.save(folder / "intervention")
+    meta = chosen | {
+        "layer": layer,
+        "matching_strength": matching_strength(model, tokenizer, iv, pairs[:UNIT_PAIRS]),
+        "seconds": round(time.perf_counter() - start, 2),
+        "provenance": results.provenance(profile),
+    }
+    write_whole(folder / "meta.json", json.dumps(meta, indent=2, sort_keys=True) + "\n")
+
+
+def _sweep(result: CellResult, profile: Profile, model: Any, tokenizer: Any, folder: Path) -> None:
+    from splitkit.pairs import load_pairs
+    from splitkit.sweeps import sweep
+
+    iv, task, grid = result.intervention(), result.cell.task, [result.unit * r for r in profile.grid]
+    for split in _SPLITS:
+        pairs = load_pairs(task, split=split)[: profile.size("sweep", task)]
+        _keep(sweep(model, tokenizer, iv, pairs, m=grid), folder / f"sweep_{split}.csv.gz")
+
+
+def _ask(result: CellResult, profile: Profile, model: Any, tokenizer: Any, folder: Path) -> None:
+    from splitkit.evaluation import STRENGTHS, choose_strength, measure_strengths
+
+    iv, task, unit = result.intervention(), result.cell.task, result.unit
+    tried = [unit * r for r in STRENGTHS]
+    table = measure_strengths(model, tokenizer, iv, task, "validation", tried, profile.size("choose", task))
+    chosen = choose_strength(table, task)
+    n = profile.size("test", task)
+    # the test questions are answered at the chosen strength alone, and once, for the closed form, unsteered
+    used = [0.0, chosen] if result.cell.objective == "diffmean" else [chosen]
+    _keep(table, folder / "validation.csv.gz")
+    _keep(measure_strengths(model, tokenizer, iv, task, "test", used, n), folder / "test.csv.gz")
+
+
+_MAKERS = {"trained": _train, "curves": _sweep, "answers": _ask}
+
+
+def _keep(table: pd.DataFrame, path: Path) -> None:
+    # mtime 0: equal tables are equal files
+    table.to_csv(path, index=False, compression=cast(Any, {"method": "gzip", "mtime": 0}))
 
 
 def _attempt(cell: Cell, profile: Profile) -> tuple[Cell, str | None]:
@@ -180,12 +182,15 @@ def compute_cells(profile: Profile, jobs: int = 2, progress: bool = True) -> lis
     RunInProgress when another process computes cells in the same cache.
     """
     every = profile.cells()
-    missing = [cell for cell in every if not cell_folder(cell, profile).exists()]
+    missing = [cell for cell in every if not finished(cell, profile)]
     if missing:
         check_writable(paths.CACHE)
-        with exclusive(paths.CACHE / "cells", f"computing cells of profile {profile.name}"):
+        with exclusive(paths.CACHE / "trained", f"computing cells of profile {profile.name}"):
             _compute_missing(missing, profile, jobs, progress, done=len(every) - len(missing))
-    return [CellResult(cell, cell_folder(cell, profile)) for cell in every]
+    return [
+        CellResult(cell, {stage: cell_folder(cell, profile, stage) for stage in stages(cell, profile)})
+        for cell in every
+    ]
 
 
 def _compute_missing(cells: Sequence[Cell], profile: Profile, jobs: int, progress: bool, done: int) -> None:
@@ -203,30 +208,3 @@ def _compute_missing(cells: Sequence[Cell], profile: Profile, jobs: int, progres
     if failed:
         lines = "\n".join(f"  {cell}: {error}" for cell, error in sorted(failed.items()))
         raise CellError(f"{len(failed)} of {len(cells)} cells failed, the others are kept:\n{lines}")
-
-
-def curve_table(profile: Profile, jobs: int = 2, progress: bool = True) -> pd.DataFrame:
-    """Mean curves of every cell: one row per (model, task, form, objective, seed, split, m)."""
-    from splitkit.decay import mean_curve
-
-    parts = []
-    for result in compute_cells(profile, jobs, progress):
-        for split in _SPLITS:
-            curve = mean_curve(result.sweep(split)).sort_values("m", ignore_index=True)
-            curve.insert(1, "m_relative", list(profile.grid))
-            for position, (column, value) in enumerate({**vars(result.cell), "split": split}.items()):
-                curve.insert(position, column, value)
-            parts.append(curve)
-    return pd.concat(parts, ignore_index=True)
-
-
-def curves(profile: Profile | str = "embedded", jobs: int = 2, progress: bool = True) -> pd.DataFrame:
-    """The curves of a profile: the embedded profile's from the committed table, else from its cells.
-
-    With SPLITKIT_RECOMPUTE=1 the embedded profile's come from its cells too (missing ones are computed), and
-    the committed table keeps its bytes when they agree with it.
-    """
-    chosen = get_profile(profile) if isinstance(profile, str) else profile
-    return committed_tables(
-        ["curves"], chosen, lambda: {"curves": curve_table(chosen, jobs, progress)}, tolerance=0.05
-    )["curves"]

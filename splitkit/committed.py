@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import pandas as pd
 
 from splitkit import results
-from splitkit.profiles import Profile
+from splitkit.profiles import PROFILES, Profile
 
 
 def committed_tables(
@@ -23,6 +23,9 @@ def committed_tables(
     With SPLITKIT_RECOMPUTE=1, or when one of them is missing, the embedded profile's are computed too, and a
     committed table keeps its bytes where the new one agrees with it (see `results.write_table`). KeyError
     when `compute` gives other tables than it was asked for.
+
+    A run with fewer seeds than the profile has (SPLITKIT_SEEDS) computes the rows of its own seeds; those of
+    the others stay as committed, so that what follows is the same tables whoever runs it.
     """
     there = all((profile.results / f"{name}.csv").exists() for name in names)
     if not (there and profile.name == "embedded") or os.environ.get("SPLITKIT_RECOMPUTE") == "1":
@@ -32,7 +35,17 @@ def committed_tables(
             raise KeyError(f"computed were the tables {sorted(tables)}, to be kept are {sorted(names)}")
         seconds = time.perf_counter() - start
         for name in names:
-            results.write_table(
-                tables[name], name, profile, digits=digits, tolerance=tolerance, seconds=seconds
-            )
+            table = _with_other_seeds(tables[name], name, profile)
+            results.write_table(table, name, profile, digits=digits, tolerance=tolerance, seconds=seconds)
     return {name: results.read_table(name, profile) for name in names}
+
+
+def _with_other_seeds(table: pd.DataFrame, name: str, profile: Profile) -> pd.DataFrame:
+    """`table` and, after it, the committed rows of the seeds that this run leaves out."""
+    left_out = set(PROFILES[profile.name].seeds if profile.name in PROFILES else ()) - set(profile.seeds)
+    if "seed" not in table or not left_out or not (profile.results / f"{name}.csv").exists():
+        return table
+    committed = results.read_table(name, profile)
+    if list(committed.columns) != list(table.columns):
+        return table
+    return pd.concat([table, committed[committed["seed"].isin(left_out)]], ignore_index=True)

@@ -4,7 +4,7 @@ No (tokens, vocabulary) matrix of a whole batch is ever held, so memory does not
 a chunk's logits stay in the processor's cache while they are capped, normalised and differentiated.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -61,7 +61,7 @@ class _TokenLosses(torch.autograd.Function):
                 logits.div_(total)
                 logits.scatter_add_(1, target, -torch.ones_like(chosen))
                 if cap is not None:
-                    logits.mul_(slope)
+                    logits.mul_(cast(Tensor, slope))
                 gradient[part] = logits.to(weight.dtype) @ weight
         if gradient is not None:
             ctx.save_for_backward(gradient)

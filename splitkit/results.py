@@ -1,7 +1,5 @@
 """Result tables with their provenance, compared with the committed reference before they replace it."""
 
-import ast
-import hashlib
 import json
 import math
 import platform
@@ -9,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,27 +14,11 @@ from typing import Any
 import pandas as pd
 
 from splitkit import paths
+from splitkit.digests import data_digest, model_digest
 from splitkit.files import check_writable, write_whole
 from splitkit.profiles import Profile, get_profile
 
 _PACKAGES = ("torch", "transformers", "peft", "numpy", "scipy", "pandas")
-
-_CODE = (
-    "adapters",
-    "corpus",
-    "encoding",
-    "interventions",
-    "logodds",
-    "models",
-    "objectives",
-    "pairs",
-    "recording",
-    "sweeps",
-    "trainer",
-    "training",
-    "world",
-)
-"""The modules on which a cell's numbers depend."""
 
 
 @dataclass(frozen=True)
@@ -102,48 +83,6 @@ def compare(
             excess = excess or f"column {column!r} moved by {largest:.2g} in row {deviation.idxmax()}"
         worst = max(worst, largest)
     return Comparison(not excess, worst, excess or f"within tolerance, largest deviation {worst:.2g}")
-
-
-@cache
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def data_digest(folder: Path) -> str:
-    """SHA-256 over the names and contents of all files below a folder; 'absent' where there is none."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
-    if not files:
-        return "absent"
-    lines = "".join(f"{p.relative_to(folder).as_posix()} {file_digest(p)}\n" for p in files)
-    return hashlib.sha256(lines.encode()).hexdigest()
-
-
-def model_digest(model: str) -> str:
-    """The digest that a shipped model states in its `splitkit.json`; 'absent' where it has none."""
-    card = paths.MODELS / model / "splitkit.json"
-    return json.loads(card.read_text(encoding="utf-8"))["sha256"] if card.exists() else "absent"
-
-
-def syntax(source: str) -> str:
-    """The syntax tree of Python code as text, without docstrings; comments are not in it anyway."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
-            node.body = [
-                child
-                for child in node.body
-                if not (isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant))
-            ]
-    return ast.dump(tree)
-
-
-@cache
-def code_digest() -> str:
-    """SHA-256 over the syntax of the modules a cell depends on: comments and docstrings change nothing."""
-    sources = ((name, paths.ROOT / "splitkit" / f"{name}.py") for name in _CODE)
-    trees = [f"{name} {syntax(path.read_text(encoding='utf-8'))}" for name, path in sources]
-    return hashlib.sha256("\n".join(trees).encode()).hexdigest()
 
 
 def _revision() -> str:

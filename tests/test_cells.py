@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from splitkit import cells, paths, results
+from splitkit import cells, curvetables, digests, paths, settings
 from splitkit.files import RunInProgress, exclusive
 from splitkit.profiles import PROFILES, Cell, Profile, get_profile, strength_grid
 
@@ -68,7 +68,17 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any
     )
     module("pairs", load_pairs=lambda task, split: [f"{split} {i}" for i in range(8)])
     module("training", train=train)
-    module("sweeps", sweep=sweep, matching_strength=lambda *_: UNIT)
+    module("sweeps", sweep=sweep)
+    module("matching", matching_strength=lambda *_: UNIT)
+    module(
+        "evaluation",
+        STRENGTHS=(0.5, 1.0),
+        choose_strength=lambda table, task: float(table["m"].max()),
+        measure_strengths=lambda model, tokenizer, iv, task, split, m, n: pd.DataFrame(
+            [{"m": x, "question": i, "text": "", "score": x} for x in m for i in range(n)]
+        ),
+    )
+    monkeypatch.setattr(cells.CellResult, "intervention", lambda self: "intervention")
     monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
     monkeypatch.setattr(paths, "DATA", tmp_path / "data")
     (tmp_path / "data").mkdir()
@@ -105,8 +115,34 @@ def test_a_cell_is_computed_once_and_read_back(calls: list[dict[str, Any]]) -> N
     assert np.array_equal(table["preference"], np.tanh(table["m"]) / 3)
     with pytest.raises(KeyError, match="train.*test"):
         result.sweep("validation")
-    kept = sorted(path.name for path in result.folder.iterdir())
-    assert kept == ["intervention", "meta.json", "sweep_test.csv.gz", "sweep_train.csv.gz"]
+    kept = {stage: sorted(p.name for p in folder.iterdir()) for stage, folder in result.folders.items()}
+    assert kept == {
+        "trained": ["intervention", "meta.json"],
+        "curves": ["sweep_test.csv.gz", "sweep_train.csv.gz"],
+    }
+
+
+def test_answers_are_chosen_on_validation_and_asked_once_on_test(calls: list[dict[str, Any]]) -> None:
+    asked = Profile(**{**vars(PROFILE), "answered": (("vector", "diffmean"), ("lora", "sft")), "n_test": 3})
+    results = {result.cell: result for result in cells.compute_cells(asked, jobs=1, progress=False)}
+    assert len(results) == 2 * 3 and len(calls) == 6
+    for cell, result in results.items():
+        assert ("curves" in result.folders) == ((cell.form, cell.objective) in PROFILE.kinds)
+        if (cell.form, cell.objective) not in asked.answered:
+            with pytest.raises(KeyError, match="has no answers"):
+                result.answers("test")
+            continue
+        assert result.answers("validation")["m"].unique().tolist() == [0.5 * UNIT, UNIT]
+        unsteered = [0.0] if cell.objective == "diffmean" else []
+        assert result.answers("test")["m"].unique().tolist() == [*unsteered, UNIT]
+        assert len(result.answers("test")) == 3 * (1 + len(unsteered))
+
+
+def test_a_stage_is_computed_anew_alone(calls: list[dict[str, Any]]) -> None:
+    cells.compute_cells(PROFILE, jobs=1, progress=False)
+    finer = Profile(**{**vars(PROFILE), "grid": strength_grid(2.0, 7)})
+    assert len(cells.compute_cells(finer, jobs=1, progress=False)[0].sweep("train")["m"].unique()) == 7
+    assert len(calls) == 4, "a new grid trains nothing"
 
 
 def test_whatever_decides_a_number_moves_the_cell(calls: list[dict[str, Any]]) -> None:
@@ -114,7 +150,7 @@ def test_whatever_decides_a_number_moves_the_cell(calls: list[dict[str, Any]]) -
     here = cells.cell_folder(cell, PROFILE)
     longer = Profile(**{**vars(PROFILE), "overrides": {"epochs": 9}})
     assert cells.cell_folder(cell, longer) != here
-    assert cells.hparams(cell, longer)["epochs"] == 9
+    assert settings.hparams(cell, longer)["epochs"] == 9
     renamed = Profile(**{**vars(PROFILE), "name": "other"})
     assert cells.cell_folder(cell, renamed) == here
 
@@ -136,7 +172,7 @@ def test_a_failing_cell_is_named_and_the_others_are_kept(
         caught.value
     )
     # nothing half done is left, and the next run computes what is missing only
-    folder = paths.CACHE / "cells"
+    folder = paths.CACHE / "trained"
     assert len([p for p in folder.iterdir() if p.is_dir()]) == 2
     monkeypatch.setattr(sys.modules["splitkit.training"], "train", train)
     calls.clear()
@@ -145,13 +181,13 @@ def test_a_failing_cell_is_named_and_the_others_are_kept(
 
 
 def test_a_second_run_on_the_cache_is_refused(calls: list[dict[str, Any]]) -> None:
-    with exclusive(paths.CACHE / "cells", "another"), pytest.raises(RunInProgress, match="another"):
+    with exclusive(paths.CACHE / "trained", "another"), pytest.raises(RunInProgress, match="another"):
         cells.compute_cells(PROFILE, jobs=1, progress=False)
     assert calls == []
 
 
 def test_the_curve_table_is_tidy(calls: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
-    table = cells.curve_table(PROFILE, jobs=1, progress=False)
+    table = curvetables.curve_table(PROFILE, jobs=1, progress=False)
     assert list(table.columns[:8]) == [
         "model",
         "task",
@@ -173,26 +209,34 @@ def test_curves_come_from_the_committed_table_unless_asked(
     embedded = Profile(**{**vars(PROFILE), "name": "embedded"})
     monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
     monkeypatch.delenv("SPLITKIT_RECOMPUTE", raising=False)
-    first = cells.curves(embedded, jobs=1, progress=False)
+    first = curvetables.curves(embedded, jobs=1, progress=False)
     assert len(calls) == 4
     monkeypatch.setattr(paths, "CACHE", tmp_path / "empty cache")
-    assert cells.curves(embedded, jobs=1, progress=False).equals(first)
+    assert curvetables.curves(embedded, jobs=1, progress=False).equals(first)
     assert len(calls) == 4
     monkeypatch.setenv("SPLITKIT_RECOMPUTE", "1")
-    assert cells.curves(embedded, jobs=1, progress=False).equals(first)
+    assert curvetables.curves(embedded, jobs=1, progress=False).equals(first)
     assert len(calls) == 8
 
 
 def test_missing_settings_are_named(calls: list[dict[str, Any]]) -> None:
     with pytest.raises(KeyError, match=r"0 rows of hparams\.csv.*'objective': 'reps'"):
-        cells.hparams(Cell("toy-model", "psychopathy", "vector", "reps"))
-    assert cells.hparams(Cell("toy-model", "psychopathy", "vector", "diffmean"), PROFILE) == {}
+        settings.hparams(Cell("toy-model", "psychopathy", "vector", "reps"))
+    assert settings.hparams(Cell("toy-model", "psychopathy", "vector", "diffmean"), PROFILE) == {}
 
 
-def test_the_code_digest_covers_all_that_a_cell_runs() -> None:
+STARTS = {
+    "TRAINED": ["matching", "models", "pairs", "training"],
+    "SWEPT": ["matching", "models", "pairs", "training", "sweeps"],
+    "ANSWERED": ["matching", "models", "pairs", "training", "evaluation"],
+}
+
+
+@pytest.mark.parametrize("stage", STARTS)
+def test_the_code_digest_covers_all_that_a_stage_runs(stage: str) -> None:
     """The modules imported, directly or not, by those that `compute_cell` calls."""
     seen: set[str] = set()
-    waiting = ["models", "pairs", "sweeps", "training"]
+    waiting = list(STARTS[stage])
     while waiting:
         name = waiting.pop()
         if name in seen:
@@ -204,7 +248,7 @@ def test_the_code_digest_covers_all_that_a_cell_runs() -> None:
                 waiting.append(str(node.module).split(".")[1])
             elif isinstance(node, ast.ImportFrom) and node.module == "splitkit":
                 waiting += [alias.name for alias in node.names]
-    assert seen - {"paths"} == set(results._CODE)
+    assert seen - {"paths"} == set(getattr(digests, stage))
 
 
 SHIPPED = (paths.DATA / "hparams.csv").exists() and (paths.MODELS / "embedded-qwen2").exists()
@@ -215,13 +259,15 @@ SHIPPED = (paths.DATA / "hparams.csv").exists() and (paths.MODELS / "embedded-qw
 def test_every_cell_of_every_profile_has_its_settings(name: str) -> None:
     profile = get_profile(name)
     for cell in profile.cells():
-        assert cell.objective == "diffmean" or cells.hparams(cell, profile)["epochs"] >= 1
+        assert cell.objective == "diffmean" or settings.hparams(cell, profile)["epochs"] >= 1
 
 
 @pytest.mark.skipif(not SHIPPED, reason="the embedded models or their settings are not there")
 def test_a_failure_in_a_worker_process_is_named_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paths, "CACHE", tmp_path)
     smoke = get_profile("smoke")
-    unknown = Profile(**{**vars(smoke), "tasks": ("axbench/nothing",), "kinds": smoke.kinds[:2]})
+    unknown = Profile(
+        **{**vars(smoke), "tasks": ("axbench/nothing",), "kinds": smoke.kinds[:2], "answered": ()}
+    )
     with pytest.raises(cells.CellError, match=r"2 of 2 cells(?s:.*)axbench/nothing(?s:.*)psychopathy"):
         cells.compute_cells(unknown, jobs=2, progress=False)

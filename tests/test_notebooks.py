@@ -12,7 +12,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from splitkit import paths
 from splitkit.profiles import get_profile
 from splitkit.reproduce import notebooks, parameters_of, run_notebook
-from splitkit.results import data_digest
+from splitkit.digests import data_digest
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 MARK = "# NBVAL_CHECK_OUTPUT"

@@ -31,12 +31,34 @@ def test_unknown_profile_lists_what_there_is() -> None:
         get_profile("papr")
 
 
-def test_cells_are_distinct() -> None:
+def test_cells_are_distinct_and_come_seed_by_seed() -> None:
     for profile in PROFILES.values():
         cells = profile.cells()
-        size = len(profile.models) * len(profile.tasks) * len(profile.kinds) * len(profile.seeds)
-        assert len({cell.slug for cell in cells}) == len(cells) == size
-    assert ("vector", "diffmean") in get_profile("embedded").kinds
+        assert len({cell.slug for cell in cells}) == len(cells)
+        assert [cell.seed for cell in cells] == sorted(cell.seed for cell in cells)
+        assert {(cell.form, cell.objective) for cell in cells} == {*profile.kinds, *profile.answered}
+        assert {cell.seed for cell in cells} == set(profile.seeds)
+
+
+def test_the_embedded_profile_is_the_papers_section_3_to_5() -> None:
+    profile = PROFILES["embedded"]
+    cells = profile.cells()
+    # twelve tasks, two models; twelve trained kinds with three seeds and diffmean, which has no randomness
+    assert len(cells) == 12 * 2 * (12 * 3 + 1)
+    curves = [cell for cell in cells if profile.swept(cell)]
+    assert len(curves) == 2 * (10 * 10 + 2 * (9 * 3 + 1)) and not any(c.objective == "dpo" for c in curves)
+    assert all(profile.scored(cell) for cell in cells)
+    assert profile.size("train", "psychopathy") == 500 and profile.size("train", "axbench/ocean") == 64
+
+
+def test_fewer_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPLITKIT_SEEDS", "1")
+    assert get_profile("embedded").seeds == (0,) and get_profile("smoke").seeds == (0,)
+    monkeypatch.setenv("SPLITKIT_SEEDS", "one")
+    with pytest.raises(ValueError, match="number of seeds, not 'one'"):
+        get_profile("embedded")
+    with pytest.raises(ValueError, match="1 to 3"):
+        PROFILES["embedded"].first_seeds(4)
 
 
 def test_only_the_embedded_profile_writes_among_the_committed_files(monkeypatch: pytest.MonkeyPatch) -> None:

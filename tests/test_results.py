@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from splitkit import paths, results
+from splitkit import digests, paths, results
 from splitkit.profiles import get_profile
 
 PROFILE = get_profile("embedded")
@@ -100,11 +100,11 @@ def test_no_write_permission_is_said_before_anything_is_done(folder: Path) -> No
 
 
 def test_digests_follow_content_not_comments(tmp_path: Path) -> None:
-    assert results.data_digest(tmp_path) == "absent"
+    assert digests.data_digest(tmp_path) == "absent"
     (tmp_path / "a").write_text("1")
-    first = results.data_digest(tmp_path)
+    first = digests.data_digest(tmp_path)
     (tmp_path / "b").write_text("1")
-    assert results.data_digest(tmp_path) != first
-    left = results.syntax("def f(x: int) -> int:\n    '''Text.'''\n    return x\n")
-    right = results.syntax("def f(x: int) -> int:\n    # why\n    return x\n")
-    assert left == right != results.syntax("def f(x: int) -> int:\n    return -x\n")
+    assert digests.data_digest(tmp_path) != first
+    left = digests.syntax("def f(x: int) -> int:\n    '''Text.'''\n    return x\n")
+    right = digests.syntax("def f(x: int) -> int:\n    # why\n    return x\n")
+    assert left == right != digests.syntax("def f(x: int) -> int:\n    return -x\n")

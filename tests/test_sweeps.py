@@ -10,8 +10,9 @@ from torch.nn import functional
 
 from splitkit.encoding import answer_ids, prompt_ids
 from splitkit.interventions import Intervention
+from splitkit.matching import matching_strength
 from splitkit.models import model_digest
-from splitkit.sweeps import matching_strength, sweep
+from splitkit.sweeps import sweep
 
 GRID = [-3.0, -0.5, 0.0, 1.0, 4.0]
 

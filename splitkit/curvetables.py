@@ -1,0 +1,39 @@
+"""Curve tables: the mean curves of every cell, and what they look like with losses summed over tokens."""
+
+import pandas as pd
+
+from splitkit.cells import CellResult, compute_cells
+from splitkit.committed import committed_tables
+from splitkit.profiles import Profile, get_profile
+
+
+def swept_cells(profile: Profile, jobs: int = 2, progress: bool = True) -> list[CellResult]:
+    """The finished cells of a profile that have curves."""
+    return [result for result in compute_cells(profile, jobs, progress) if "curves" in result.folders]
+
+
+def curve_table(profile: Profile, jobs: int = 2, progress: bool = True) -> pd.DataFrame:
+    """Mean curves of every cell: one row per (model, task, form, objective, seed, split, m)."""
+    from splitkit.decay import mean_curve
+
+    parts = []
+    for result in swept_cells(profile, jobs, progress):
+        for split in ("train", "test"):
+            curve = mean_curve(result.sweep(split)).sort_values("m", ignore_index=True)
+            curve.insert(1, "m_relative", list(profile.grid))
+            for position, (column, value) in enumerate({**vars(result.cell), "split": split}.items()):
+                curve.insert(position, column, value)
+            parts.append(curve)
+    return pd.concat(parts, ignore_index=True)
+
+
+def curves(profile: Profile | str = "embedded", jobs: int = 2, progress: bool = True) -> pd.DataFrame:
+    """The curves of a profile: the embedded profile's from the committed table, else from its cells.
+
+    With SPLITKIT_RECOMPUTE=1 the embedded profile's come from its cells too (missing ones are computed), and
+    the committed table keeps its bytes when they agree with it.
+    """
+    chosen = get_profile(profile) if isinstance(profile, str) else profile
+    return committed_tables(
+        ["curves"], chosen, lambda: {"curves": curve_table(chosen, jobs, progress)}, tolerance=0.05
+    )["curves"]
