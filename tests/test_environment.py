@@ -32,6 +32,12 @@ def test_every_dependency_is_pinned_and_installed(pin: str) -> None:
     assert version(match[1]).split("+")[0] == match[2]
 
 
+def test_the_extras_of_users_are_tested_in_the_same_versions() -> None:
+    extras = {name: pins for name, pins in PROJECT["optional-dependencies"].items() if name != "dev"}
+    assert extras
+    assert {pin for pins in extras.values() for pin in pins} <= set(PINS)
+
+
 def test_torch_is_the_version_agreed_on() -> None:
     assert "torch==2.13.0" in PINS
 

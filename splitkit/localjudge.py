@@ -1,0 +1,90 @@
+"""A chat model on this machine as judge: the rubrics and the reading of `rubrics.py`, no endpoint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import pandas as pd
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from splitkit import generation
+from splitkit.encoding import prompt_ids
+from splitkit.judges import judged
+from splitkit.rubrics import Case, Score, cases, messages, missing, parse_reply
+
+
+class LocalJudge:
+    """Grades answers with a `transformers` chat model, greedy, one prompt per answer and rubric.
+
+    Args:
+        model, tokenizer: as `load_model` gives them; the tokenizer needs a chat template.
+        reply_tokens: where a reply is cut that has not ended.
+        batch_size: prompts at a time.
+
+    Raises:
+        ValueError: for a tokenizer without a chat template.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        reply_tokens: int = 120,
+        batch_size: int = 8,
+        progress: bool = True,
+    ) -> None:
+        if not tokenizer.chat_template:
+            raise ValueError("a judge has to be a chat model: this tokenizer has no chat template")
+        self.model, self.tokenizer = model, tokenizer
+        self.reply_tokens, self.batch_size, self.progress = reply_tokens, batch_size, progress
+        added = tokenizer.added_tokens_decoder.values()
+        self._special = {str(token) for token in added if token.special} | set(tokenizer.all_special_tokens)
+
+    def score(self, task: str, questions: Sequence[str], answers: Sequence[str]) -> pd.DataFrame:
+        """See `judges.Judge.score`; a concept may be any text: "axbench/<concept>".
+
+        A prompt that leaves no room for a reply in the model's context is not asked, and counted.
+        """
+        return judged(cases(task, questions, answers), self._ask)
+
+    def _ask(self, open_cases: list[Case]) -> dict[Case, Score]:
+        room = getattr(self.model.config, "max_position_embeddings", None)
+        scores: dict[Case, Score] = {}
+        asked: list[tuple[int, Case, str]] = []
+        for case in open_cases:
+            prompt = self._prompt(case)
+            length = len(prompt_ids(self.tokenizer, prompt))
+            if room is not None and length + self.reply_tokens > room:
+                scores[case] = missing("not asked", f"{length} tokens, the model's context is {room}")
+            else:
+                asked.append((length, case, prompt))
+        asked.sort(key=lambda row: row[0])  # batches of similar length
+        with tqdm(total=len(asked), desc="judge", disable=not self.progress) as bar:
+            for start in range(0, len(asked), self.batch_size):
+                batch = asked[start : start + self.batch_size]
+                replies = generation.answers(
+                    self.model,
+                    self.tokenizer,
+                    [prompt for _, _, prompt in batch],
+                    max_new_tokens=self.reply_tokens,
+                    batch_size=self.batch_size,
+                )
+                for (_, case, _), reply in zip(batch, replies, strict=True):
+                    scores[case] = parse_reply(reply, _code(case), case.rubric)
+                bar.update(len(batch))
+        return scores
+
+    def _prompt(self, case: Case) -> str:
+        """Rules and material as one turn: not every chat template has a system's."""
+        return "\n\n".join(turn["content"] for turn in messages(case, _code(case), self._special))
+
+
+def _code(case: Case) -> str:
+    """A case's own code: the same at every run, so that greedy replies repeat, and not to be guessed by an
+    answer, which would have to contain its own hash."""
+    return hashlib.sha256(json.dumps(asdict(case)).encode()).hexdigest()[:16]
