@@ -32,6 +32,9 @@ TASKS: dict[str, str] = {
 }
 """The task that a family's settings are chosen on; all ten concepts use those of one."""
 
+QUESTIONS: dict[str, int] = {"psychopathy": 64, "powerseeking": 24, "axbench": 24}
+"""Validation questions that a trial answers at every strength."""
+
 LEARNING_RATES: dict[str, tuple[float, ...]] = {
     "local_weight": (0.003, 0.01, 0.03, 0.1),
     "lora": (0.01, 0.025, 0.05, 0.1),
@@ -110,7 +113,7 @@ def attempt(model_name: str, family: str, form: str, objective: str, trial: int)
         **key,
         "settings": chosen,
         "n_train": profile.size("train", task),
-        "n_choose": profile.size("choose", task),
+        "n_questions": QUESTIONS[family],
         "strengths": STRENGTHS,
         "model_digest": digests.model_digest(model_name),
         "code_digest": digests.code_digest(digests.ANSWERED),
@@ -132,9 +135,7 @@ def attempt(model_name: str, family: str, form: str, objective: str, trial: int)
         else:
             unit = matching_strength(model, tokenizer, iv, pairs[:64])
             strengths = [unit * r for r in STRENGTHS]
-            table = measure_strengths(
-                model, tokenizer, iv, task, "validation", strengths, profile.size("choose", task)
-            )
+            table = measure_strengths(model, tokenizer, iv, task, "validation", strengths, QUESTIONS[family])
             m = choose_strength(table, task)
             row |= {
                 "score": float(table.loc[table["m"] == m, "score"].mean()),
