@@ -4,19 +4,23 @@ The forms differ in freedom, from 4 to 8 free parameters, which each table print
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import joblib
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 from splitkit.committed import committed_tables
 from splitkit.fits import KEYS
 from splitkit.profiles import Profile
-from splitkit.rivals import DEGREES, RIVALS, Points, fit_rival, parameters
+from splitkit.rivals import DEGREES, RIVALS, fit_rivals, parameters
 
 CRITERIA = {"interleaved": "every other m", "outer": "outer quarter", "aic": "AIC", "bic": "BIC"}
 _TABLE = "rivals"
+_TOGETHER = 16
+"""Curves that one process fits side by side."""
 
 
 def rival_table(curves: pd.DataFrame, jobs: int = 2) -> pd.DataFrame:
@@ -32,22 +36,16 @@ def rival_table(curves: pd.DataFrame, jobs: int = 2) -> pd.DataFrame:
         other one, in turn; the outermost quarter) in units of the curve's standard deviation. NaN where too
         few strengths are left to fit.
     """
-    groups = [
-        (dict(zip(KEYS, key, strict=True)) | {"curve": curve}, part)
-        for key, part in curves.groupby(KEYS, sort=False)
-        for curve in DEGREES
-        if part[curve].notna().all()
-    ]
-    work = joblib.Parallel(n_jobs=jobs)
-    judged = work(
-        joblib.delayed(judge_curve)(
-            key["curve"], part["m_relative"].to_numpy(), part[key["curve"]].to_numpy()
-        )
-        for key, part in groups
-    )
-    return pd.DataFrame(
-        [{**key, **row} for (key, _), rows in zip(groups, judged, strict=True) for row in rows]
-    )
+    rows: list[dict[str, Any]] = []
+    for curve in DEGREES:
+        tasks = list(_alike(curves, curve))
+        work = joblib.Parallel(n_jobs=jobs)
+        judged = work(joblib.delayed(judge_curves)(curve, m, y) for _, m, y in tasks)
+        for (keys, _, _), found in zip(tasks, judged, strict=True):
+            rows += [
+                {**key, "curve": curve, **row} for key, own in zip(keys, found, strict=True) for row in own
+            ]
+    return pd.DataFrame(rows)
 
 
 def rivalry(profile: Profile, curves: pd.DataFrame) -> pd.DataFrame:
@@ -108,49 +106,70 @@ def conclusion(standing: pd.DataFrame) -> list[str]:
     return said + judged
 
 
-def judge_curve(curve: str, m: Points, y: Points) -> list[dict[str, Any]]:
-    """One row per rival for one curve: rival, parameters, r2, aic, bic, interleaved, outer."""
+def judge_curves(
+    curve: str, m: Float[np.ndarray, " point"], y: Float[np.ndarray, "curve point"]
+) -> list[list[dict[str, Any]]]:
+    """For each curve (a row of y) one row per rival: rival, parameters, r2, aic, bic, interleaved, outer."""
     order = np.argsort(m)
-    m, y = m[order], y[order]
-    n, spread = len(m), float(y.std())
+    m, y = m[order], y[:, order]
+    n, spread = len(m), y.std(axis=1)
     position, edge = np.arange(n), max(1, round(n / 8))
     outer = (position < edge) | (position >= n - edge)
     # the ends stay, or every other m would be about extrapolation as well
     inner = (position > 0) & (position < n - 1)
-    rows = []
+    judged: list[list[dict[str, Any]]] = [[] for _ in y]
     for rival in RIVALS:
         k = parameters(rival, curve)
         halves = [_left_out(rival, curve, m, y, inner & (position % 2 == odd)) for odd in (0, 1)]
-        error = _left_out(rival, curve, m, y, np.zeros(n, dtype=bool)) / spread
-        share = float(np.mean(error**2))
-        # a fit to the last bit has no likelihood; below this nothing is told apart
-        score = n * math.log(max(share, 1e-14))
+        share = np.mean(_left_out(rival, curve, m, y, np.zeros(n, dtype=bool)) ** 2, axis=1) / spread**2
+        interleaved = np.sqrt(np.mean(np.concatenate(halves, axis=1) ** 2, axis=1)) / spread
+        beyond = np.sqrt(np.mean(_left_out(rival, curve, m, y, outer) ** 2, axis=1)) / spread
+        for number, rows in enumerate(judged):
+            # a fit to the last bit has no likelihood; below this nothing is told apart
+            score = n * math.log(max(float(share[number]), 1e-14))
+            rows.append(
+                {
+                    "rival": rival,
+                    "parameters": k,
+                    "r2": 1 - float(share[number]),
+                    "aic": score + 2 * k,
+                    "bic": score + k * math.log(n),
+                    "interleaved": float(interleaved[number]),
+                    "outer": float(beyond[number]),
+                }
+            )
+    for rows in judged:
+        for name in ("aic", "bic"):
+            lowest = np.nanmin([row[name] for row in rows])
+            for row in rows:
+                row[name] -= lowest
+    return judged
 
-        rows.append(
-            {
-                "rival": rival,
-                "parameters": k,
-                "r2": 1 - share,
-                "aic": score + 2 * k,
-                "bic": score + k * math.log(n),
-                "interleaved": float(np.sqrt(np.mean(np.concatenate(halves) ** 2))) / spread,
-                "outer": float(np.sqrt(np.mean(_left_out(rival, curve, m, y, outer) ** 2))) / spread,
-            }
-        )
-    for name in ("aic", "bic"):
-        lowest = np.nanmin([row[name] for row in rows])
-        for row in rows:
-            row[name] -= lowest
-    return rows
+
+def _alike(curves: pd.DataFrame, curve: str) -> Iterator[tuple[list[dict[str, Any]], np.ndarray, np.ndarray]]:
+    """Curves over one grid, at most `_TOGETHER` at a time: keys, m (point,) and y (curve, point)."""
+    found: dict[tuple[float, ...], list[tuple[dict[str, Any], np.ndarray]]] = {}
+    for key, part in curves.groupby(KEYS, sort=False):
+        if part[curve].notna().all():
+            row = dict(zip(KEYS, key, strict=True)), part[curve].to_numpy()
+            found.setdefault(tuple(part["m_relative"]), []).append(row)
+    for grid, members in found.items():
+        for start in range(0, len(members), _TOGETHER):
+            keys, y = zip(*members[start : start + _TOGETHER], strict=True)
+            yield list(keys), np.array(grid), np.stack(y)
 
 
-def _left_out(rival: str, curve: str, m: Points, y: Points, out: np.ndarray) -> np.ndarray:
-    """Errors at the strengths that were left out of the fit, or at all when none was; NaN if too few stay."""
-    if (~out).sum() <= parameters(rival, curve):
-        return np.full(max(1, int(out.sum())), np.nan)
-    try:
-        predict = fit_rival(rival, curve, m[~out], y[~out], m)
-    except ValueError:
-        return np.full(max(1, int(out.sum())), np.nan)
+def _left_out(rival: str, curve: str, m: np.ndarray, y: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """Errors (curve, point) at the strengths that were left out of the fit, or at all when none was.
+
+    NaN if too few stay.
+    """
     judged = out if out.any() else ~out
-    return y[judged] - predict(m[judged])
+    undefined = np.full((len(y), int(judged.sum())), np.nan)
+    if (~out).sum() <= parameters(rival, curve):
+        return undefined
+    try:
+        predict = fit_rivals(rival, curve, m[~out], y[:, ~out], m)
+    except ValueError:
+        return undefined
+    return y[:, judged] - predict(m[judged])

@@ -93,7 +93,7 @@ class Fit:
         return self.validity.breakdown(self.lowest, self.highest)
 
 
-def fit_preference(m: ArrayLike, y: ArrayLike) -> Fit:
+def fit_preference(m: ArrayLike, y: ArrayLike, *, checked: bool = True) -> Fit:
     """PrefOdds(m) = (alpha m + beta) D(m) + b (Eq. 15), fitted by least squares.
 
     SLSQP with D continuous at m = 0 (appendix E) from several seeded starts, checked by a second solver. m
@@ -102,24 +102,26 @@ def fit_preference(m: ArrayLike, y: ArrayLike) -> Fit:
     Args:
         m: (point,) strengths of both signs, at least nine distinct ones.
         y: (point,) preference log-odds (Eq. 7) in nats or nats per token; several per m are allowed.
+        checked: run the second solver; without it `agreement` is NaN and nothing is flagged.
 
     Raises:
         ValueError: for NaN in m or y, m on one side of 0, or fewer distinct m than parameters.
     """
-    return _fit("preference", m, y)
+    return _fit("preference", m, y, checked)
 
 
-def fit_utility(m: ArrayLike, y: ArrayLike) -> Fit:
+def fit_utility(m: ArrayLike, y: ArrayLike, *, checked: bool = True) -> Fit:
     """UtilOdds(m) = beta_u D(m) + b_u (Eq. 17), fitted by least squares like `fit_preference`.
 
     Args:
         m: (point,) strengths of both signs, at least eight distinct ones.
         y: (point,) utility log-odds (Eq. 8) in nats; several per m are allowed.
+        checked: as in `fit_preference`.
 
     Raises:
         ValueError: for NaN in m or y, m on one side of 0, or fewer distinct m than parameters.
     """
-    return _fit("utility", m, y)
+    return _fit("utility", m, y, checked)
 
 
 def mean_curve(sweep: pd.DataFrame) -> pd.DataFrame:
@@ -164,9 +166,9 @@ def mean_curve(sweep: pd.DataFrame) -> pd.DataFrame:
     ).reset_index()
 
 
-def _fit(kind: Literal["preference", "utility"], m: ArrayLike, y: ArrayLike) -> Fit:
+def _fit(kind: Literal["preference", "utility"], m: ArrayLike, y: ArrayLike, checked: bool) -> Fit:
     m, y = np.asarray(m, dtype=float), np.asarray(y, dtype=float)
-    _check(kind, m, y)
+    check_points(kind, m, y)
     names, unit, centre = COEFFICIENTS[kind], float(np.abs(m).max()), float(y.mean())
     starts = STARTS * len(BRANCHES)
     edges = float(m.min()), float(m.max())
@@ -179,18 +181,18 @@ def _fit(kind: Literal["preference", "utility"], m: ArrayLike, y: ArrayLike) -> 
     scale = float(y.std())
     x, z = m / unit, (y - centre) / scale
     basis = np.stack([x, np.ones_like(x)], axis=1) if kind == "preference" else np.ones((len(x), 1))
-    solution, second = solve_constrained(x, z, basis), solve_parametrised(x, z, basis)
+    solution = solve_constrained(x, z, basis)
     values = solution.coefficients * scale
     values[-1] += centre
     if kind == "preference":
         values[0] /= unit
-    agreement = solution.cost - second.cost
+    agreement = solution.cost - solve_parametrised(x, z, basis).cost if checked else math.nan
     return Fit(
         kind=kind,
         parameters=dict(zip(names, values.tolist(), strict=True)) | asdict(solution.validity.scaled(unit)),
         r2=1 - solution.cost,
         agreement=agreement,
-        flagged=not abs(agreement) <= TOLERANCE,
+        flagged=checked and not abs(agreement) <= TOLERANCE,
         at_bound=list(solution.at_bound),
         starts=starts,
         lowest=edges[0],
@@ -198,7 +200,8 @@ def _fit(kind: Literal["preference", "utility"], m: ArrayLike, y: ArrayLike) -> 
     )
 
 
-def _check(kind: str, m: np.ndarray, y: np.ndarray) -> None:
+def check_points(kind: str, m: np.ndarray, y: np.ndarray) -> None:
+    """Raises ValueError unless m and y, (point,), determine a "preference" or "utility" curve."""
     if m.ndim != 1 or m.shape != y.shape:
         raise ValueError(f"m {m.shape} and y {y.shape} must both be (point,).")
     _require_finite(m, "m")

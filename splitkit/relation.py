@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from scipy.optimize import isotonic_regression
-from scipy.stats import rankdata
 
 from splitkit.decay import r2
 from splitkit.manifold import ESTIMATORS
@@ -84,13 +83,33 @@ def rank_correlation(
     The points of one cell are one curve and come together or not at all. x, y, cell: (point,).
     """
     rng = np.random.default_rng(seed)
-    members = [np.flatnonzero(cell == name) for name in np.unique(cell)]
-    draws = []
-    for chosen in rng.integers(len(members), size=(RESAMPLES, len(members))):
-        points = np.concatenate([members[number] for number in chosen])
-        draws.append(_spearman(x[points], y[points]))
-    low, high = np.nanquantile(draws, [0.025, 0.975])
-    return _spearman(x, y), float(low), float(high)
+    names, owner = np.unique(cell, return_inverse=True)
+    chosen = rng.integers(len(names), size=(RESAMPLES, len(names)))
+    counts = np.stack([np.bincount(row, minlength=len(names)) for row in chosen])
+    weights = np.concatenate([np.ones((1, len(names))), counts])[:, owner]  # (1 + draw, point)
+    rho = _weighted_pearson(_ranks(x, weights), _ranks(y, weights), weights)
+    low, high = np.nanquantile(rho[1:], [0.025, 0.975])
+    return float(rho[0]), float(low), float(high)
+
+
+def _ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Mean ranks of values (point,) of which each draw has as many as `weights` (draw, point) say."""
+    levels, place = np.unique(values, return_inverse=True)
+    many = np.zeros((len(levels), len(weights)))
+    np.add.at(many, place, weights.T)
+    below = np.cumsum(many, axis=0) - many
+    return (below + (many + 1) / 2)[place].T
+
+
+def _weighted_pearson(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Pearson's correlation of each row; NaN where a row has one value only (sums of halves are exact)."""
+    n = weights.sum(axis=1)
+
+    def moment(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return n * (weights * a * b).sum(axis=1) - (weights * a).sum(axis=1) * (weights * b).sum(axis=1)
+
+    spread = np.sqrt(moment(x, x) * moment(y, y))
+    return moment(x, y) / np.where(spread > 0, spread, np.nan)
 
 
 def falling(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -114,12 +133,6 @@ def _per_group(x: np.ndarray, y: np.ndarray, group: Sequence[str]) -> np.ndarray
 def _steps(x: np.ndarray, fitted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     levels, first = np.unique(x, return_index=True)
     return levels, fitted[first]
-
-
-def _spearman(x: np.ndarray, y: np.ndarray) -> float:
-    if np.ptp(x) == 0 or np.ptp(y) == 0:
-        return float("nan")
-    return float(np.corrcoef(rankdata(x), rankdata(y))[0, 1])
 
 
 def utility_change(distances: pd.DataFrame) -> pd.Series:

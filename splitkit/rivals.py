@@ -6,17 +6,24 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy.optimize import brentq, leastsq
+from scipy.optimize import brentq
 
 from splitkit.decay import COEFFICIENTS, fit_preference, fit_utility
+from splitkit.projection import coefficients, minimise_from, unexplained
 
 Points = Float[np.ndarray, " point"]
+Curves = Float[np.ndarray, "curve point"]
 Predict = Callable[[Points], Points]
+PredictAll = Callable[[Points], Curves]
+_Design = Callable[[np.ndarray, Points], tuple[np.ndarray, ...]]
+"""From theta (..., parameter) and m in units of the largest to columns (..., point)."""
 DEGREES = {"preference": 8, "utility": 7}
 """Free parameters of Eq. 15 and 17: those they name, less one for continuity at m = 0."""
 CUBIC, LOGISTIC, LOG = 4, 7, 6
-_STARTS = 8
+_FINISHED = 12
 """Fewer leave two logistics in a poor minimum where one step is inside another."""
+_EDGE = 8.0
+"""How far from 0 the nonlinear parameters are searched."""
 RIVALS: dict[str, str] = {
     "decay": "Eq. 15 / 17",
     "polynomial": "polynomial",
@@ -54,15 +61,21 @@ def parameters(rival: str, curve: str) -> int:
 
 
 def fit_rival(rival: str, curve: str, m: Points, y: Points, grid: Points) -> Predict:
-    """Least-squares fit of a rival to y (point,) at strengths m (point,), as a function of m.
+    """`fit_rivals` of one curve y (point,), as a function of m (point,)."""
+    predict = fit_rivals(rival, curve, m, y[None], grid)
+    return lambda at: predict(at)[0]
 
-    "decay" is (alpha m + beta) D(m) + b (Eq. 15) or beta_u D(m) + b_u (Eq. 17); "gaussian" has in place of D
-    e^-((m - c±)^2 / w±), continuous at 0; "logistic" is a constant and two logistic steps; "log" never
-    settles, b + s c± log(1 + |m - m0| / L±) with s the sign of m - m0 for preference and
-    b - c± log(1 + (m - m0)^2 / L±) for utility, ± by the side of m0; "polynomial" has as many coefficients as
-    the decay has free parameters; "kernel" is the Nadaraya-Watson smoother with a Gaussian kernel, whose
-    width gives it that many degrees of freedom. Polynomials and kernel are over places on `grid`, not over m:
-    where the grid is denser near 0 than far out, m would be a handicap to them.
+
+def fit_rivals(rival: str, curve: str, m: Points, y: Curves, grid: Points) -> PredictAll:
+    """Least-squares fits of a rival to every row of y (curve, point) at strengths m (point,): functions of m.
+
+    "decay" is (alpha m + beta) D(m) + b (Eq. 15) or beta_u D(m) + b_u (Eq. 17), by the solver of `decay`
+    alone, unchecked; "gaussian" has in place of D e^-((m - c±)^2 / w±), continuous at 0; "logistic" is a
+    constant and two logistic steps; "log" never settles, b + s c± log(1 + |m - m0| / L±) with s the sign of
+    m - m0 for preference and b - c± log(1 + (m - m0)^2 / L±) for utility, ± by the side of m0; "polynomial"
+    has as many coefficients as the decay has free parameters; "kernel" is the Nadaraya-Watson smoother with a
+    Gaussian kernel, whose width gives it that many degrees of freedom. Polynomials and kernel are over places
+    on `grid`, not over m: where the grid is denser near 0 than far out, m would be a handicap to them.
 
     Raises:
         KeyError: for an unknown rival.
@@ -71,23 +84,24 @@ def fit_rival(rival: str, curve: str, m: Points, y: Points, grid: Points) -> Pre
     free = parameters(rival, curve)
     if len(np.unique(m)) <= free:
         raise ValueError(f"{len(np.unique(m))} strengths do not determine {free} parameters.")
-    unit = float(np.abs(grid).max())
     if rival == "decay":
-        return (fit_preference if curve == "preference" else fit_utility)(m, y).predict
+        fitter = fit_preference if curve == "preference" else fit_utility
+        fits = [fitter(m, row, checked=False) for row in y]
+        return lambda at: np.stack([fit.predict(at) for fit in fits])
     if rival in ("cubic", "polynomial"):
         place = _Grid(grid).place
-        polynomial = np.polynomial.Chebyshev.fit(place(m), y, free - 1, domain=[0, 1])
-        return lambda at: polynomial(place(at))
+        polynomials = [np.polynomial.Chebyshev.fit(place(m), row, free - 1, domain=[0, 1]) for row in y]
+        return lambda at: np.stack([polynomial(place(at)) for polynomial in polynomials])
     if rival == "kernel":
         return _kernel(m, y, free, _Grid(grid))
     if rival == "logistic":
         design, starts = _logistic_design()
     else:
         design, starts = (_log_design if rival == "log" else _gaussian_design)(curve)
-    return _projected_fit(design, starts, m / unit, y, unit)
+    return _projected_fits(design, starts, m, y, float(np.abs(grid).max()))
 
 
-def _kernel(m: Points, y: Points, degrees: int, grid: _Grid) -> Predict:
+def _kernel(m: Points, y: Curves, degrees: int, grid: _Grid) -> PredictAll:
     places = grid.place(m)
 
     def weights(at: Points, width: float) -> np.ndarray:
@@ -99,15 +113,15 @@ def _kernel(m: Points, y: Points, degrees: int, grid: _Grid) -> Predict:
         return float(np.trace(weights(places, math.exp(log_width)))) - degrees
 
     width = math.exp(brentq(excess, math.log(1e-3), math.log(10.0)))
-    return lambda at: weights(grid.place(at), width) @ y
+    return lambda at: y @ weights(grid.place(at), width).T
 
 
-def _logistic_design() -> tuple[Callable[[np.ndarray, Points], np.ndarray], np.ndarray]:
+def _logistic_design() -> tuple[_Design, np.ndarray]:
     """Steps at theta[0], theta[1] of log widths theta[2], theta[3], on m in units of the largest."""
 
-    def design(theta: np.ndarray, x: Points) -> np.ndarray:
-        steps = [np.tanh((x - c) / (2 * math.exp(w))) for c, w in zip(theta[:2], theta[2:], strict=True)]
-        return np.column_stack([*steps, np.ones_like(x)])
+    def design(theta: np.ndarray, x: Points) -> tuple[np.ndarray, ...]:
+        steps = np.tanh((x - theta[..., :2, None]) / (2 * np.exp(theta[..., 2:, None])))
+        return steps[..., 0, :], steps[..., 1, :]
 
     places, widths = (0.05, 0.2, 0.5), (0.03, 0.15)
     starts = [
@@ -118,19 +132,19 @@ def _logistic_design() -> tuple[Callable[[np.ndarray, Points], np.ndarray], np.n
     return design, np.array(starts)
 
 
-def _gaussian_design(curve: str) -> tuple[Callable[[np.ndarray, Points], np.ndarray], np.ndarray]:
+def _gaussian_design(curve: str) -> tuple[_Design, np.ndarray]:
     """D = e^-(m / w+ - h)^2 for m >= 0 and e^-(m / w- - s h)^2 for m < 0, s = 1 or -1: equal at 0.
 
     theta = (log w+, log w-, h, s); s is of the start, since nothing changes with its size.
     """
 
-    def design(theta: np.ndarray, x: Points) -> np.ndarray:
-        branch = 1.0 if theta[3] >= 0 else -1.0
-        right = np.exp(-((x * math.exp(-theta[0]) - theta[2]) ** 2))
-        left = np.exp(-((x * math.exp(-theta[1]) - branch * theta[2]) ** 2))
-        decay = np.where(x >= 0, right, left)
-        slope = [x * decay] if curve == "preference" else []
-        return np.column_stack([*slope, decay, np.ones_like(x)])
+    def design(theta: np.ndarray, x: Points) -> tuple[np.ndarray, ...]:
+        right, left, h, s = np.moveaxis(theta[..., None], -2, 0)
+        branch = np.where(s >= 0, 1.0, -1.0)
+        side = x >= 0
+        root = x * np.exp(-np.where(side, right, left)) - np.where(side, 1.0, branch) * h
+        decay = np.exp(-(root**2))
+        return (x * decay, decay) if curve == "preference" else (decay,)
 
     scales, roots = (0.05, 0.2, 0.7), (-0.7, 0.1, 0.7)
     starts = [
@@ -139,41 +153,42 @@ def _gaussian_design(curve: str) -> tuple[Callable[[np.ndarray, Points], np.ndar
     return design, np.array(starts)
 
 
-def _log_design(curve: str) -> tuple[Callable[[np.ndarray, Points], np.ndarray], np.ndarray]:
+def _log_design(curve: str) -> tuple[_Design, np.ndarray]:
     """Sides of a logarithm that meet at theta[0], of log widths theta[1] (right) and theta[2] (left).
 
     For utility L± is the square of a width, so that both curves are searched over the same widths.
     """
     power = 1 if curve == "preference" else 2
 
-    def design(theta: np.ndarray, x: Points) -> np.ndarray:
-        sides = [
-            sign * np.log1p((np.maximum(sign * (x - theta[0]), 0) * math.exp(-width)) ** power)
-            for sign, width in ((1, theta[1]), (-1, theta[2]))
-        ]
-        return np.column_stack([*sides, np.ones_like(x)])
+    def design(theta: np.ndarray, x: Points) -> tuple[np.ndarray, ...]:
+        centre, right, left = np.moveaxis(theta[..., None], -2, 0)
+        away = x - centre
+        return tuple(
+            np.log1p((np.maximum(sign * away, 0) * np.exp(-width)) ** power)
+            for sign, width in ((1, right), (-1, left))
+        )
 
     centres, widths = (-0.3, -0.05, 0.0, 0.05, 0.3), (0.02, 0.1, 0.5)
     starts = [[c, math.log(a), math.log(b)] for c in centres for a in widths for b in widths]
     return design, np.array(starts)
 
 
-def _projected_fit(
-    design: Callable[[np.ndarray, Points], np.ndarray], starts: np.ndarray, x: Points, y: Points, unit: float
-) -> Predict:
-    """Levenberg-Marquardt over theta from the best starts, the coefficients solved exactly."""
+def _projected_fits(design: _Design, starts: np.ndarray, m: Points, y: Curves, unit: float) -> PredictAll:
+    """Levenberg-Marquardt over theta from the best starts of each curve, the coefficients solved exactly."""
+    x, spread = m / unit, y.std(axis=1, keepdims=True)
+    z = y / np.where(spread > 0, spread, 1.0)
 
-    def solved(theta: np.ndarray) -> np.ndarray:
-        return np.linalg.lstsq(design(theta, x), y, rcond=None)[0]
+    def residual(theta: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        bounded = np.clip(theta, -_EDGE, _EDGE)
+        rest = unexplained(z[rows, None], *design(bounded, x))
+        return np.concatenate([rest, theta - bounded], axis=-1)
 
-    def residual(theta: np.ndarray) -> np.ndarray:
-        bounded = np.clip(theta, -8, 8)
-        return np.concatenate([y - design(bounded, x) @ solved(bounded), (theta - bounded) * y.std()])
+    theta, _ = minimise_from(residual, starts, len(y), _FINISHED)
+    best = np.clip(theta, -_EDGE, _EDGE)
+    solved = coefficients(y, *design(best, x))
 
-    cost = [float(np.sum(residual(start) ** 2)) for start in starts]
-    tried = [
-        leastsq(residual, starts[i], maxfev=400, full_output=True)[0] for i in np.argsort(cost)[:_STARTS]
-    ]
-    best = np.clip(min(tried, key=lambda theta: float(np.sum(residual(theta) ** 2))), -8, 8)
-    coefficients = solved(best)
-    return lambda m: design(best, m / unit) @ coefficients
+    def predict(at: Points) -> Curves:
+        columns = (*design(best, at / unit), 1.0)
+        return np.asarray(sum(solved[:, [i]] * column for i, column in enumerate(columns)))
+
+    return predict

@@ -8,10 +8,12 @@ keeps a gradient at c = 0, where that of D+(0) - D-(0) vanishes and stops SLSQP;
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
-from scipy.optimize import leastsq, minimize
+from scipy.optimize import minimize
 
+from splitkit.projection import minimise, unexplained
 from splitkit.validity import Validity
 
 # Of m in units of the grid's largest |m|. Beyond these D is flat over the grid or narrower than its steps.
@@ -19,7 +21,8 @@ LOWER = np.array([-1.0, math.log(1e-4), math.log(0.05)] * 2)
 UPPER = np.array([1.0, math.log(25.0), math.log(20.0)] * 2)
 NAMES = ("m_plus", "L_plus", "p_plus", "m_minus", "L_minus", "p_minus")
 BRANCHES = (1.0, -1.0)
-STARTS = 3
+STARTS, CHECKED_STARTS = 3, 12
+"""Starts on each branch, of SLSQP and of the solver that checks it."""
 CANDIDATES = 120
 
 
@@ -46,13 +49,13 @@ def solve_constrained(m: np.ndarray, y: np.ndarray, basis: np.ndarray) -> Soluti
     """
     best: Solution | None = None
     for branch in BRANCHES:
-        for start in _starts(m, y, basis, branch, seed=0):
+        for start in _starts(m, y, basis, branch, 0, STARTS):
             theta = _slsqp(m, y, basis, branch, start)
             coefficients, cost, _ = _projected(theta, m, y, basis)
             if best is None or cost < best.cost:
                 near = (theta - LOWER < 1e-3 * (UPPER - LOWER)) | (UPPER - theta < 1e-3 * (UPPER - LOWER))
                 names = tuple(name for name, bound in zip(NAMES, near, strict=True) if bound)
-                best = Solution(_validity(theta), coefficients, cost, names)
+                best = Solution(validity_of(theta), coefficients, cost, names)
     assert best is not None
     return best
 
@@ -61,53 +64,50 @@ def solve_parametrised(m: np.ndarray, y: np.ndarray, basis: np.ndarray) -> Solut
     """The same least squares by Levenberg-Marquardt, with continuity built into the parameters.
 
     Free are k (D(0) = e^-k^2) and, through the sine transform of MINUIT and lmfit that keeps them in bounds,
-    both widths and exponents; the centres follow from k. No constraint, no gradient by hand, other starts and
-    another algorithm: what agrees with `solve_constrained` is no artefact of either.
+    both widths and exponents; the centres follow from k. No constraint, no gradient by hand, four times as
+    many other starts and another algorithm: what agrees with `solve_constrained` is no artefact of either.
     """
-    weight = 1 / math.sqrt(len(y))
-    best: Solution | None = None
-    for branch in BRANCHES:
-        for start in _starts(m, y, basis, branch, seed=1):
+    starts = [_starts(m, y, basis, branch, 1, CHECKED_STARTS) for branch in BRANCHES]
+    branch = np.repeat(BRANCHES, CHECKED_STARTS)
 
-            def residuals(free: np.ndarray, branch: float = branch) -> np.ndarray:
-                theta = _from_free(free, branch)
-                # what no coefficients can explain: y less its projection on the design's columns
-                design = np.column_stack([basis * _decay(theta, m)[:, None], np.ones_like(m)])
-                q, _ = np.linalg.qr(design)
-                excess = np.maximum(np.abs(theta[[0, 3]]) - 1, 0)
-                return np.concatenate([(y - q @ (q.T @ y)) * weight, excess])
+    def residual(free: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        theta = theta_of(free, branch[rows, None])
+        # what no coefficients can explain
+        each = decay(theta, m)
+        rest = unexplained(y, *(column * each for column in basis.T)) / math.sqrt(len(y))
+        return np.concatenate([rest, np.maximum(np.abs(theta[..., [0, 3]]) - 1, 0)], axis=-1)
 
-            # full_output: a start that runs out of calls is one among several, no warning
-            found, *_ = leastsq(
-                residuals, _to_free(start), maxfev=600, xtol=1e-6, ftol=1e-7, full_output=True
-            )
-            theta = _from_free(found, branch)
-            if np.abs(theta[[0, 3]]).max() > 1 + 1e-2:
-                continue
-            coefficients, cost, _ = _projected(theta, m, y, basis)
-            if best is None or cost < best.cost:
-                best = Solution(_validity(theta), coefficients, cost)
-    return best or Solution(_validity(LOWER), np.zeros(basis.shape[1] + 1), math.inf)
+    free, cost = minimise(residual, np.stack([_to_free(theta) for part in starts for theta in part]))
+    theta = theta_of(free, branch)
+    cost = np.where(np.abs(theta[:, [0, 3]]).max(axis=1) > 1 + 1e-2, math.inf, cost)
+    if not np.isfinite(cost).any():
+        return Solution(validity_of(LOWER), np.zeros(basis.shape[1] + 1), math.inf)
+    best = theta[cost.argmin()]
+    coefficients, least, _ = _projected(best, m, y, basis)
+    return Solution(validity_of(best), coefficients, least)
 
 
-def _validity(theta: np.ndarray) -> Validity:
+def validity_of(theta: np.ndarray) -> Validity:
+    """D of Eq. 12 from theta (6,)."""
     centres, scales = theta[0::3].tolist(), np.exp(theta).tolist()
     return Validity(centres[0], scales[1], scales[2], centres[1], scales[4], scales[5])
 
 
-def _decay(theta: np.ndarray, m: np.ndarray) -> np.ndarray:
-    """D (..., point) for theta (..., 6)."""
-    side = np.where(m >= 0, 0, 3)
-    centre, width, exponent = (theta[..., side + i] for i in range(3))
-    return np.exp(-np.exp(exponent) * np.log1p((m - centre) ** 2 * np.exp(-width)))
+def decay(theta: np.ndarray, m: np.ndarray) -> np.ndarray:
+    """D(m) of Eq. 12, (..., point), for theta (..., 6)."""
+    found = np.empty((*theta.shape[:-1], len(m)))
+    for first, rows in ((0, m >= 0), (3, m < 0)):
+        centre, width, exponent = (theta[..., first + i, None] for i in range(3))
+        found[..., rows] = np.exp(-np.exp(exponent) * np.log1p((m[rows] - centre) ** 2 * np.exp(-width)))
+    return found
 
 
-def _decay_gradient(theta: np.ndarray, m: np.ndarray, decay: np.ndarray) -> np.ndarray:
+def _decay_gradient(theta: np.ndarray, m: np.ndarray, each: np.ndarray) -> np.ndarray:
     """dD / dtheta, (point, 6)."""
     gradient = np.zeros((len(m), 6))
     for first, rows in ((0, m >= 0), (3, m < 0)):
         centre, width, exponent = theta[first], math.exp(theta[first + 1]), math.exp(theta[first + 2])
-        distance, value = m[rows] - centre, decay[rows] * exponent
+        distance, value = m[rows] - centre, each[rows] * exponent
         square = distance**2
         gradient[rows, first] = value * 2 * distance / (width + square)
         gradient[rows, first + 1] = value * square / (width + square)
@@ -119,24 +119,29 @@ def _projected(
     theta: np.ndarray, m: np.ndarray, y: np.ndarray, basis: np.ndarray
 ) -> tuple[np.ndarray, float, np.ndarray]:
     """Best coefficients for theta, 1 - R^2, and its gradient (6,)."""
-    decay = _decay(theta, m)
-    design = np.column_stack([basis * decay[:, None], np.ones_like(m)])
+    each = decay(theta, m)
+    design = np.column_stack([basis * each[:, None], np.ones_like(m)])
     coefficients = np.linalg.lstsq(design, y, rcond=None)[0]
     residual = y - design @ coefficients
     slope = basis @ coefficients[:-1]
-    gradient = -2 / len(y) * (residual * slope) @ _decay_gradient(theta, m, decay)
+    gradient = -2 / len(y) * (residual * slope) @ _decay_gradient(theta, m, each)
     return coefficients, float(residual @ residual) / len(y), gradient
 
 
 def _root(theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """h on the two sides (2,), and its derivatives with respect to that side's three parameters (2, 3)."""
-    centre, width, exponent = theta[0::3], np.exp(theta[1::3]), np.exp(theta[2::3])
-    h = np.sign(centre) * np.sqrt(exponent * np.log1p(centre**2 / width))
-    safe = np.where(h == 0, 1.0, h)
-    outer = width + centre**2
-    by_centre = np.where(h == 0, np.sqrt(exponent / width), exponent * centre / (safe * outer))
-    by_width = np.where(h == 0, 0.0, -exponent * centre**2 / (2 * safe * outer))
-    return h, np.stack([by_centre, by_width, h / 2], axis=1)
+    h, derivatives = [], []
+    # one number at a time: SLSQP asks for this as often as for the curve
+    for centre, width, exponent in (theta[:3].tolist(), theta[3:].tolist()):
+        width, exponent = math.exp(width), math.exp(exponent)
+        value = math.copysign(math.sqrt(exponent * math.log1p(centre**2 / width)), centre)
+        h.append(value)
+        if value == 0:
+            derivatives.append([math.sqrt(exponent / width), 0.0, 0.0])
+        else:
+            by_centre = exponent * centre / (value * (width + centre**2))
+            derivatives.append([by_centre, -by_centre * centre / 2, value / 2])
+    return np.array(h), np.array(derivatives)
 
 
 def _slsqp(m: np.ndarray, y: np.ndarray, basis: np.ndarray, branch: float, start: np.ndarray) -> np.ndarray:
@@ -170,34 +175,58 @@ def _slsqp(m: np.ndarray, y: np.ndarray, basis: np.ndarray, branch: float, start
     return theta
 
 
-def _starts(m: np.ndarray, y: np.ndarray, basis: np.ndarray, branch: float, seed: int) -> list[np.ndarray]:
-    """From seeded candidates that meet the constraint, the best of each of STARTS groups: [(6,), ...]."""
+@cache
+def candidates(branch: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Seeded points that are continuous at 0: free (candidate, 5) and theta (candidate, 6)."""
     random = np.random.default_rng(seed).uniform(size=(CANDIDATES, 5))
     free = np.column_stack([2 * random[:, 0] - 1, 0.8 * math.pi * (random[:, 1:] - 0.5)])
-    theta = np.stack([_from_free(row, branch) for row in free])
-    theta = theta[np.abs(theta[:, [0, 3]]).max(axis=1) < 1]
-    decay = _decay(theta, m)
-    design = np.concatenate([decay[:, :, None] * basis, np.ones((*decay.shape, 1))], axis=2)
+    theta = theta_of(free, branch)
+    within = np.abs(theta[:, [0, 3]]).max(axis=1) < 1
+    return free[within], theta[within]
+
+
+def _starts(
+    m: np.ndarray, y: np.ndarray, basis: np.ndarray, branch: float, seed: int, count: int
+) -> list[np.ndarray]:
+    """Of seeded candidates the best of each of `count` groups: [(6,), ...]."""
+    _, theta = candidates(branch, seed)
+    each = decay(theta, m)
+    design = np.concatenate([each[:, :, None] * basis, np.ones((*each.shape, 1))], axis=2)
     moments = design.transpose(0, 2, 1) @ design + 1e-9 * np.eye(design.shape[2])
     projection = design.transpose(0, 2, 1) @ y
     explained = np.sum(projection * np.linalg.solve(moments, projection[..., None])[..., 0], axis=1)
-    groups = np.array_split(np.arange(len(theta)), STARTS)
+    groups = np.array_split(np.arange(len(theta)), count)
     return [theta[group[np.argmax(explained[group])]] for group in groups]
 
 
-def _from_free(x: np.ndarray, branch: float) -> np.ndarray:
-    """theta (6,), continuous at 0, from x = (k, and angles for log L+, log p+, log L-, log p-)."""
+def theta_of(free: np.ndarray, branch: np.ndarray | float) -> np.ndarray:
+    """theta (..., 6), continuous at 0, from free = (k, and angles for log L+, log p+, log L-, log p-)."""
     low, high = LOWER[[1, 2, 4, 5]], UPPER[[1, 2, 4, 5]]
-    right_width, right_exponent, left_width, left_exponent = low + (high - low) * (np.sin(x[1:]) + 1) / 2
+    scales = low + (high - low) * (np.sin(free[..., 1:]) + 1) / 2
     sides = []
-    for sign, width, exponent in ((1.0, right_width, right_exponent), (branch, left_width, left_exponent)):
-        root = math.sqrt(math.exp(width) * math.expm1(min(x[0] ** 2 * math.exp(-exponent), 50.0)))
-        sides.append([sign * math.copysign(root, x[0]), width, exponent])
-    return np.array(sides).ravel()
+    for sign, width, exponent in (
+        (1.0, scales[..., 0], scales[..., 1]),
+        (branch, scales[..., 2], scales[..., 3]),
+    ):
+        squared = np.minimum(free[..., 0] ** 2 * np.exp(-exponent), 50.0)
+        centre = sign * np.sign(free[..., 0]) * np.exp(width / 2) * np.sqrt(np.expm1(squared))
+        sides += [centre, width, exponent]
+    return np.stack(sides, axis=-1)
+
+
+def free_of(validity: Validity) -> tuple[np.ndarray, float]:
+    """The inverse of `theta_of` for one decay, and which of the two continuous branches it is on."""
+    v = validity
+    logs = np.log([v.L_plus, v.p_plus, v.L_minus, v.p_minus])
+    low, high = LOWER[[1, 2, 4, 5]], UPPER[[1, 2, 4, 5]]
+    # the sine is flat at its ends: a start exactly there could never leave
+    angles = np.arcsin(np.clip(2 * (logs - low) / (high - low) - 1, -0.99, 0.99))
+    k = math.copysign(math.sqrt(v.p_plus * math.log1p(v.m_plus**2 / v.L_plus)), v.m_plus)
+    return np.array([k, *angles]), -1.0 if v.m_plus * v.m_minus < 0 else 1.0
 
 
 def _to_free(theta: np.ndarray) -> np.ndarray:
-    """The inverse of `_from_free`, for a theta that is continuous at 0."""
+    """The inverse of `theta_of`, for a theta that is continuous at 0."""
     low, high = LOWER[[1, 2, 4, 5]], UPPER[[1, 2, 4, 5]]
     angles = np.arcsin(np.clip(2 * (theta[[1, 2, 4, 5]] - low) / (high - low) - 1, -1, 1))
     return np.concatenate([[_root(theta)[0][0]], angles])

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from splitkit.contest import CRITERIA, conclusion, judge_curve, rival_table, standing
+from splitkit.contest import CRITERIA, conclusion, judge_curves, rival_table, standing
 from splitkit.decay import preference_curve, utility_curve
 from splitkit.rivals import RIVALS
 from splitkit.validity import Validity
@@ -42,7 +42,7 @@ def test_the_true_form_wins() -> None:
 def test_errors_are_of_what_was_left_out() -> None:
     place = np.linspace(-1, 1, 33)
     cubic = place**3 - 0.2 * place**2 + place
-    rows = {row["rival"]: row for row in judge_curve("preference", M[::-1], cubic[::-1])}
+    rows = {row["rival"]: row for row in judge_curves("preference", M[::-1], cubic[None, ::-1])[0]}
     assert rows["cubic"]["outer"] < 1e-6 and rows["cubic"]["interleaved"] < 1e-6
     assert rows["kernel"]["outer"] > 0.1
     # a likelihood ratio by hand: n log(RSS / n) + 2 k, relative to the lowest

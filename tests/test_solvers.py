@@ -40,8 +40,8 @@ def test_root_is_minus_log_validity_at_zero() -> None:
 @pytest.mark.parametrize("branch", solvers.BRANCHES)
 def test_free_parameters_are_continuous_and_invertible(branch: float) -> None:
     free = np.array([-0.4, 0.3, -0.5, 0.1, 0.6])
-    theta = solvers._from_free(free, branch)
-    assert abs(solvers._validity(theta).gap) < 1e-14
+    theta = solvers.theta_of(free, branch)
+    assert abs(solvers.validity_of(theta).gap) < 1e-14
     np.testing.assert_allclose(solvers._to_free(theta), free, atol=1e-12)
 
 
