@@ -16,9 +16,9 @@ import pandas as pd
 from tqdm import tqdm
 
 from splitkit import paths, results
-from splitkit.files import check_writable, exclusive, whole_folder, write_whole
+from splitkit.files import check_writable, exclusive, sweep_away, whole_folder, write_whole
 from splitkit.profiles import Cell, Profile
-from splitkit.settings import cell_folder, finished, settings, stages
+from splitkit.settings import STAGES, cell_folder, finished, settings, stages
 
 if TYPE_CHECKING:
     from splitkit.interventions import Intervention
@@ -186,6 +186,9 @@ def compute_cells(profile: Profile, jobs: int = 2, progress: bool = True) -> lis
     if missing:
         check_writable(paths.CACHE)
         with exclusive(paths.CACHE / "trained", f"computing cells of profile {profile.name}"):
+            for stage in STAGES:
+                # what a killed run left half done
+                sweep_away(paths.CACHE / stage)
             _compute_missing(missing, profile, jobs, progress, done=len(every) - len(missing))
     return [
         CellResult(cell, {stage: cell_folder(cell, profile, stage) for stage in stages(cell, profile)})

@@ -64,6 +64,12 @@ def whole_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def sweep_away(folder: Path) -> None:
+    """Remove the temporary folders that killed writers left in `folder`; only for who holds it."""
+    for temporary in folder.glob(".*.tmp"):
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def check_writable(*folders: Path) -> None:
     """PermissionError, naming the folder and what to do, unless a file can be written in every folder."""
     for folder in folders:

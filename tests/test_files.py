@@ -77,3 +77,11 @@ def test_a_second_run_is_refused_by_name_of_the_first(tmp_path: Path) -> None:
     first.wait()
     with files.exclusive(tmp_path, "third"):
         pass
+
+
+def test_what_killed_writers_left_is_swept_away(tmp_path: Path) -> None:
+    (tmp_path / ".cell-1.abc.tmp").mkdir()
+    (tmp_path / ".cell-1.abc.tmp" / "part").write_text("half")
+    (tmp_path / "cell-1").mkdir()
+    files.sweep_away(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["cell-1"]
