@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from splitkit.encoding import Encoded, answer_ids, batches, encode_pairs, prompt_ids
+from splitkit.encoding import Batch, Encoded, answer_ids, batches, encode_pairs, prompt_ids
 from splitkit.interventions import Intervention, Strength, as_factors
 from splitkit.pairs import Pair
 from splitkit.recording import Replay, at_rest
@@ -21,6 +21,90 @@ Dialogue = tuple[str, str]
 """A question and one answer to it."""
 
 _STEP = 0.01
+
+
+class _Watched(Replay):
+    """A Replay that keeps what it last passed on: the residual stream and what the head read of it."""
+
+    def onward(self, batch: Batch, residual: Tensor) -> Tensor:
+        self.residual, self.hidden = residual, super().onward(batch, residual)
+        return self.hidden
+
+
+class RecordedPairs:
+    """Pairs run through the layers up to one of them, once for all interventions there, of any form."""
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair], layer: int
+    ) -> None:
+        """Raises ValueError for bad pairs, or a layer out of range."""
+        positive, negative = encode_pairs(model, tokenizer, pairs)
+        self.model, self.layer, self.n_pairs = model, layer, len(pairs)
+        with at_rest(model):
+            # a weight form's recording holds all that a vector needs
+            replay = Replay(model, layer, "local_weight")
+            self.recordings = [replay.record(batch) for batch in batches(tokenizer, [*positive, *negative])]
+
+    def activations(
+        self, intervention: Intervention, m: Strength, tokens: int | None = None
+    ) -> dict[str, Float[np.ndarray, "strength token hidden"]]:
+        """h' = h + m dh (Eq. 5) at the tokens of both answers of every pair, at each of `SITES` and every m.
+
+        With `tokens`, that many of the answers' tokens, evenly spaced.
+
+        Raises:
+            ValueError: for bad strengths, another base model or another layer.
+        """
+        return self._run(intervention, m, tokens, self.n_pairs, None)
+
+    def activations_and_losses(
+        self, intervention: Intervention, m: Strength, tokens: int | None, pairs: int
+    ) -> tuple[dict[str, np.ndarray], Float[np.ndarray, "strength answer"]]:
+        """`activations` of the first `pairs` pairs, and L of all answers in nats per token (as in `sweep`).
+
+        The losses are those of all positive answers, then of all negative ones.
+        """
+        losses = torch.empty(as_factors(m).numel(), 2 * self.n_pairs, dtype=torch.float64)
+        return self._run(intervention, m, tokens, pairs, losses), losses.numpy()
+
+    def _run(
+        self, intervention: Intervention, m: Strength, tokens: int | None, pairs: int, losses: Tensor | None
+    ) -> dict[str, np.ndarray]:
+        grid, replay = as_factors(m).reshape(-1), self._replay(intervention)
+        found: dict[str, list[Tensor]] = {site: [] for site in SITES}
+        with at_rest(self.model), torch.no_grad():
+            for recording in self.recordings:
+                batch, dh = recording.batch, intervention.delta(recording.x)
+                kept = batch.answer_mask & (batch.index % self.n_pairs < pairs).unsqueeze(1)
+                every: dict[str, list[Tensor]] = {site: [] for site in SITES}
+                for number, strength in enumerate(grid.tolist()):
+                    factors = torch.full((len(batch.index),), strength, device=dh.device)
+                    if losses is None:
+                        replay.onward(batch, replay.steered(recording, dh, factors))
+                    else:
+                        losses[number, batch.index] = replay.losses(recording, dh, factors).double().cpu()
+                    every["layer"].append(replay.residual[kept])
+                    every["end"].append(replay.hidden[kept])
+                for site in SITES:
+                    found[site].append(torch.stack(every[site]))
+        return _picked(found, tokens)
+
+    def moved(self, intervention: Intervention, m: Strength) -> Float[np.ndarray, "strength token hidden"]:
+        """h' = h + m dh (Eq. 5) at all tokens of the answers as it leaves the layer; raises as `measured`."""
+        grid, replay = as_factors(m).reshape(-1).tolist(), self._replay(intervention)
+        found = []
+        with at_rest(self.model), torch.no_grad():
+            for recording in self.recordings:
+                dh, answer = intervention.delta(recording.x), recording.batch.answer_mask
+                ones = torch.ones(len(answer), device=dh.device)
+                found.append(torch.stack([replay.steered(recording, dh, s * ones)[answer] for s in grid]))
+        return torch.cat(found, dim=1).float().cpu().numpy()
+
+    def _replay(self, intervention: Intervention) -> _Watched:
+        intervention.check_base(self.model)
+        if intervention.layer != self.layer:
+            raise ValueError(f"recorded was layer {self.layer}, the intervention is at {intervention.layer}.")
+        return _Watched(self.model, self.layer, intervention.form)
 
 
 def natural_activations(
@@ -44,48 +128,8 @@ def natural_activations(
     return {site: torch.cat(parts).float().cpu().numpy() for site, parts in found.items()}
 
 
-def steered_activations(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    intervention: Intervention,
-    pairs: Sequence[Pair],
-    m: Strength,
-    tokens: int | None = None,
-) -> dict[str, Float[np.ndarray, "strength token hidden"]]:
-    """h' = h + m dh (Eq. 5) at the tokens of both answers of every pair, at each of `SITES` and every m.
-
-    The layers up to the steered one run once. With `tokens`, that many of the answers' tokens, evenly spaced.
-
-    Raises:
-        ValueError: for bad pairs or strengths, or another base model.
-    """
-    grid = as_factors(m).reshape(-1).tolist()
-    intervention.check_base(model)
-    found: dict[str, list[Tensor]] = {site: [] for site in SITES}
-    with at_rest(model), torch.no_grad():
-        replay = Replay(model, intervention.layer, intervention.form)
-        positive, negative = encode_pairs(model, tokenizer, pairs)
-        for batch in batches(tokenizer, [*positive, *negative]):
-            recording = replay.record(batch)
-            batch, dh = recording.batch, intervention.delta(recording.x)
-            every: dict[str, list[Tensor]] = {site: [] for site in SITES}
-            for strength in grid:
-                factors = torch.full((len(batch.index),), strength, device=dh.device)
-                residual = replay.steered(recording, dh, factors)
-                every["layer"].append(residual[batch.answer_mask])
-                every["end"].append(replay.onward(batch, residual)[batch.answer_mask])
-            for site in SITES:
-                found[site].append(torch.stack(every[site]))
-    whole = {site: torch.cat(parts, dim=1).float().cpu().numpy() for site, parts in found.items()}
-    return {site: values[:, _evenly(values.shape[1], tokens)] for site, values in whole.items()}
-
-
 def mean_change(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    intervention: Intervention,
-    pairs: Sequence[Pair],
-    unit: float,
+    pairs: RecordedPairs, intervention: Intervention, unit: float
 ) -> Float[np.ndarray, " hidden"]:
     """Mean over the answers' tokens of dh'/dm at m = 0 (Eq. 5), in the residual stream that leaves the layer.
 
@@ -93,8 +137,8 @@ def mean_change(
     down-projection where there is one (Gemma2): hence the central difference, with a step of 0.01 `unit`.
     """
     step = _STEP * unit
-    moved = steered_activations(model, tokenizer, intervention, pairs, [-step, step])["layer"]
-    return (moved[1].astype(float) - moved[0]).mean(axis=0) / (2 * step)
+    before, after = pairs.moved(intervention, [-step, step])
+    return (after.astype(float) - before).mean(axis=0) / (2 * step)
 
 
 def corrupted(dialogues: Sequence[Dialogue], seed: int = 0) -> list[Dialogue]:
@@ -115,7 +159,11 @@ def _encoded(tokenizer: PreTrainedTokenizerBase, dialogues: Sequence[Dialogue]) 
     return rows
 
 
-def _evenly(count: int, wanted: int | None) -> np.ndarray:
+def _picked(found: dict[str, list[Tensor]], wanted: int | None) -> dict[str, np.ndarray]:
+    """`wanted` of all tokens (strength, token, hidden), evenly spaced, or all of them."""
+    whole = {site: torch.cat(parts, dim=1).float().cpu().numpy() for site, parts in found.items()}
+    count = whole[SITES[0]].shape[1]
     if wanted is None or wanted >= count:
-        return np.arange(count)
-    return np.linspace(0, count - 1, wanted).round().astype(int)
+        return whole
+    picked = np.linspace(0, count - 1, wanted).round().astype(int)
+    return {site: values[:, picked] for site, values in whole.items()}

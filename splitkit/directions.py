@@ -90,29 +90,34 @@ def cosine(a: Float[np.ndarray, "*batch hidden"], b: Float[np.ndarray, " hidden"
     return np.asarray(a @ b / lengths)
 
 
+def random_directions(
+    natural: Float[np.ndarray, "token hidden"], seed: int = 0
+) -> dict[str, Float[np.ndarray, "direction hidden"]]:
+    """`RANDOM` directions of each kind, that know neither of utility nor of dh.
+
+    "isotropic" are the same in every direction of the space; "natural" have the covariance of natural
+    activations, which fill few directions and so meet each other more often.
+    """
+    isotropic = np.random.default_rng(seed).standard_normal((RANDOM, natural.shape[1]))
+    variance, axes = np.linalg.eigh(np.cov(np.asarray(natural, dtype=float), rowvar=False))
+    return {"isotropic": isotropic, "natural": (isotropic * np.sqrt(variance.clip(min=0))) @ axes.T}
+
+
 def angle(
     direction: Float[np.ndarray, " hidden"],
     change: Float[np.ndarray, " hidden"],
-    natural: Float[np.ndarray, "token hidden"],
-    seed: int = 0,
+    random: dict[str, Float[np.ndarray, "direction hidden"]],
 ) -> dict[str, float]:
-    """cos of the angle between a direction and dh, beside |cos| of directions that know of neither.
-
-    Random directions are drawn twice: the same in every direction of the space ("isotropic"), and with the
-    covariance of natural activations, which fill few directions and so meet each other more often.
+    """cos of the angle between a direction and dh, beside |cos| of `random_directions`.
 
     Returns:
         cosine, degrees (0 to 180); for each kind of random directions <kind>_95, the |cos| that 95 % of them
         stay below, and <kind>_share, the share of them with a |cos| at least as large.
     """
     found = float(cosine(change, direction))
-    isotropic = np.random.default_rng(seed).standard_normal((RANDOM, len(direction)))
-    exact = np.asarray(natural, dtype=float)
-    variance, axes = np.linalg.eigh(np.cov(exact, rowvar=False))
-    like_natural = (isotropic * np.sqrt(variance.clip(min=0))) @ axes.T
     row = {"cosine": found, "degrees": float(np.degrees(np.arccos(np.clip(found, -1, 1))))}
-    for kind, directions in (("isotropic", isotropic), ("natural", like_natural)):
-        random = np.abs(cosine(directions, direction))
-        row[f"{kind}_95"] = float(np.quantile(random, 0.95))
-        row[f"{kind}_share"] = float((random >= abs(found)).mean())
+    for kind, directions in random.items():
+        sizes = np.abs(cosine(directions, direction))
+        row[f"{kind}_95"] = float(np.quantile(sizes, 0.95))
+        row[f"{kind}_share"] = float((sizes >= abs(found)).mean())
     return row

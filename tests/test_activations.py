@@ -3,9 +3,10 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from splitkit.activations import corrupted, mean_change, natural_activations, steered_activations
+from splitkit.activations import RecordedPairs, corrupted, mean_change, natural_activations
 from splitkit.encoding import encode_pairs
 from splitkit.pairs import Pair
+from splitkit.sweeps import sweep
 from tests.conftest import LAYER, random_intervention, tiny_model
 
 
@@ -28,7 +29,7 @@ def test_steered_activations_are_those_of_a_hooked_forward_pass(
     model: PreTrainedModel, form: str, tokenizer: PreTrainedTokenizerFast, pairs: list[Pair], m: float
 ) -> None:
     iv = random_intervention(model, form)
-    found = steered_activations(model, tokenizer, iv, pairs[:1], [m, 2.0])
+    found = RecordedPairs(model, tokenizer, pairs[:1], LAYER).activations(iv, [m, 2.0])
     layer, end = by_hooks(model, tokenizer, iv, pairs[0], m)
     width = len(layer)
     # the shorter answer of the pair comes first
@@ -43,7 +44,7 @@ def test_natural_activations_are_the_unsteered_ones(
     iv = random_intervention(model, "vector")
     both = [(pairs[0].question, pairs[0].positive), (pairs[0].question, pairs[0].negative)]
     natural = natural_activations(model, tokenizer, both, LAYER)
-    steered = steered_activations(model, tokenizer, iv, pairs[:1], 0.0)
+    steered = RecordedPairs(model, tokenizer, pairs[:1], LAYER).activations(iv, 0.0)
     for site, values in natural.items():
         np.testing.assert_allclose(values, steered[site][0], atol=1e-6)
     with pytest.raises(ValueError, match="no dialogues"):
@@ -53,18 +54,35 @@ def test_natural_activations_are_the_unsteered_ones(
 def test_as_many_tokens_as_wanted(tokenizer: PreTrainedTokenizerFast, pairs: list[Pair]) -> None:
     model = tiny_model("qwen2")
     iv = random_intervention(model, "lora")
-    whole = steered_activations(model, tokenizer, iv, pairs, [0.0])["end"]
-    some = steered_activations(model, tokenizer, iv, pairs, [0.0], tokens=5)["end"]
+    recorded = RecordedPairs(model, tokenizer, pairs, LAYER)
+    whole = recorded.activations(iv, [0.0])["end"]
+    some = recorded.activations(iv, [0.0], tokens=5)["end"]
     assert some.shape[1] == 5
     np.testing.assert_array_equal(some[:, [0, -1]], whole[:, [0, -1]])
-    assert steered_activations(model, tokenizer, iv, pairs, 0.0, tokens=10**6)["end"].shape == whole.shape
+    assert recorded.activations(iv, 0.0, tokens=10**6)["end"].shape == whole.shape
+
+
+def test_losses_are_those_of_a_sweep_and_activations_of_the_first_pairs(
+    model: PreTrainedModel, form: str, tokenizer: PreTrainedTokenizerFast, pairs: list[Pair]
+) -> None:
+    iv, m = random_intervention(model, form), [-1.0, 0.0, 0.5]
+    recorded = RecordedPairs(model, tokenizer, pairs, LAYER)
+    found, losses = recorded.activations_and_losses(iv, m, None, pairs=2)
+    table = sweep(model, tokenizer, iv, pairs, m)
+    for losses_of, name in zip(np.split(losses, 2, axis=1), ("positive", "negative"), strict=True):
+        np.testing.assert_allclose(losses_of.ravel(), table[f"loss_{name}"], atol=2e-5)
+    first = RecordedPairs(model, tokenizer, pairs[:2], LAYER).activations(iv, m)
+    for site, values in found.items():
+        np.testing.assert_allclose(values, first[site], atol=2e-5)
+    with pytest.raises(ValueError, match="layer 0"):
+        RecordedPairs(model, tokenizer, pairs, 0).activations(iv, m)
 
 
 def test_the_mean_change_of_a_vector_is_the_vector(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, pairs: list[Pair]
 ) -> None:
     iv = random_intervention(model, "vector")
-    found = mean_change(model, tokenizer, iv, pairs, unit=1.0)
+    found = mean_change(RecordedPairs(model, tokenizer, pairs, LAYER), iv, unit=1.0)
     np.testing.assert_allclose(found, iv.parameters["vector"].numpy(), atol=1e-3)
 
 

@@ -4,7 +4,7 @@ import torch
 from scipy.stats import beta
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from splitkit.directions import angle, cosine, gradients, probe, probe_accuracy
+from splitkit.directions import angle, cosine, gradients, probe, probe_accuracy, random_directions
 from splitkit.interventions import Intervention
 from splitkit.models import model_digest
 from splitkit.pairs import Pair
@@ -43,7 +43,8 @@ def test_angles_with_known_answers() -> None:
     hidden = 64
     flat = rng.standard_normal((500, hidden)) * np.r_[10.0, np.full(hidden - 1, 0.1)]
     first, second = np.eye(hidden)[:2]
-    same, across = angle(first, first, flat), angle(second, first, flat)
+    random = random_directions(flat)
+    same, across = angle(first, first, random), angle(second, first, random)
     assert (same["cosine"], same["degrees"]) == pytest.approx((1.0, 0.0))
     assert (across["cosine"], across["degrees"]) == pytest.approx((0.0, 90.0))
     assert across["isotropic_share"] == 1.0 and same["isotropic_share"] == 0.0
@@ -53,4 +54,4 @@ def test_angles_with_known_answers() -> None:
     # natural activations vary along the first axis, so random natural directions lie there
     assert same["natural_95"] > 0.99
     with pytest.raises(ValueError, match="length 0"):
-        angle(first, 0 * first, flat)
+        angle(first, 0 * first, random)

@@ -1,11 +1,10 @@
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from splitkit import geometry
+from splitkit import geometry, surroundings
 from splitkit.interventions import Intervention
 from splitkit.manifold import ESTIMATORS
 from splitkit.models import ModelInfo
@@ -26,8 +25,8 @@ class Result:
     table: pd.DataFrame
 
     @property
-    def meta(self) -> dict[str, Any]:
-        return {"matching_strength": 0.5}
+    def unit(self) -> float:
+        return 0.5
 
     def intervention(self) -> Intervention:
         return self.iv
@@ -43,11 +42,11 @@ def tables() -> dict[str, pd.DataFrame]:
     words = ["one", "two", "three", "four", "five", "six", "seven"]
     pairs = [Pair(f"{word}?", f"yes {word}.", f"no {word} at all.") for word in words]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(geometry, "MODELS", {"tiny": ModelInfo("tiny", LAYER)})
-        patch.setattr(geometry, "load_model", lambda name: (model, tokenizer))
-        patch.setattr(geometry, "load_pairs", lambda task, split: pairs)
+        patch.setattr(surroundings, "MODELS", {"tiny": ModelInfo("tiny", LAYER)})
+        patch.setattr(surroundings, "load_model", lambda name: (model, tokenizer))
+        patch.setattr(surroundings, "load_pairs", lambda task, split: pairs)
         patch.setattr(
-            geometry,
+            surroundings,
             "_dialogues",
             lambda split, count: [(p.question, f"{split} {p.negative}") for p in pairs],
         )
@@ -56,7 +55,7 @@ def tables() -> dict[str, pd.DataFrame]:
             iv = random_intervention(model, form)
             table = sweep(model, tokenizer, iv, pairs, [0.5 * r for r in PROFILE.grid])
             results.append(Result(Cell("tiny", "psychopathy", form, objective), iv, table))
-        return geometry.measure(results, PROFILE)
+        return geometry.measure(results, PROFILE, surroundings.nature("tiny"))
 
 
 def test_every_other_strength_with_zero_and_both_ends() -> None:
@@ -72,7 +71,7 @@ def test_distances_of_cells_and_controls(tables: dict[str, pd.DataFrame]) -> Non
     table = tables["manifold_distance"]
     kinds = set(zip(table["form"], table["objective"], strict=True))
     assert kinds == {*PROFILE.kinds, ("vector", "random"), ("vector", "natural")}
-    assert len(table) == (3 + 2 * geometry.N_CONTROLS) * len(geometry.strengths(PROFILE.grid)) * 2
+    assert len(table) == (3 + 2 * surroundings.N_CONTROLS) * len(geometry.strengths(PROFILE.grid)) * 2
     assert np.isfinite(table[[*ESTIMATORS, "moved", "preference"]]).all(axis=None)
     still = table[table["m_relative"] == 0]
     assert (still["moved"] == 0).all()
