@@ -1,10 +1,11 @@
 # Everything runs in its own virtual environment, .venv, which each target makes when it is not there.
 .DEFAULT_GOAL := help
-.PHONY: help venv reproduce figures notebooks models test lint clean
+.PHONY: help venv reproduce search figures notebooks models test lint clean
 
 PYTHON ?= python3
 PROFILE ?= embedded
 JOBS ?= 2
+SEEDS ?= 1
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
@@ -27,7 +28,10 @@ $(INSTALLED): pyproject.toml
 	@touch $@
 
 reproduce: $(INSTALLED)  ## compute all, run the notebooks, redraw the figures, end with the verdicts
-	$(BIN)/python -m splitkit.reproduce --profile $(PROFILE) --jobs $(JOBS)
+	$(BIN)/python -m splitkit.reproduce --profile $(PROFILE) --jobs $(JOBS) --seeds $(SEEDS)
+
+search: $(INSTALLED)  ## choose the training settings anew: every trial of every objective (about half an hour)
+	$(BIN)/python -m splitkit.search --jobs $(JOBS)
 
 figures: $(INSTALLED)  ## redraw figures and tables from the committed results (about two minutes)
 	$(BIN)/python -m splitkit.reproduce --profile embedded --from-committed

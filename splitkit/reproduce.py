@@ -169,12 +169,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--profile", choices=sorted(PROFILES), default="embedded", help="what to compute")
     parser.add_argument("--jobs", type=int, default=2, help="processes side by side, one thread each")
     parser.add_argument(
+        "--seeds",
+        type=int,
+        default=1,
+        help="how many of the profile's seeds to compute; the rows of the others stay as committed",
+    )
+    parser.add_argument(
         "--from-committed", action="store_true", help="redraw from the committed results, train nothing"
     )
     chosen = parser.parse_args(arguments)
+    os.environ["SPLITKIT_SEEDS"] = str(chosen.seeds)
     try:
         print(reproduce(get_profile(chosen.profile), chosen.jobs, chosen.from_committed))
-    except (PermissionError, RunInProgress, CellError, NotebookError) as error:
+    except (PermissionError, RunInProgress, CellError, NotebookError, ValueError) as error:
         print(f"\nreproduce stopped: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
