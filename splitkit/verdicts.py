@@ -1,11 +1,15 @@
-"""Verdicts on the paper's claims: each by one rule, written here once, from a table."""
+"""Verdicts on the paper's claims: each by one rule, written here once, from a table.
 
-from collections.abc import Callable, Iterable, Iterator
+Judged per model and task family, as the paper's tables are: the concepts of AxBench and all seeds are pooled.
+"""
+
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 
 import pandas as pd
 
 from splitkit import paper
+from splitkit.families import by_model_and_family
 from splitkit.profiles import Profile
 from splitkit.results import Written, read_table, write_table
 
@@ -35,7 +39,7 @@ RULES: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """One claim judged for one model and task; `ours` is what the rule grades by (C9 asks more besides)."""
+    """One claim judged for a model and task family; `ours` is what the rule grades by (C9 asks more)."""
 
     claim: str
     model: str
@@ -57,11 +61,6 @@ def graded(value: float, holds: bool, in_part: bool) -> str:
     if pd.isna(value):
         return "undecided"
     return "holds" if holds else "holds in part" if in_part else "does not hold"
-
-
-def _by_model_and_task(table: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    for (model, task), rows in table.groupby(["model", "task"], sort=True):
-        yield str(model), str(task), rows
 
 
 def judge_c1(deviations: pd.DataFrame) -> list[Verdict]:
@@ -89,7 +88,7 @@ def _share(rows: pd.DataFrame, holds: Callable[[pd.DataFrame], pd.Series], colum
 def _judge_shape(shapes: pd.DataFrame, claim: str, column: str) -> list[Verdict]:
     need(shapes, "model", "task", column)
     verdicts = []
-    for model, task, rows in _by_model_and_task(shapes):
+    for model, task, rows in by_model_and_family(shapes):
         share = _share(rows, lambda judged: judged[column], [column])
         verdict = graded(share, share >= MOST, share >= HALF)
         verdicts.append(Verdict(claim, model, task, verdict, share, "drawn in Fig. 2, 4, 5", RULES[claim]))
@@ -97,23 +96,23 @@ def _judge_shape(shapes: pd.DataFrame, claim: str, column: str) -> list[Verdict]
 
 
 def judge_c2(shapes: pd.DataFrame) -> list[Verdict]:
-    """One verdict per model and task from `shapes.shape_table`: the share of cells with `c2`."""
+    """One verdict per model and family from `shapes.shape_table`: the share of cells with `c2`."""
     return _judge_shape(shapes, "C2", "c2")
 
 
 def judge_c3(shapes: pd.DataFrame) -> list[Verdict]:
-    """One verdict per model and task from `shapes.shape_table`: the share of cells with `c3`."""
+    """One verdict per model and family from `shapes.shape_table`: the share of cells with `c3`."""
     return _judge_shape(shapes, "C3", "c3")
 
 
 def judge_c4(shapes: pd.DataFrame) -> list[Verdict]:
-    """One verdict per model and task: the form with the fewest cells with both `c2` and `c3` decides.
+    """One verdict per model and family: the form with the fewest cells with both `c2` and `c3` decides.
 
     Undecided unless all three forms can be judged.
     """
     need(shapes, "model", "task", "form", "c2", "c3")
     verdicts = []
-    for model, task, rows in _by_model_and_task(shapes):
+    for model, task, rows in by_model_and_family(shapes):
         lowest = pd.Series(
             [
                 _share(rows[rows["form"] == form], lambda judged: judged["c2"] & judged["c3"], ["c2", "c3"])
@@ -129,10 +128,8 @@ def judge_c4(shapes: pd.DataFrame) -> list[Verdict]:
 
 def _counterpart(rows: pd.DataFrame, model: str, task: str) -> pd.DataFrame:
     """The paper's own rows for the counterpart of a model and the family of a task."""
-    same = (rows["model"] == paper.COUNTERPARTS.get(model, model)) & (
-        rows["task_family"] == paper.task_family(task)
-    )
-    return rows[same]
+    counterpart = paper.COUNTERPARTS.get(model, model)
+    return rows[(rows["model"] == counterpart) & (rows["task_family"] == paper.task_family(task))]
 
 
 def _printed(model: str, task: str, curve: str) -> pd.Series:
@@ -154,9 +151,9 @@ def _fits_of(fits: pd.DataFrame, curve: str) -> pd.DataFrame:
 
 
 def judge_c5(fits: pd.DataFrame) -> list[Verdict]:
-    """Eq. 15: one verdict per model and task from rows (model, task, curve, r2); NaN is no good fit."""
+    """Eq. 15: one verdict per model and family from rows (model, task, curve, r2); NaN is no good fit."""
     verdicts = []
-    for model, task, rows in _by_model_and_task(_fits_of(fits, "preference")):
+    for model, task, rows in by_model_and_family(_fits_of(fits, "preference")):
         share = float((rows["r2"] > R2_PREFERENCE).mean()) if rows["r2"].notna().any() else float("nan")
         printed = f"{(_printed(model, task, 'preference') > R2_PREFERENCE).mean():.2f}"
         verdict = graded(share, share > HALF, share > HALF / 2)
@@ -165,9 +162,9 @@ def judge_c5(fits: pd.DataFrame) -> list[Verdict]:
 
 
 def judge_c6(fits: pd.DataFrame) -> list[Verdict]:
-    """Eq. 17: one verdict per model and task from rows (model, task, curve, r2), by the median utility R²."""
+    """Eq. 17: one verdict per model and family from rows (model, task, curve, r2), by the median R²."""
     verdicts = []
-    for model, task, rows in _by_model_and_task(_fits_of(fits, "utility")):
+    for model, task, rows in by_model_and_family(_fits_of(fits, "utility")):
         middle = float(rows["r2"].median())
         printed = f"{_printed(model, task, 'utility').median():.2f}"
         verdict = graded(middle, middle > R2_UTILITY, middle > R2_FAIR)
@@ -175,8 +172,11 @@ def judge_c6(fits: pd.DataFrame) -> list[Verdict]:
     return verdicts
 
 
+_FIT = ["task", "form", "objective", "seed", "curve"]
+
+
 def _of_split(fits: pd.DataFrame, split: str) -> pd.DataFrame:
-    return fits.loc[fits["split"] == split, ["form", "objective", "seed", "curve", "r2"]]
+    return fits.loc[fits["split"] == split, [*_FIT, "r2"]]
 
 
 def _as_good(pairs: pd.DataFrame) -> float:
@@ -188,17 +188,16 @@ def _as_good(pairs: pd.DataFrame) -> float:
 
 
 def judge_c7(fits: pd.DataFrame) -> list[Verdict]:
-    """Eq. 15 and 17 on test: one verdict per model and task from the R² of fits on "train" and on "test".
+    """Eq. 15 and 17 on test: one verdict per model and family from the R² of fits on "train" and on "test".
 
     `fits` has a row per cell (model, task, form, objective, seed), split and curve, with r2; NaN on test is
     no good fit. Undecided where nothing fits on train.
     """
     need(fits, "model", "task", "form", "objective", "seed", "split", "curve", "r2")
     verdicts = []
-    for model, task, rows in _by_model_and_task(_in_the_paper(fits)):
-        key = ["form", "objective", "seed", "curve"]
+    for model, task, rows in by_model_and_family(_in_the_paper(fits)):
         pairs = _of_split(rows, "train").merge(
-            _of_split(rows, "test"), how="left", on=key, suffixes=("_train", "_test"), validate="1:1"
+            _of_split(rows, "test"), how="left", on=_FIT, suffixes=("_train", "_test"), validate="1:1"
         )
         share = _as_good(pairs)
         key = ["model", "form", "objective", "curve", "task_family"]
@@ -210,13 +209,13 @@ def judge_c7(fits: pd.DataFrame) -> list[Verdict]:
 
 
 def judge_c8(fits: pd.DataFrame) -> list[Verdict]:
-    """Eq. 15 and 17 from train to test: one verdict per model and task from rows with split "transfer".
+    """Eq. 15 and 17 from train to test: one verdict per model and family from rows with split "transfer".
 
     `fits` has model, task, split and r2, of both curves; NaN is no prediction. Undecided without any number.
     """
     need(fits, "model", "task", "split", "r2")
     verdicts = []
-    for model, task, rows in _by_model_and_task(_in_the_paper(fits[fits["split"] == "transfer"])):
+    for model, task, rows in by_model_and_family(_in_the_paper(fits[fits["split"] == "transfer"])):
         share = float((rows["r2"] > R2_FAIR).mean()) if rows["r2"].notna().any() else float("nan")
         theirs = f"{(_counterpart(paper.tidy(7), model, task)['r2'] > R2_FAIR).mean():.2f}"
         verdict = graded(share, share > HALF, share > HALF / 2)

@@ -56,3 +56,18 @@ def test_a_missing_column_is_named() -> None:
         judge_c9(relation.drop(columns="r2_one_curve"), angles)
     with pytest.raises(ValueError, match="isotropic_95"):
         judge_c9(relation, angles.drop(columns="isotropic_95"))
+
+
+def test_the_concepts_of_a_family_are_judged_together_by_their_medians() -> None:
+    parts = [tables(subspace=value) for value in (0.4, 0.85, 0.95)]
+    names = ["axbench/ocean", "axbench/music", "axbench/fire"]
+    relation, angles = (
+        pd.concat([part[i].assign(task=name) for part, name in zip(parts, names, strict=True)])
+        for i in (0, 1)
+    )
+    (found,) = judge_c9(relation, angles)
+    assert (found.task, found.verdict, found.ours) == ("axbench", "holds", pytest.approx(0.85))
+    missing = relation[(relation["task"] != names[0]) | (relation["estimator"] == "moved")]
+    assert judge_c9(missing, angles)[0].verdict == "holds"
+    undefined = relation.assign(r2_one_curve=relation["r2_one_curve"].mask(relation["task"] == names[0]))
+    assert judge_c9(undefined, angles)[0].verdict == "undecided"

@@ -142,6 +142,32 @@ def test_c8(transfer: list[float], expected: str) -> None:
     assert word(verdicts.judge_c8(split_fits([0.99], [0.1], transfer))) == expected
 
 
+CONCEPTS = [f"axbench/{name}" for name in ("ocean", "music", "fire")]
+
+
+def test_concepts_and_seeds_are_pooled() -> None:
+    """A row per model and family; the share is over all cells, not over the concepts' verdicts."""
+    every: list[bool | None] = [True] * 12
+    parts = [shapes([shown] * n, [True] * n) for shown, n in ((True, 12), (False, 3), (False, 1))]
+    pooled = pd.concat([part.assign(task=t) for part, t in zip(parts, CONCEPTS, strict=True)])
+    table = pd.concat([pooled, shapes(every, every)])
+    found = verdicts.judge_c2(table)
+    assert [(v.task, v.verdict) for v in found] == [("axbench", "holds in part"), (TASK, "holds")]
+    assert found[0].ours == pytest.approx(12 / 16)
+    assert [v.task for v in verdicts.judge_c4(table)] == ["axbench", TASK]
+    numbers = zip((0.99, 0.1, 0.1), CONCEPTS, strict=True)
+    rows = pd.concat([fits("preference", [r2], task=concept) for r2, concept in numbers])
+    assert verdicts.judge_c5(rows)[0].ours == pytest.approx(1 / 3)
+
+
+def test_c7_compares_a_concept_with_itself() -> None:
+    kept, lost = split_fits([0.99] * 4, [0.99] * 4, [0.95]), split_fits([0.99], [0.1], [0.1])
+    table = pd.concat([kept.assign(task=CONCEPTS[0]), lost.assign(task=CONCEPTS[1])])
+    (found,) = verdicts.judge_c7(table)
+    assert (found.task, found.ours, found.verdict) == ("axbench", 0.8, "holds")
+    assert verdicts.judge_c8(table)[0].ours == 0.5
+
+
 def test_fits_of_test_sets_are_another_claims() -> None:
     both = pd.concat(
         [fits("utility", [0.99]).assign(split="train"), fits("utility", [0.1]).assign(split="test")]
