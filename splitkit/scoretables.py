@@ -1,0 +1,187 @@
+"""Score tables: what every cell's steered answers scored, and Tables 3 and 4 beside the paper's."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+from scipy.stats import spearmanr
+
+from splitkit import paper, results
+from splitkit.cells import CellResult, compute_cells
+from splitkit.committed import committed_tables
+from splitkit.comparisons import METRICS, differences, intervals
+from splitkit.profiles import Profile, get_profile
+
+BASE = ("scores", "answer_scores", "strength_scores")
+COMPONENTS = ("concept", "instruction", "fluency", "harmonic", "power", "readable", "correct", "neither")
+"""Columns of means: axbench has four, powerseeking power, readable and fluency, psychopathy the last two."""
+VANILLA = "vanilla"
+"""The unsteered model, as the paper's Table 3 calls it, in the columns `form` and `objective`."""
+FORMS = (VANILLA, "local_weight", "lora", "vector")
+OBJECTIVES = (VANILLA, "diffmean", "sft", "reps", "split", "dpo")
+
+
+def score_base(
+    profile: Profile | str = "embedded", jobs: int = 2, progress: bool = True
+) -> dict[str, pd.DataFrame]:
+    """The three tables of scores, from the committed files or from the profile's cells.
+
+    All that follows (means, intervals, Tables 3 and 4, verdicts) is computed from these, as they are returned
+    here. The unsteered model is form and objective "vanilla", seed 0, m = 0: what the closed form's cells
+    answer at m = 0.
+
+    Returns:
+        "scores": one row per cell and one per unsteered model and task: model, task, form, objective, seed,
+        m, m_relative (m in units of the matching strength), validation (mean score at that m of the questions
+        that m was chosen by; NaN unsteered), score (mean over the test questions, see
+        `evaluation.score_answers`), n (test questions), and the means of `COMPONENTS`, NaN where a task has
+        not that one: concept, instruction, fluency, harmonic 0-2; power 0-4; correct in percent; readable and
+        neither (neither yes nor no) as shares.
+
+        "answer_scores": one row per test answer: the five keys of a cell, question, score, concept.
+
+        "strength_scores": one row per cell and strength of the search: the five keys, m_relative, and the
+        means over the validation questions of score, concept and fluency.
+    """
+    chosen = get_profile(profile) if isinstance(profile, str) else profile
+    # within 0.001 no answer has changed: the three tables are kept or replaced together
+    return committed_tables(
+        BASE, chosen, lambda: tables(compute_cells(chosen, jobs, progress)), tolerance=1e-3
+    )
+
+
+def tables(cells: Iterable[CellResult]) -> dict[str, pd.DataFrame]:
+    """The tables of `score_base` from finished cells; those without answers are passed over.
+
+    ValueError when there is none with answers, or one of them is not as a cell's answers are (see `_cell`).
+    """
+    parts = [_cell(cell) for cell in cells if "answers" in cell.folders]
+    if not parts:
+        raise ValueError("no cell has answers to score; a profile names in `answered` which are asked")
+    return {name: pd.concat([part[name] for part in parts], ignore_index=True) for name in BASE}
+
+
+def paper_table(found: pd.DataFrame, number: int) -> pd.DataFrame:
+    """Table 3 (all but DPO) or 4 (DPO): the paper's columns, seeds, and `_low` and `_high` of each metric.
+
+    A form and objective that was not measured has no row, a metric that was not measured is NaN.
+
+    Args:
+        found: see `intervals`.
+        number: 3 or 4; KeyError for another.
+
+    Raises:
+        ValueError: when there is no row for the table, or a row's metrics are of unequal numbers of seeds.
+    """
+    if number not in (3, 4):
+        raise KeyError(f"table {number!r} is no table of scores; those are 3 (main) and 4 (DPO)")
+    rows = found[(found["objective"] == "dpo") == (number == 4)]
+    if rows.empty:
+        raise ValueError(f"no scored answers for Table {number}; there are {sorted(set(found['objective']))}")
+    key = ["model", "form", "objective"]
+    if (rows.groupby(key)["seeds"].nunique() > 1).any():
+        raise ValueError(f"a row of Table {number} has metrics of unequal numbers of seeds")
+    wide = rows.pivot(index=[*key, "seeds"], columns="metric", values=["mean", "low", "high"])
+    table = wide.index.to_frame(index=False)
+    names = {"mean": list(METRICS)} | {end: [f"{name}_{end}" for name in METRICS] for end in ("low", "high")}
+    for what, columns in names.items():
+        part = wide[what].reindex(columns=list(METRICS)).set_axis(columns, axis=1)
+        table = table.join(part.reset_index(drop=True))
+    order = table.assign(
+        form=table["form"].map(FORMS.index), objective=table["objective"].map(OBJECTIVES.index)
+    )
+    theirs = list(paper.table(number).columns)
+    bounds = [f"{name}_{end}" for name in METRICS for end in ("low", "high")]
+    return table.loc[order.sort_values(key).index, [*theirs, "seeds", *bounds]].reset_index(drop=True)
+
+
+def beside_paper(table: pd.DataFrame, number: int) -> pd.DataFrame:
+    """Table 3 or 4 with the paper's numbers beside ours: one row per row of the table and metric.
+
+    Returns:
+        The table's keys, metric, ours, paper, rank_ours, rank_paper: ranks within a model and metric, 1 the
+        highest, ties their average, among the rows that both have; NaN where one has no number.
+
+    Raises:
+        KeyError: for a model without a counterpart in the paper.
+    """
+    if unknown := sorted(set(table["model"]) - set(paper.COUNTERPARTS)):
+        raise KeyError(f"no counterpart in the paper for {unknown}; there are {sorted(paper.COUNTERPARTS)}")
+    theirs, names = paper.table(number), list(METRICS)
+    key = [name for name in theirs.columns if name not in names]
+    ours = table.melt(id_vars=key, value_vars=names, var_name="metric", value_name="ours")
+    ours["paper_model"] = ours["model"].map(paper.COUNTERPARTS)
+    theirs = theirs.melt(id_vars=key, value_vars=names, var_name="metric", value_name="paper")
+    theirs = theirs.rename(columns={"model": "paper_model"})
+    on = ["paper_model", *key[1:], "metric"]
+    both = ours.merge(theirs, how="left", on=on, validate="m:1").drop(columns="paper_model")
+    shared = both[["ours", "paper"]].where(both[["ours", "paper"]].notna().all(axis=1))
+    ranks = shared.groupby([both["model"], both["metric"]]).rank(ascending=False)
+    return both.join(ranks.add_prefix("rank_"))
+
+
+def rank_correlation(beside: pd.DataFrame) -> pd.DataFrame:
+    """Spearman's rank correlation of ours with the paper's: model, metric, n (rows that both have), spearman.
+
+    NaN with fewer than three rows, or where all of one side are equal. `beside` is of `beside_paper`.
+    """
+    rows = []
+    for (model, metric), part in beside.groupby(["model", "metric"], sort=False):
+        shared = part[["ours", "paper"]].dropna()
+        ordered = len(shared) > 2 and shared["ours"].nunique() > 1 and shared["paper"].nunique() > 1
+        value = spearmanr(shared["ours"], shared["paper"]).statistic if ordered else np.nan
+        rows.append({"model": model, "metric": metric, "n": len(shared), "spearman": float(value)})
+    return pd.DataFrame(rows)
+
+
+def write_tables(answer_scores: pd.DataFrame, profile: Profile) -> dict[str, pd.DataFrame]:
+    """Tables 3 and 4 and "score_differences" from the scored answers, written to the profile's results."""
+    found = intervals(answer_scores)
+    made = {paper.TABLES[number]: paper_table(found, number) for number in (3, 4)}
+    made["score_differences"] = differences(answer_scores)
+    for name, table in made.items():
+        results.write_table(table, name, profile, digits=5)
+    return {name: results.read_table(name, profile) for name in made}
+
+
+def _cell(result: CellResult) -> dict[str, pd.DataFrame]:
+    """One cell's part of the three tables. ValueError unless its test has one m besides 0, one tried."""
+    unit, validation, test = result.unit, _numbers(result, "validation"), _numbers(result, "test")
+    found = [m for m in test["m"].unique() if m != 0]
+    if len(found) != 1:
+        raise ValueError(f"{result.cell}: test answers at the strengths {found}, not at one chosen strength")
+    tried = validation.groupby("m", as_index=False).mean()
+    if found[0] not in set(tried["m"]):
+        raise ValueError(f"{result.cell}: m = {found[0]} was not tried on validation: {list(tried['m'])}")
+    rows, answers = [], []
+    for m, part in test.groupby("m", sort=True):
+        keys = vars(result.cell) | ({} if m else {"form": VANILLA, "objective": VANILLA, "seed": 0})
+        # a search does not try m = 0: the unsteered model has no validation score
+        chosen_by = tried.loc[tried["m"] == m, "score"].mean()
+        row = {"m": m, "m_relative": m / unit, "validation": chosen_by, "score": part["score"].mean()}
+        rows.append(keys | row | {"n": len(part)} | part[list(COMPONENTS)].mean().to_dict())
+        answers.append(_keyed(part[["question", "score", "concept"]].round(4), keys))
+    strengths = tried.assign(m_relative=tried["m"] / unit)[["m_relative", "score", "concept", "fluency"]]
+    return {
+        "scores": pd.DataFrame(rows),
+        "answer_scores": pd.concat(answers),
+        "strength_scores": _keyed(strengths, vars(result.cell)),
+    }
+
+
+def _numbers(result: CellResult, split: str) -> pd.DataFrame:
+    """A cell's answers as numbers: m, question, score and `COMPONENTS`, NaN where the task has none."""
+    answers = result.answers(split)
+    if "correct" in answers:
+        answers["correct"] = 100.0 * answers["correct"]
+        answers["neither"] = answers["parsed"] == "neither"
+    numbers = answers.reindex(columns=["m", "question", "score", *COMPONENTS], fill_value=np.nan)
+    numbers = numbers.astype({name: float for name in ("m", "score", *COMPONENTS)})
+    if bad := [name for name in ("m", "score") if numbers[name].isna().any()]:
+        raise ValueError(f"{result.cell}: {' and '.join(bad)} of some {split} answers is NaN")
+    return numbers
+
+
+def _keyed(table: pd.DataFrame, keys: dict[str, object]) -> pd.DataFrame:
+    """The table with the keys of a cell before its columns."""
+    return table.assign(**keys)[[*keys, *table.columns]]
