@@ -80,8 +80,8 @@ class Profile:
     answered: tuple[tuple[str, str], ...] = ()
     """(form, objective) of the cells whose answers are scored."""
     seeds: tuple[int, ...] = (0,)
-    curve_seeds: Mapping[str, int] = field(default_factory=dict, hash=False)
-    """How many of the seeds have curves, by task family; all where it is not named."""
+    repeats: Mapping[str, int] = field(default_factory=dict, hash=False)
+    """How many of the seeds a task family is repeated with; all where it is not named."""
     overrides: dict[str, float] = field(default_factory=dict, hash=False)
     """Training settings of this profile that go before those of data/hparams.csv."""
 
@@ -92,19 +92,20 @@ class Profile:
 
     def cells(self) -> list[Cell]:
         """Every cell of the profile, seed by seed. diffmean is a closed form and has the first seed only."""
+        every = len(self.seeds)
         return [
             Cell(model=model, task=task, form=form, objective=objective, seed=seed)
-            for seed in self.seeds
+            for number, seed in enumerate(self.seeds)
             for model in self.models
             for task in self.tasks
+            if number < self.repeats.get(task.partition("/")[0], every)
             for form, objective in dict.fromkeys(self.kinds + self.answered)
-            if objective != "diffmean" or seed == self.seeds[0]
+            if objective != "diffmean" or number == 0
         ]
 
     def swept(self, cell: Cell) -> bool:
         """Whether a cell of this profile has curves."""
-        seeds = self.curve_seeds.get(cell.task.partition("/")[0], len(self.seeds))
-        return (cell.form, cell.objective) in self.kinds and cell.seed in self.seeds[:seeds]
+        return (cell.form, cell.objective) in self.kinds
 
     def scored(self, cell: Cell) -> bool:
         """Whether answers of a cell of this profile are scored."""
@@ -163,8 +164,8 @@ PROFILES: dict[str, Profile] = {
             n_test={"psychopathy": 100, "powerseeking": 100, "axbench": 48},
             answered=WEIGHT_CELLS + VECTOR_CELLS + DPO_CELLS,
             seeds=(0, 1, 2),
-            # on AxBench the ten concepts repeat the curves; their scores have every seed
-            curve_seeds={"axbench": 1},
+            # AxBench is repeated by its ten concepts
+            repeats={"axbench": 1},
         ),
     )
 }
