@@ -11,14 +11,16 @@ from tqdm import tqdm
 
 from splitkit import paper
 from splitkit.bootstrap import DRAWS, SPLITS, Estimate, bootstrap_cell, interval_rows
-from splitkit.cells import CellResult, compute_cells
+from splitkit.cells import CellResult
 from splitkit.committed import committed_tables
+from splitkit.curvetables import swept_cells
 from splitkit.fits import fitted_curve
-from splitkit.profiles import Profile
+from splitkit.profiles import PROFILES, Profile
+from splitkit.results import read_table
+from splitkit.world import FAMILIES
 
 KINDS = {2: "train", 6: "test", 7: "transfer"}
 """What each of the paper's tables of fits is about, in the words of the column `split`."""
-FAMILIES = ("psychopathy", "powerseeking", "axbench")
 INTERVALS = "fit_intervals"
 _CELL = ["model", "task", "form", "objective", "seed"]
 _ROW = ["model", "form", "objective"]
@@ -30,23 +32,31 @@ def fit_quality(profile: Profile, jobs: int = 2, progress: bool = True) -> dict[
     """`fit_intervals` and Tables 2, 6 and 7 of a profile, from the committed files or from its cells.
 
     Keys are the tables' file names: "fit_intervals" (one row per cell, split, curve and quantity, see
-    `bootstrap.bootstrap_cell`) and those of `paper.TABLES` (see `paper_table`).
+    `bootstrap.bootstrap_cell`) and those of `paper.TABLES` (see `paper_table`). A run with fewer seeds than
+    the profile has (SPLITKIT_SEEDS) computes its own rows of the first and leaves the others, which are means
+    over all seeds, as they are committed.
     """
-    return committed_tables(
-        [INTERVALS, *(paper.TABLES[number] for number in KINDS)],
-        profile,
-        lambda: _measure(profile, jobs, progress),
-        tolerance=0.05,
-        digits=4,
-    )
+    printed = [paper.TABLES[number] for number in KINDS]
+    there = all((profile.results / f"{name}.csv").exists() for name in printed)
+    every = PROFILES.get(profile.name, profile).seeds
+    kept = printed if there and set(every) - set(profile.seeds) else []
+    names = [name for name in (INTERVALS, *printed) if name not in kept]
+
+    def compute() -> dict[str, pd.DataFrame]:
+        found = _measure(profile, jobs, progress)
+        return {name: found[name] for name in names}
+
+    tables = committed_tables(names, profile, compute, tolerance=0.05, digits=4)
+    return tables | {name: read_table(name, profile) for name in kept}
 
 
 def paper_table(draws: pd.DataFrame, number: int) -> pd.DataFrame:
     """Table 2, 6 or 7 in the paper's columns, each number followed by `_low` and `_high` (2.5 and 97.5 %).
 
-    A number is the mean R² over seeds, and for AxBench over the concepts there are; where R² is undefined it
-    is left out of the mean. As in the paper the averages are means of the three tasks' numbers. A task that
-    was not measured is empty, and then so is the average.
+    A number is the mean R² over seeds, and for AxBench over the concepts there are; a cell whose R² is
+    undefined is left out. As in the paper the averages are means of the three tasks' numbers. A task that was
+    not measured is empty, and then so is the average. An interval is of that mean over draws of the pairs:
+    those draws count in which all its cells are defined, so that no draw is about other cells.
 
     Args:
         draws: one row per cell, split and curve: model, task, form, objective, seed, split, curve, value and
@@ -70,24 +80,36 @@ def paper_table(draws: pd.DataFrame, number: int) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def beside_paper(table: pd.DataFrame, number: int) -> pd.DataFrame:
-    """Table 2, 6 or 7 as text: "0.98 [0.97, 0.99] (0.97)", with our number, its interval and the paper's.
+def beside_paper(table: pd.DataFrame, number: int, curve: str) -> pd.DataFrame:
+    """Table 2, 6 or 7 for "preference" or "utility" as text: "0.98 [0.97, 0.99] (0.97)".
 
-    Columns without any number of ours are left out, and a number that the paper does not give.
+    Our number, its interval and the paper's in brackets, a column per task and their average; indexed by
+    model, form and objective. A star marks an objective that is not in the paper's table. Columns without any
+    number of ours are left out. KeyError lists the curves there are.
     """
+    if curve not in _PREFIX:
+        raise KeyError(f"no curve {curve!r}; there are {list(_PREFIX)}")
     theirs = paper.table(number).set_index(_ROW)
-    columns = [name for name in paper.table(number).columns if name not in _ROW]
+    names = {family: f"{_PREFIX[curve]}_{family}" for family in (*FAMILIES, "avg")}
     lines = []
     for row in table.to_dict("records"):
         key = (paper.COUNTERPARTS.get(row["model"], row["model"]), row["form"], row["objective"])
-        line = {name: row[name] for name in _ROW}
-        for name in columns:
-            printed = f" ({theirs.loc[key, name]:.2f})" if key in theirs.index else ""
-            ours = f"{row[name]:.2f} [{row[f'{name}_low']:.2f}, {row[f'{name}_high']:.2f}]"
-            line[name] = "" if pd.isna(row[name]) else ours + printed
+        printed = theirs.loc[key] if key in theirs.index else None
+        star = "" if printed is not None else " *"
+        line = {"model": row["model"], "form": row["form"], "objective": f"{row['objective']}{star}"}
+        for family, name in names.items():
+            low, high = (_short(row[f"{name}_{end}"]) for end in ("low", "high"))
+            text = f"{_short(row[name])} [{low}, {high}]"
+            text += f" ({_short(printed[name])})" if printed is not None else ""
+            line[family] = "" if pd.isna(row[name]) else text
         lines.append(line)
-    shown = pd.DataFrame(lines)
-    return shown[[*_ROW, *(name for name in columns if (shown[name] != "").any())]]
+    shown = pd.DataFrame(lines).set_index(_ROW)
+    return shown[[name for name in shown if (shown[name] != "").any()]]
+
+
+def _short(value: float) -> str:
+    """Two decimals where they say something."""
+    return "undefined" if math.isnan(value) else f"{value:.2f}" if abs(value) < 10 else f"{value:.0f}"
 
 
 def r2_rows(intervals: pd.DataFrame) -> pd.DataFrame:
@@ -118,7 +140,7 @@ def transfer_shape(intervals: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFram
 
 
 def _measure(profile: Profile, jobs: int, progress: bool) -> dict[str, pd.DataFrame]:
-    cells = compute_cells(profile, jobs, progress)
+    cells = swept_cells(profile, jobs, progress)
     rows: list[dict[str, object]] = []
     draws: list[dict[str, object]] = []
     for cell, estimates in _bootstrapped(cells, profile, jobs, progress):
@@ -151,12 +173,12 @@ def _estimates(cell: CellResult, grid: np.ndarray) -> _Estimates:
 
 
 def _mean(rows: pd.DataFrame) -> np.ndarray:
-    """Mean R² and its draws, (1 + draw,); undefined ones are left out, NaN where none is left."""
+    """Mean R² and its draws, (1 + draw,); undefined cells are left out, NaN where none is left."""
     values = [np.concatenate([[row["value"]], row["draws"]]) for row in rows.to_dict("records")]
     defined = [value for value in values if not math.isnan(value[0])]
     if not defined:
         return np.full(1 + DRAWS, np.nan)
-    return np.asarray(pd.DataFrame(defined).mean(axis=0, skipna=True))
+    return np.mean(defined, axis=0)
 
 
 def _with_interval(name: str, mean: np.ndarray) -> Mapping[str, float]:

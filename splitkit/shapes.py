@@ -15,7 +15,7 @@ LINEAR_R2 = 0.95
 SETTLED = 0.1
 """A side has settled when the last doubling of |m| makes no more than this share of its change.
 
-On a grid to 24, a logarithm, which never settles, changes by 0.2 there.
+On a grid to 64, a logarithm, which never settles, changes by 0.14 to 0.17 there.
 """
 NOISE = 3.0
 """A curve that moves by fewer standard errors than this over the grid is not judged."""
@@ -131,7 +131,7 @@ def utility_shape(m: ArrayLike, utility: ArrayLike) -> UtilityShape:
 
 
 def shape_table(curves: pd.DataFrame, split: str = "train") -> pd.DataFrame:
-    """One row per cell of a curve table (columns of `cells.curves`): both shapes, and whether C2 and C3 hold.
+    """One row per cell of a table of `curvetables.curves`: both shapes, and whether C2 and C3 hold.
 
     `preference_range` and `utility_range` say how far each curve moves over the grid, in nats. One that moves
     by no more than NOISE of its standard errors (median over the grid) has no shape to judge: None. KeyError

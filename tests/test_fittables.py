@@ -2,13 +2,15 @@
 
 import math
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from splitkit import fittables, paper
+from splitkit import fittables, paper, paths
 from splitkit.fits import fitted_curve
+from splitkit.profiles import get_profile
 from splitkit.validity import Validity
 
 
@@ -44,13 +46,51 @@ def test_a_task_that_was_not_measured_is_empty_and_so_is_the_average() -> None:
     row = table.iloc[0]
     assert math.isnan(row["pref_powerseeking"]) and math.isnan(row["pref_avg"])
     assert row["util_axbench"] == 0.5
-    shown = fittables.beside_paper(table, 2)
-    assert list(shown.columns)[3:] == ["pref_psychopathy", "pref_axbench", "util_psychopathy", "util_axbench"]
-    assert shown["pref_psychopathy"].iloc[0] == "0.92 [0.96, 2.86] (0.92)"
-    split = fittables.beside_paper(table.assign(objective="split"), 2)
-    assert split["pref_psychopathy"].iloc[0] == "0.92 [0.96, 2.86]"
+    shown = fittables.beside_paper(table, 2, "preference")
+    assert list(shown.columns) == ["psychopathy", "axbench"]
+    assert shown.index.tolist() == [("embedded-gemma2", "lora", "sft")]
+    assert shown["psychopathy"].iloc[0] == "0.92 [0.96, 2.86] (0.92)"
+    split = fittables.beside_paper(
+        table.assign(objective="split", pref_psychopathy_low=-80.55), 2, "preference"
+    )
+    assert split["psychopathy"].tolist() == ["0.92 [-81, 2.86]"]
+    assert split.index[0][2] == "split *"
+    with pytest.raises(KeyError, match="preference"):
+        fittables.beside_paper(table, 2, "pref")
     with pytest.raises(KeyError, match=r"\[2, 6, 7\]"):
         fittables.paper_table(draws(r2), 3)
+
+
+def test_an_interval_is_about_the_same_cells_in_every_draw() -> None:
+    table = draws({"axbench/ocean": 0.5, "axbench/music": 0.9}, "train")
+    gap = np.arange(200) / 100
+    gap[:80] = np.nan
+    ocean = table["task"] == "axbench/ocean"
+    table.loc[ocean, "draws"] = pd.Series([0.5 + gap] * int(ocean.sum()), index=table.index[ocean])
+    row = fittables.paper_table(table, 2).iloc[0]
+    assert row["pref_axbench"] == pytest.approx(0.7)
+    # of the draws from the 80th on, in which both concepts are defined; music's own go further down
+    assert row["pref_axbench_low"] == pytest.approx(0.7 + 0.82, abs=0.02)
+    gap[:101] = np.nan
+    table.loc[ocean, "draws"] = pd.Series([0.5 + gap] * int(ocean.sum()), index=table.index[ocean])
+    row = fittables.paper_table(table, 2).iloc[0]
+    assert math.isnan(row["pref_axbench_low"]) and row["pref_axbench"] == pytest.approx(0.7)
+
+
+def test_a_run_with_fewer_seeds_keeps_the_means_over_all_seeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
+    monkeypatch.setenv("SPLITKIT_RECOMPUTE", "1")
+    profile = get_profile("embedded")
+    names = ["fit_intervals", *(paper.TABLES[number] for number in fittables.KINDS)]
+    for of, value in ((profile, 0.5), (profile.first_seeds(1), 0.9)):
+        made = pd.DataFrame({"seed": list(of.seeds), "value": value})
+        monkeypatch.setattr(fittables, "_measure", lambda *_, t=made: dict.fromkeys(names, t))
+        found = fittables.fit_quality(of, progress=False)
+    assert found["fit_intervals"]["value"].tolist() == [0.9, 0.5, 0.5]
+    assert all(found[name]["value"].tolist() == [0.5] * 3 for name in names[1:])
 
 
 def test_r2_rows_are_what_the_verdicts_judge() -> None:

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from splitkit.profiles import strength_grid
+from splitkit.profiles import get_profile, strength_grid
 from splitkit.shapes import preference_shape, shape_table, utility_shape
 
-M = np.array(strength_grid(24.0, 41))
+M = np.array(get_profile("embedded").grid)
 Curve = Callable[[np.ndarray], np.ndarray]
 
 
