@@ -21,9 +21,10 @@ from splitkit.interventions import Intervention
 from splitkit.logodds import preference_log_odds, utility_log_odds
 from splitkit.matching import matching_strength
 from splitkit.models import model_digest
+from splitkit.paper import task_family
 from splitkit.profiles import Profile, get_profile
 from splitkit.relation import relation_table
-from splitkit.surroundings import N_PAIRS, Nature, Surroundings, nature
+from splitkit.surroundings import N_CONTROLS, N_PAIRS, Nature, Surroundings, nature
 
 TABLES = ("manifold_distance", "manifold_projection", "manifold_cloud", "utility_angle", "manifold_relation")
 N_TOKENS = 200
@@ -83,7 +84,8 @@ def _measured(results: Sequence[CellResult], profile: Profile, nature: Nature) -
         steered = around.tested_on.activations(iv, result.unit * relative, N_TOKENS)
         _add_strengths(rows, key, around, steered, relative, curve, result is drawn)
         _add_angles(rows, key, around, iv, result.unit)
-    controls = nature.controls(around.layer, model_digest(around.model))
+    count = N_CONTROLS[task_family(first.task)]
+    controls = nature.controls(around.layer, model_digest(around.model), count)
     # all of length 1, so one strength matches them all
     unit = matching_strength(around.model, around.tokenizer, controls[0], around.train)
     for iv in controls:

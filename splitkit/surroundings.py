@@ -28,8 +28,10 @@ N_PAIRS = 12
 """Test pairs whose answers are steered."""
 N_AXES = 32
 """Training pairs behind the gradients and the mean dh."""
-N_CONTROLS, N_CONTROL_PAIRS = 4, 16
-"""Vectors of each kind of control, and test pairs behind their utility."""
+N_CONTROLS = {"psychopathy": 4, "powerseeking": 4, "axbench": 1}
+"""Vectors of each kind of control, by task family: AxBench has ten tasks, the same two vectors in each."""
+N_CONTROL_PAIRS = 16
+"""Test pairs behind the utility of controls."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +44,14 @@ class Nature:
     probe: Float[np.ndarray, " hidden"]
     accuracy: float
 
-    def controls(self, layer: int, digest: str) -> list[Intervention]:
-        """Vectors that were not learned: random directions, and random ones with natural covariance.
+    def controls(self, layer: int, digest: str, count: int) -> list[Intervention]:
+        """Vectors that were not learned: `count` random directions, and as many with natural covariance.
 
         All of length 1.
         """
         covariance = np.cov(self.natural.astype(float), rowvar=False)
         made = []
-        for seed in range(N_CONTROLS):
+        for seed in range(count):
             rng = np.random.default_rng(seed)
             size = len(covariance)
             drawn = (

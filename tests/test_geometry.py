@@ -71,7 +71,10 @@ def test_distances_of_cells_and_controls(tables: dict[str, pd.DataFrame]) -> Non
     table = tables["manifold_distance"]
     kinds = set(zip(table["form"], table["objective"], strict=True))
     assert kinds == {*PROFILE.kinds, ("vector", "random"), ("vector", "natural")}
-    assert len(table) == (3 + 2 * surroundings.N_CONTROLS) * len(geometry.strengths(PROFILE.grid)) * 2
+    assert (
+        len(table)
+        == (3 + 2 * surroundings.N_CONTROLS["psychopathy"]) * len(geometry.strengths(PROFILE.grid)) * 2
+    )
     assert np.isfinite(table[[*ESTIMATORS, "moved", "preference"]]).all(axis=None)
     still = table[table["m_relative"] == 0]
     assert (still["moved"] == 0).all()
