@@ -1,0 +1,138 @@
+"""Views of scores: tables narrow enough to be read as text, and the sentences that they say themselves."""
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from splitkit.comparisons import CEILING, METRICS
+from splitkit.profiles import Profile
+from splitkit.scoretables import VANILLA, beside_paper
+from splitkit.search import KEYS, TASKS, TRIALS, trials
+
+_ROW = ["model", "form", "objective"]
+
+
+def metrics_of(table: pd.DataFrame, families: Iterable[str]) -> list[str]:
+    """The metrics of some task families that Table 3 or 4 has numbers of, in the paper's order."""
+    wanted = set(families)
+    return [name for name, metric in METRICS.items() if metric.family in wanted and table[name].notna().any()]
+
+
+def budget_view(form: str, family: str, objectives: Iterable[str]) -> pd.DataFrame:
+    """What the search tried: per trial learning rate and epochs, each objective's own where it has others.
+
+    One row per trial; a column per objective "lr / epochs", so that equal budgets are seen to be equal.
+    """
+    columns = {
+        name: [f"{row['lr']:g} / {row['epochs']}" for row in trials(form, name, family)]
+        for name in objectives
+    }
+    return pd.DataFrame(columns, index=pd.RangeIndex(TRIALS, name="trial"))
+
+
+def search_view(search: pd.DataFrame, family: str) -> pd.DataFrame:
+    """The search's table by model, form and objective: trials, start (score of the first), best, its trial.
+
+    Scores are means over the validation questions of the family's one task, at the best m of each trial.
+    """
+    rows = search[search["task_family"] == family].sort_values("trial")
+    if rows.empty:
+        raise ValueError(f"the search has no family {family!r}; it has {list(TASKS)}")
+    keys = [key for key in KEYS if key != "task_family"]
+    start = rows[rows["trial"] == 0].set_index(keys)["score"].rename("start")
+    scored = rows.dropna(subset="score")
+    chosen = scored.loc[scored.groupby(keys)["score"].idxmax()].set_index(keys)[["score", "trial"]]
+    found = rows.groupby(keys).size().rename("trials").to_frame().join(start)
+    return found.join(chosen.set_axis(["best", "best_trial"], axis=1)).round(2)
+
+
+def score_view(table: pd.DataFrame, number: int, metric: str) -> pd.DataFrame:
+    """One metric of Table 3 or 4 beside the paper's: ours, interval, paper, and both ranks where both rank.
+
+    Ranks are within a model, 1 the highest, among the rows that both tables have.
+    """
+    both = beside_paper(table, number)
+    rows = both[both["metric"] == metric]
+    # the paper's Table 4 has one objective, which it does not name
+    keys = [key for key in _ROW if key in rows]
+    found = rows.merge(table[[*keys, f"{metric}_low", f"{metric}_high"]], on=keys, validate="1:1")
+    found = found.dropna(subset="ours")
+    found["interval"] = [
+        f"{low:.2f} to {high:.2f}"
+        for low, high in zip(found[f"{metric}_low"], found[f"{metric}_high"], strict=True)
+    ]
+    found["ranks"] = [
+        "" if pd.isna(a) else f"{a:g} / {b:g}"
+        for a, b in zip(found["rank_ours"], found["rank_paper"], strict=True)
+    ]
+    return found.set_index(keys)[["ours", "interval", "paper", "ranks"]].round(2)
+
+
+def difference_view(differences: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """SPLIT minus each rival on one metric, without DPO: difference, interval, p, outcome."""
+    rows = differences[(differences["metric"] == metric) & (differences["rival"] != "dpo")]
+    ends = zip(rows["low"], rows["high"], strict=True)
+    shown = rows.assign(interval=[f"{low:.2f} to {high:.2f}" for low, high in ends])
+    shown = shown.set_index(["model", "form", "rival"])[["difference", "interval", "p", "outcome"]]
+    return shown.round({"difference": 2, "p": 3})
+
+
+def tally(differences: pd.DataFrame) -> pd.DataFrame:
+    """How often SPLIT was better, tied, worse or at the ceiling against the rivals of Table 3."""
+    rows = differences[differences["rival"] != "dpo"]
+    counts = rows.groupby(["model", "form", "outcome"]).size().unstack("outcome", fill_value=0)
+    return counts.reindex(columns=["split better", "tie", "rival better", "ceiling"], fill_value=0)
+
+
+def ceilings(table: pd.DataFrame, metrics: Iterable[str]) -> list[str]:
+    """Which rows of Table 3 come within 1 % of the top of a scale: a sentence per model and metric."""
+    sentences = []
+    for model, rows in table.groupby("model", sort=True):
+        for name in metrics:
+            top = METRICS[name].top
+            steered = rows[(rows["form"] != VANILLA) & rows[name].notna()]
+            reached = steered[steered[name] >= top * (1 - CEILING)]
+            names = ", ".join(" ".join(pair) for pair in reached[["form", "objective"]].to_numpy())
+            where = f"reached by {names}" if names else "reached by none"
+            best = steered.loc[steered[name].idxmax()]
+            sentences.append(
+                f"{model}, {name}: the ceiling of {top:g} is {where}; "
+                f"the highest is {best[name]:.2f} ({best['form']} {best['objective']})."
+            )
+    return sentences
+
+
+def gains(table3: pd.DataFrame, table4: pd.DataFrame) -> pd.DataFrame:
+    """Score minus that of the unsteered model: one row per model, metric, form and objective, DPO among them.
+
+    Columns: model, metric, form, objective, score, unsteered, gain, in the scale of the metric.
+    """
+    both = pd.concat([table3, table4.assign(objective="dpo")], ignore_index=True)
+    long = both.melt(id_vars=_ROW, value_vars=list(METRICS), var_name="metric", value_name="score").dropna()
+    base = long[long["form"] == VANILLA].set_index(["model", "metric"])["score"]
+    steered = long[long["form"] != VANILLA].join(base.rename("unsteered"), on=["model", "metric"])
+    steered["gain"] = steered["score"] - steered["unsteered"]
+    return steered[["model", "metric", "form", "objective", "score", "unsteered", "gain"]].reset_index(
+        drop=True
+    )
+
+
+def dpo_view(found: pd.DataFrame) -> pd.DataFrame:
+    """DPO's gain beside the best of SFT, RePS and SPLIT in the same form: dpo, best, of, share (dpo / best).
+
+    `found` is of `gains`; a form without DPO or without another has no row. share is NaN where best is 0.
+    """
+    keys = ["model", "metric", "form"]
+    dpo = found[found["objective"] == "dpo"].set_index(keys)["gain"].rename("dpo")
+    others = found[found["objective"].isin(["sft", "reps", "split"])]
+    best = others.loc[others.groupby(keys)["gain"].idxmax()].set_index(keys)
+    both = best[["objective", "gain"]].set_axis(["of", "best"], axis=1).join(dpo, how="inner")
+    both["share"] = (both["dpo"] / both["best"]).where(both["best"] != 0)
+    return both[["dpo", "best", "of", "share"]].round(2)
+
+
+def absent(profile: Profile, family: str) -> str:
+    """A line that says that a profile has no task of a family; empty where it has one."""
+    if any(task.partition("/")[0] == family for task in profile.tasks):
+        return ""
+    return f"Profile {profile.name!r} has no {family}: its tasks are {', '.join(profile.tasks)}."
