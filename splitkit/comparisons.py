@@ -53,9 +53,10 @@ class Sample:
 def intervals(answer_scores: pd.DataFrame) -> pd.DataFrame:
     """Mean score of every form and objective with its 95 % interval.
 
-    A bootstrap draws the questions anew, concept by concept, and the seeds; AxBench is the mean over its
-    concepts. The intervals are about other questions and other seeds, not other concepts; of three seeds a
-    bootstrap sees two thirds of their variance, so that where seeds differ much they are too narrow.
+    A bootstrap draws seeds, concepts, and questions within a concept anew; AxBench is the mean over its
+    concepts, which are its repetitions: each is a training of its own. Few are drawn from, and where three
+    seeds differ much more than their answers explain the intervals are too narrow (without any difference, up
+    to a quarter of the paired ones then leave out 0); where they do not differ, too wide.
 
     Args:
         answer_scores: see `scoretables.score_base`.
@@ -78,7 +79,7 @@ def intervals(answer_scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def differences(answer_scores: pd.DataFrame) -> pd.DataFrame:
-    """SPLIT minus each rival of the same form, paired: both have the same questions and seeds in every draw.
+    """SPLIT minus each rival of the same form, paired: both have the same draws of `intervals`.
 
     DiffMean, a closed form, has one seed: there SPLIT's alone are drawn.
 
@@ -121,7 +122,7 @@ def at_ceiling(first: float, second: float, top: float) -> bool:
 
 
 def _samples(scores: pd.DataFrame) -> Iterator[tuple[str, str, dict[tuple[str, str], Sample]]]:
-    """By model and metric, a sample for each (form, objective); all have the same questions in a draw."""
+    """By model and metric, a sample for each (form, objective); they share their draws."""
     if missing := [name for name in (*_KEYS, "score", "concept") if name not in scores]:
         raise ValueError(f"the table of answers lacks {missing}; it has {list(scores.columns)}")
     if scores.empty:
@@ -156,10 +157,11 @@ def _samples(scores: pd.DataFrame) -> Iterator[tuple[str, str, dict[tuple[str, s
 
 
 def _question_weights(asked: pd.MultiIndex) -> np.ndarray:
-    """Weights of each (task, question), (1 + draw, question): drawn within tasks, which weigh the same."""
+    """Weights of each (task, question), (1 + draw, question): tasks are drawn, and questions within them."""
     sizes = asked.get_level_values("task").value_counts(sort=False).sort_index()
     parts = [_with_sample(pair_counts(str(task), "test", n, DRAWS)) / n for task, n in sizes.items()]
-    return np.concatenate(parts, axis=1) / len(sizes)
+    tasks = _with_sample(pair_counts(paper.task_family(str(sizes.index[0])), "tasks", len(sizes), DRAWS))
+    return np.concatenate([part * tasks[:, [i]] for i, part in enumerate(parts)], axis=1) / len(sizes)
 
 
 def _with_sample(counts: np.ndarray) -> np.ndarray:

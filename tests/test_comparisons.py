@@ -40,7 +40,7 @@ def test_seeds_that_differ_widen_the_interval() -> None:
     assert (row["mean"], row["low"], row["high"], row["seeds"]) == (2.0, 1.0, 3.0, 3)
 
 
-def test_concepts_weigh_the_same_and_are_not_drawn() -> None:
+def test_concepts_weigh_the_same_and_are_drawn() -> None:
     answers = pd.concat(
         [
             answered(("lora", "sft"), np.zeros(30), "axbench/ocean"),
@@ -49,7 +49,7 @@ def test_concepts_weigh_the_same_and_are_not_drawn() -> None:
     )
     table = intervals(answers).set_index("metric")
     assert list(table.index) == ["axbench_concept_0_2", "axbench_harmonic_0_2"]
-    assert table[["mean", "low", "high"]].to_numpy().tolist() == [[1.0, 1.0, 1.0]] * 2
+    assert table[["mean", "low", "high"]].to_numpy().tolist() == [[1.0, 0.0, 2.0]] * 2
     assert table["n"].tolist() == [40, 40]
 
 

@@ -119,7 +119,8 @@ def found(values: dict[tuple[str, str], list[float]]) -> pd.DataFrame:
         for (form, objective), means in values.items()
         for name, mean in zip(METRICS, means, strict=False)
     ]
-    table = pd.DataFrame(rows).assign(model=MODEL, seeds=3)
+    table = pd.DataFrame(rows).assign(model=MODEL)
+    table["seeds"] = table["metric"].str.startswith("axbench").map({True: 1, False: 3})
     return table.assign(low=table["mean"] - 0.1, high=table["mean"] + 0.1)
 
 
@@ -132,17 +133,15 @@ def test_tables_have_the_papers_columns_and_order() -> None:
     }
     main, dpo = (paper_table(found(means), number) for number in (3, 4))
     assert main["objective"].tolist() == ["vanilla", "sft", "split"]
-    assert list(main.columns)[: len(paper.table(3).columns) + 1] == [*paper.table(3).columns, "seeds"]
+    seeds = ["seeds_psychopathy", "seeds_powerseeking", "seeds_axbench"]
+    assert list(main.columns)[: len(paper.table(3).columns) + 3] == [*paper.table(3).columns, *seeds]
+    assert main[seeds].iloc[0].tolist() == [3, 3, 1] and main["seeds_axbench"].isna().tolist() == [0, 1, 0]
     assert list(main.columns)[-2:] == ["axbench_harmonic_0_2_low", "axbench_harmonic_0_2_high"]
     assert main["psychopathy_acc_pct"].tolist() == [50.0, 98.0, 99.0]
     assert math.isnan(main["axbench_concept_0_2"][1]) and main["powerseeking_0_4_low"][1] == 2.9
-    assert list(dpo.columns)[:7] == [*paper.table(4).columns, "seeds"] and len(dpo) == 1
+    assert list(dpo.columns)[:9] == [*paper.table(4).columns, *seeds] and len(dpo) == 1
     with pytest.raises(ValueError, match="no scored answers for Table 4"):
         paper_table(found({("vector", "split"): [99.0]}), 4)
-    uneven = found(means)
-    uneven.loc[0, "seeds"] = 1
-    with pytest.raises(ValueError, match="unequal numbers of seeds"):
-        paper_table(uneven, 3)
     with pytest.raises(KeyError, match="3 .*4"):
         paper_table(found(means), 2)
 
