@@ -70,8 +70,9 @@ def figure_asks(
     """What each objective asks of (L_p, L_n): level lines and negative gradients, a panel per objective.
 
     `weights` has an objective's hyper-parameters where they differ from the defaults; the keys of `NAMES` are
-    drawn. Arrows are scaled to the longest of their panel. Grey: where Eq. 8 is undefined for token means,
-    e^-Lp + e^-Ln >= 1. Cross: the unsteered model. Dashed: L_n - L_p = theta, in SPLIT's panel only.
+    drawn. An arrow is as long as the square root of its size, relative to its panel's longest. Grey: where
+    Eq. 8 is undefined for token means, e^-Lp + e^-Ln >= 1. Cross: the unsteered model. Dashed, in SPLIT's
+    panel: L_n - L_p = theta.
     """
     fine, coarse = np.linspace(0.05, limit, 121), np.linspace(0.35, limit - 0.25, 9)
     with style():
@@ -80,13 +81,20 @@ def figure_asks(
         for (name, title), axes in zip(NAMES.items(), panels, strict=True):
             own = weights.get(name, {})
             x, y = np.meshgrid(fine, fine)
-            levels = axes.contour(x, y, descent(name, x, y, reference, length, own)[0], 12, cmap="cividis")
+            loss = descent(name, x, y, reference, length, own)[0]
+            # even shares of the plane between lines, so that a flat part has lines too
+            lines = np.unique(np.quantile(loss, np.linspace(0.04, 0.96, 13)))
+            levels = axes.contour(x, y, loss, lines, cmap="cividis")
             levels.set(linewidths=0.9)
             axes.contourf(x, y, np.exp(-x) + np.exp(-y), levels=[1, np.inf], colors=["0.5"], alpha=0.25)
             x, y = np.meshgrid(coarse, coarse)
             _, right, up = descent(name, x, y, reference, length, own)
-            longest = float(np.hypot(right, up).max())
-            axes.quiver(x, y, right, up, angles="xy", scale_units="xy", scale=longest / 0.42, width=0.005)
+            size = np.hypot(right, up)
+            # lengths as square roots, or the weak arrows beyond SPLIT's margin could not be seen
+            shrink = 0.42 / np.sqrt(np.where(size > 0, size, 1) * size.max())
+            axes.quiver(
+                x, y, right * shrink, up * shrink, angles="xy", scale_units="xy", scale=1, width=0.005
+            )
             axes.plot(*reference, "X", color="#c2570c", ms=9, mec="white")
             if name == "split":
                 theta = {**get_objective(name).defaults, **own}["theta"]
