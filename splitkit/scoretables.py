@@ -64,8 +64,8 @@ def tables(cells: Iterable[CellResult]) -> dict[str, pd.DataFrame]:
 def paper_table(found: pd.DataFrame, number: int) -> pd.DataFrame:
     """Table 3 (all but DPO) or 4 (DPO): the paper's columns, seeds, `_low` and `_high` of each metric.
 
-    A form and objective that was not measured has no row, a metric that was not measured is NaN. Each task family
-    has its own number of seeds: seeds_psychopathy, seeds_powerseeking, seeds_axbench.
+    A form and objective that was not measured has no row, a metric that was not measured is NaN. Each task
+    family has its own number of seeds: seeds_psychopathy, seeds_powerseeking, seeds_axbench.
 
     Args:
         found: see `intervals`.
