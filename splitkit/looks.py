@@ -1,12 +1,13 @@
 """How figures look, and how they are written: labels, palette, style, files."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -57,7 +58,7 @@ def strength_axis(axes: Axes, limit: float, fontsize: float | None = None) -> No
     ticks = sorted({sign * value + 0.0 for value in DECADES if value <= limit for sign in (-1, 1)})
     axes.set_xticks(ticks, [f"{tick:g}".replace("-", "−") for tick in ticks])
     axes.set_xticks(
-        [sign * value for value in (0.5, 2, 5, 20) if value <= limit for sign in (-1, 1)], minor=True
+        [sign * value for value in (0.5, 2, 5, 20, 50) if value <= limit for sign in (-1, 1)], minor=True
     )
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(STRENGTH_ASINH, fontsize=fontsize)
@@ -81,3 +82,27 @@ def look(form: str, objective: str) -> dict[str, Any]:
         "color": colour, "marker": MARKERS[objective], "markersize": 4.5, "markevery": 4,
         "markerfacecolor": "white" if hollow else colour, "markeredgecolor": colour,
     }  # fmt: skip
+
+
+def selected(table: pd.DataFrame, **wanted: Sequence[str]) -> pd.DataFrame:
+    """The rows whose columns have the wanted values; ValueError names what is not there, and what is."""
+    for column, values in wanted.items():
+        if column not in table:
+            raise ValueError(f"The table lacks the column {column!r}; it has {list(table.columns)}.")
+        if unknown := [value for value in values if value not in set(table[column])]:
+            there = sorted(table[column].unique())
+            raise ValueError(f"The table has no {column} {', '.join(map(repr, unknown))}; it has {there}.")
+        table = table[table[column].isin(values)]
+    return table
+
+
+def twin(axes: Axes, first: bool, last: bool) -> Axes:
+    """A right axis for utility beneath the left one's lines, labelled only where a row begins and ends."""
+    right = axes.twinx()
+    right.grid(False)
+    axes.axvline(0, color="0.8", linewidth=0.8, zorder=0)
+    if first:
+        axes.set_ylabel(f"{PREFERENCE} (solid)")
+    if last:
+        right.set_ylabel(f"{UTILITY} (dashed)")
+    return right

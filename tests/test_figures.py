@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from splitkit import figures
-from splitkit.fits import fit_table
+from splitkit.looks import OBJECTIVES, look
 
 GRID = np.linspace(-4, 4, 13)
 
@@ -33,41 +35,50 @@ def curves() -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def test_figure2_draws_every_curve(curves: pd.DataFrame) -> None:
-    figure = figures.figure2_curves(curves, "embedded-qwen2", ["psychopathy"])
+def lines_of(axes: Axes) -> list[Line2D]:
+    return [line for line in axes.lines if len(line.get_xdata()) == len(GRID)]
+
+
+def test_figure2_draws_the_mean_of_the_concepts(curves: pd.DataFrame) -> None:
+    ocean, music = curves.assign(task="axbench/ocean"), curves.assign(task="axbench/music")
+    music = music.assign(preference=3 * music["preference"])
+    figure = figures.figure2_curves(pd.concat([ocean, music, curves]), "embedded-qwen2")
     top, bottom, *twins = figure.axes
-    drawn = [line for line in top.lines if len(line.get_xdata()) == len(GRID)]
-    assert len(drawn) == 2 and len([line for line in bottom.lines if len(line.get_xdata()) == len(GRID)]) == 2
-    expected = curves.query("form == 'vector' and objective == 'diffmean'")["preference"]
-    np.testing.assert_allclose(drawn[0].get_ydata(), expected)
+    assert [len(lines_of(axes)) for axes in (top, bottom)] == [2, 2]
+    expected = curves.query("form == 'vector' and objective == 'diffmean'")["preference"].to_numpy()
+    np.testing.assert_allclose(lines_of(top)[0].get_ydata(), 2 * expected)
+    # the band is one standard deviation over the two concepts
+    edge = top.collections[0].get_paths()[0].vertices[:, 1].max()
+    assert edge == pytest.approx((2 * expected + np.sqrt(2) * np.abs(expected)).max())
     assert [line.get_linestyle() for axes in twins for line in axes.lines] == ["--"] * 4
+    assert "means of 2 cells" in figure._suptitle.get_text()
 
 
-def test_figure_fits_shows_points_lines_and_r2(curves: pd.DataFrame) -> None:
-    figure = figures.figure_fits(curves, fit_table(curves), "embedded-qwen2", "psychopathy")
-    titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
-    assert len(titles) == 4 and all("R² = 1.000, 1.000" in title for title in titles)
-
-
-def test_figure_fits_without_utility(curves: pd.DataFrame) -> None:
-    table = curves.assign(utility=np.nan)
-    figure = figures.figure_fits(table, fit_table(table), "embedded-qwen2", "psychopathy")
-    assert any("undefined" in axes.get_title() for axes in figure.axes)
-
-
-def test_r2_beside_the_paper_shows_both_and_what_is_off_the_scale() -> None:
-    rows = [
-        ("psychopathy", "preference", 0.99, 0.97),
-        ("psychopathy", "utility", -12.0, np.nan),
-        ("axbench/ocean", "preference", 0.98, 0.96),
-        ("axbench/music", "preference", 0.95, 0.96),
+def test_figure5_has_a_block_per_task_and_a_column_per_model(curves: pd.DataFrame) -> None:
+    parts = [
+        curves.assign(model=model, task=task)
+        for model in ("embedded-gemma2", "embedded-qwen2")
+        for task in ("psychopathy", "powerseeking")
     ]
-    table = pd.DataFrame(rows, columns=["task", "curve", "r2", "paper"])
-    table = table.assign(model="embedded-qwen2", form="vector", objective="sft")
-    left, right = figures.figure_r2_beside_paper(table).axes
-    # the paper's number for AxBench once, ours for each concept
-    assert sorted(float(line.get_xdata()[0]) for line in left.lines) == [0.95, 0.96, 0.97, 0.98, 0.99]
-    assert [text.get_text() for text in right.texts] == ["-12.00"]
+    figure = figures.figure5_curves(pd.concat(parts), ["embedded-gemma2", "embedded-qwen2"])
+    assert [block._suptitle.get_text() for block in figure.subfigs] == [
+        "(a) powerseeking, train pairs", "(b) psychopathy, train pairs",
+    ]  # fmt: skip
+    for block in figure.subfigs:
+        titles = [axes.get_title() for axes in block.axes if axes.get_title()]
+        assert len(titles) == 4 and titles[0] == "embedded-gemma2: vector"
+        assert sum(len(lines_of(axes)) for axes in block.axes) == 16
+
+
+def test_curves_differ_without_colour() -> None:
+    """Form, objective and curve can be told in grey: by marker, by its filling, by the line's dashes."""
+    shown = {
+        (look(form, objective)["marker"], look(form, objective)["markerfacecolor"] == "white")
+        for forms in figures.PANELS.values()
+        for form in forms
+        for objective in OBJECTIVES
+    }
+    assert len(shown) == 2 * len(OBJECTIVES)
 
 
 def test_figure1_sketches_or_shows_measured_curves(curves: pd.DataFrame) -> None:
@@ -83,15 +94,15 @@ def test_figure1_sketches_or_shows_measured_curves(curves: pd.DataFrame) -> None
 
 def test_unknown_selections_list_what_there_is(curves: pd.DataFrame) -> None:
     with pytest.raises(ValueError, match=r"no task 'psycopathy'; it has \['psychopathy'\]"):
-        figures.figure2_curves(curves, "embedded-qwen2", ["psycopathy"])
-    with pytest.raises(ValueError, match="lacks the column 'model'"):
-        figures.figure2_curves(curves.drop(columns="model"), "embedded-qwen2", ["psychopathy"])
+        figures.figure2_curves(curves, "embedded-qwen2", "psycopathy")
+    with pytest.raises(ValueError, match=r"lacks the columns \['model'\]"):
+        figures.figure2_curves(curves.drop(columns="model"), "embedded-qwen2", "psychopathy")
 
 
 def test_equal_figures_are_written_to_equal_bytes(curves: pd.DataFrame, tmp_path: Path) -> None:
     for folder in ("one", "two"):
         written = figures.save(
-            figures.figure2_curves(curves, "embedded-qwen2", ["psychopathy"]), "curves", tmp_path / folder
+            figures.figure2_curves(curves, "embedded-qwen2", "psychopathy"), "curves", tmp_path / folder
         )
         assert [path.name for path in written] == ["curves.png", "curves.svg"]
     for name in ("curves.png", "curves.svg"):
