@@ -1,0 +1,28 @@
+"""Few pairs: another concept than the searched one, the recorded settings, as many steps as with 64 pairs."""
+
+from dataclasses import replace
+
+import pytest
+
+from splitkit import fewpairs, search
+from splitkit.profiles import PROFILES
+from splitkit.settings import hparams
+
+
+def test_two_pairs_and_as_many_steps() -> None:
+    few = fewpairs.few_pairs_profile(PROFILES["embedded"])
+    assert search.TASKS["axbench"] not in few.tasks and len(few.tasks) == fewpairs.CONCEPTS
+    assert len(few.cells()) == 2 * 5 * 8 and not any(few.swept(cell) for cell in few.cells())
+    for cell in few.cells():
+        assert few.size("train", cell.task) == 2
+        settings, recorded = hparams(cell, few), hparams(cell, PROFILES["embedded"])
+        steps = settings["epochs"] * 2 / settings["batch_size"]
+        assert steps == 32 == 4 * 64 / recorded["batch_size"]
+        assert {**settings, "epochs": 0, "batch_size": 0} == {**recorded, "epochs": 0, "batch_size": 0}
+
+
+def test_a_small_profile_keeps_what_it_has() -> None:
+    few = fewpairs.few_pairs_profile(PROFILES["smoke"])
+    assert few.tasks == ("axbench/ocean",) and ("vector", "split") in few.answered
+    with pytest.raises(ValueError, match="no concept"):
+        fewpairs.few_pairs_profile(replace(PROFILES["smoke"], tasks=("psychopathy",)))
