@@ -5,9 +5,13 @@ from collections.abc import Iterable
 import pandas as pd
 
 from splitkit.comparisons import CEILING, METRICS
+from splitkit.paper import task_family
 from splitkit.profiles import Profile
 from splitkit.scoretables import VANILLA, beside_paper
 from splitkit.search import KEYS, TASKS, TRIALS, trials
+
+RANGES = (0.0, 0.4, 1.2, 12.0)
+"""Ends of low, middle and high strengths, in matching strengths."""
 
 _ROW = ["model", "form", "objective"]
 
@@ -84,6 +88,38 @@ def tally(differences: pd.DataFrame) -> pd.DataFrame:
     return counts.reindex(columns=["split better", "tie", "rival better", "ceiling"], fill_value=0)
 
 
+def leads(strengths: pd.DataFrame, family: str) -> pd.DataFrame:
+    """SPLIT's mean minus its best rival's at each strength, DPO left out, averaged over ranges of m.
+
+    `strengths` is `strength_scores` of `scoretables.score_base`. A row per model, form and range of m, a
+    column for each of concept, fluency and score (the two first where the family has them). The best rival
+    may be another one in each column and at each strength.
+    """
+    rows = strengths[(strengths["task"].map(task_family) == family) & (strengths["objective"] != "dpo")]
+    columns = [name for name in ("concept", "fluency", "score") if rows[name].notna().any()]
+    key = ["model", "form", "m_relative"]
+    # rounded, so that a strength is the same number in every cell
+    means = rows.assign(m_relative=rows["m_relative"].round(6)).groupby([*key, "objective"])[columns].mean()
+    own = means.index.get_level_values("objective") == "split"
+    lead = (means[own].droplevel("objective") - means[~own].groupby(key).max()).dropna().reset_index()
+    lead["m"] = pd.cut(lead["m_relative"], RANGES, labels=["low", "middle", "high"])
+    return lead.groupby(["model", "form", "m"], observed=True)[columns].mean()
+
+
+def windows(strengths: pd.DataFrame, family: str) -> pd.DataFrame:
+    """At how many strengths an objective keeps half of its own best validation score: its window.
+
+    One row per model and form, a column per objective; empty where it was not measured or has no score
+    above 0 at any strength.
+    """
+    rows = strengths[strengths["task"].map(task_family) == family]
+    # rounded, so that a strength is the same number in every cell
+    line = rows.assign(m_relative=rows["m_relative"].round(6)).groupby([*_ROW, "m_relative"])["score"].mean()
+    best = line.groupby(_ROW).transform("max")
+    counts = (line >= best / 2).where(best > 0).groupby(_ROW).sum(min_count=1)
+    return counts.unstack("objective").astype("Int64").astype(object).fillna("")
+
+
 def ceilings(table: pd.DataFrame, metrics: Iterable[str]) -> list[str]:
     """Which rows of Table 3 come within 1 % of the top of a scale: a sentence per model and metric."""
     sentences = []
@@ -133,6 +169,6 @@ def dpo_view(found: pd.DataFrame) -> pd.DataFrame:
 
 def absent(profile: Profile, family: str) -> str:
     """A line that says that a profile has no task of a family; empty where it has one."""
-    if any(task.partition("/")[0] == family for task in profile.tasks):
+    if family in map(task_family, profile.tasks):
         return ""
     return f"Profile {profile.name!r} has no {family}: its tasks are {', '.join(profile.tasks)}."

@@ -68,6 +68,31 @@ def test_differences_and_their_tally() -> None:
     assert scoreviews.tally(table).loc[(_MODEL, "lora")].tolist() == [1, 0, 0, 1]
 
 
+def test_the_lead_is_over_the_best_rival_at_each_strength() -> None:
+    key = {"model": _MODEL, "task": "axbench/ocean", "form": "lora", "seed": 0, "fluency": 2.0}
+    scores = {"split": (1.0, 1.0), "sft": (0.5, 0.0), "reps": (0.0, 1.5), "dpo": (2.0, 2.0)}
+    rows = [
+        key | {"objective": name, "m_relative": m, "score": score, "concept": np.nan}
+        for name, values in scores.items()
+        for m, score in zip((0.25, 0.125), values, strict=True)
+    ]
+    found = scoreviews.leads(pd.DataFrame(rows), "axbench")
+    assert list(found.columns) == ["fluency", "score"]
+    assert found.loc[(_MODEL, "lora", "low")].tolist() == [0.0, 0.0]  # 0.5 ahead, then 0.5 behind
+
+
+def test_a_window_is_half_of_ones_own_best() -> None:
+    key = {"model": _MODEL, "task": "axbench/ocean", "form": "lora", "seed": 0}
+    scores = {"split": [0.4, 0.5, 1.0, 0.2], "sft": [0.0] * 4}
+    rows = [
+        key | {"objective": name, "m_relative": 2.0**i, "score": score}
+        for name, values in scores.items()
+        for i, score in enumerate(values)
+    ]
+    found = scoreviews.windows(pd.DataFrame(rows), "axbench").loc[(_MODEL, "lora")]
+    assert (found["split"], found["sft"]) == (2, "")
+
+
 def test_every_objective_has_the_same_rates_and_epochs() -> None:
     shown = scoreviews.budget_view("lora", "axbench", ["sft", "reps", "split"])
     assert (shown["sft"] == shown["split"]).all() and (shown["reps"] == shown["split"]).all()
