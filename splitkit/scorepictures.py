@@ -22,6 +22,13 @@ MEASURES = {
     "axbench": "harmonic score (0-2)",
 }
 """What `score` is, by task family."""
+TITLES = {
+    "psychopathy_acc_pct": "psychopathy (%)",
+    "powerseeking_0_4": "power (0-4)",
+    "axbench_concept_0_2": "AxBench concept (0-2)",
+    "axbench_harmonic_0_2": "AxBench harmonic (0-2)",
+}
+"""What the columns of Tables 3 and 4 are called above a panel."""
 
 
 def figure_strengths(
@@ -98,7 +105,7 @@ def figure_differences(differences: pd.DataFrame, metrics: Sequence[str]) -> Fig
                     axes.hlines(height, line["low"], line["high"], color=colour, linewidth=1.8)
                     marker = MARKERS[line["rival"]]
                     axes.plot(line["difference"], height, marker, color=colour, mfc=inside, ms=6)
-                axes.set_title(f"{model}\n{metric}", fontsize=9.5)
+                axes.set_title(f"{model}\n{TITLES.get(metric, metric)}", fontsize=9.5)
                 axes.set_yticks(range(len(kinds)), labels)
             row[0].set_ylim(len(kinds) - 0.4, -0.6)
         for axes in grid[-1]:
@@ -134,7 +141,7 @@ def figure_gains(gains: pd.DataFrame, share: float) -> Figure:
                         name = str(objective)
                         size_ = 9 if name == "dpo" else 5.5
                         axes.plot(gain, height, MARKERS[name], color=COLOURS[name], ms=size_)
-                axes.set_title(f"{model}\n{metric}", fontsize=9.5)
+                axes.set_title(f"{model}\n{TITLES.get(metric, metric)}", fontsize=9.5)
                 axes.set_yticks(range(len(forms)), [FORMS[form] for form in forms])
             row[0].set_ylim(len(forms) - 0.5, -0.5)
         for axes in grid[-1]:

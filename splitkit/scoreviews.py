@@ -73,12 +73,16 @@ def score_view(table: pd.DataFrame, number: int, metric: str) -> pd.DataFrame:
 
 
 def difference_view(differences: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """SPLIT minus each rival on one metric, without DPO: difference, interval, p, outcome."""
+    """SPLIT minus each rival on one metric, without DPO: "0.13 [0.02, 0.24]", p, and which of them is better.
+
+    The better one is "SPLIT" or "rival", or there is a "tie" or a "ceiling"; see `comparisons.differences`.
+    """
     rows = differences[(differences["metric"] == metric) & (differences["rival"] != "dpo")]
-    ends = zip(rows["low"], rows["high"], strict=True)
-    shown = rows.assign(interval=[f"{low:.2f} to {high:.2f}" for low, high in ends])
-    shown = shown.set_index(["model", "form", "rival"])[["difference", "interval", "p", "outcome"]]
-    return shown.round({"difference": 2, "p": 3})
+    numbers = rows[["difference", "low", "high"]].to_numpy()
+    better = rows["outcome"].replace({"split better": "SPLIT", "rival better": "rival"})
+    shown = rows.assign(minus=[f"{d:.2f} [{low:.2f}, {high:.2f}]" for d, low, high in numbers], better=better)
+    shown = shown.set_index(["model", "form", "rival"])[["minus", "p", "better"]].round({"p": 3})
+    return shown.rename(columns={"minus": "SPLIT - rival"})
 
 
 def tally(differences: pd.DataFrame) -> pd.DataFrame:

@@ -1,11 +1,15 @@
 """Samples are the answers that the rule names, readable as Markdown."""
 
+from types import SimpleNamespace
+from typing import cast
+
 import pandas as pd
 import pytest
 
 from splitkit import samples
+from splitkit.cells import CellResult
 from splitkit.evaluation import STRENGTHS
-from splitkit.profiles import get_profile
+from splitkit.profiles import Cell, get_profile
 
 
 def table() -> pd.DataFrame:
@@ -33,6 +37,19 @@ def test_markdown_holds_one_line_per_answer() -> None:
     assert lines[0] == "**Write a poem.**" and len(lines) == 7
     assert lines[5] == "| 0.5 | 1.50 | (says nothing) |"
     assert lines[6] == "| 2 | 1.50 | A **wave** \\| of fog. |"
+
+
+def test_of_a_cell_the_first_question_at_the_strengths_shown() -> None:
+    unit = 0.3
+    answers = pd.DataFrame(
+        {"m": unit * m, "question": q, "text": f"{m:g} {q}", "score": 1.0} for m in STRENGTHS for q in (0, 1)
+    )
+    cell = Cell("a", "axbench/ocean", "lora", "split", 0)
+    result = SimpleNamespace(cell=cell, unit=unit, answers=lambda split: answers)
+    rows = samples._steered(cast(CellResult, result))
+    assert rows["m_relative"].tolist() == list(samples.SHOWN)
+    assert rows["text"].tolist() == [f"{m:g} 0" for m in samples.SHOWN]
+    assert set(rows["task"]) == {"axbench/ocean"} and "seed" not in rows
 
 
 def test_the_strengths_shown_are_among_those_tried() -> None:

@@ -64,7 +64,8 @@ def test_differences_and_their_tally() -> None:
     outcomes = {"sft": "split better", "reps": "ceiling", "dpo": "split better"}
     table = pd.DataFrame([row | {"rival": name, "outcome": what} for name, what in outcomes.items()])
     shown = scoreviews.difference_view(table, "axbench_concept_0_2")
-    assert shown["interval"].tolist() == ["0.10 to 0.20"] * 2  # DPO is not of Table 3
+    assert shown["SPLIT - rival"].tolist() == ["0.12 [0.10, 0.20]"] * 2  # DPO is not of Table 3
+    assert shown["better"].tolist() == ["SPLIT", "ceiling"]
     assert scoreviews.tally(table).loc[(_MODEL, "lora")].tolist() == [1, 0, 0, 1]
 
 
