@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
+from pandas.api.types import is_float_dtype
 
 from splitkit import results
 from splitkit.profiles import PROFILES, Profile
@@ -48,4 +49,21 @@ def _with_other_seeds(table: pd.DataFrame, name: str, profile: Profile) -> pd.Da
     committed = results.read_table(name, profile)
     if list(committed.columns) != list(table.columns):
         return table
-    return pd.concat([table, committed[committed["seed"].isin(left_out)]], ignore_index=True)
+    # what was made from tables that hold all seeds already has their rows
+    own = table[~table["seed"].isin(left_out)]
+    both = pd.concat([own, committed[committed["seed"].isin(left_out)]], ignore_index=True)
+    return both.loc[_as_in(committed, both)].reset_index(drop=True)
+
+
+def _as_in(reference: pd.DataFrame, table: pd.DataFrame) -> pd.Index:
+    """The rows of `table` in the order of `reference`, told apart by all that is no float; new ones last."""
+    keys = [name for name in reference if not is_float_dtype(reference[name])]
+
+    def labels(rows: pd.DataFrame) -> pd.Index:
+        return pd.MultiIndex.from_frame(
+            rows[keys].astype(str).assign(nth=rows.groupby(keys, dropna=False).cumcount())
+        )
+
+    place = pd.Series(range(len(reference)), index=labels(reference))
+    found = place.reindex(labels(table)).set_axis(table.index)
+    return found.sort_values(kind="stable", na_position="last").index

@@ -35,3 +35,28 @@ def test_computed_only_when_missing_or_asked_for(tmp_path: Path, monkeypatch: py
     assert (ask("smoke"), ask("smoke"), len(calls)) == (1.004, 1.004, 5)
     with pytest.raises(KeyError, match="'c'"):
         committed_tables(["c"], get_profile("embedded"), compute, tolerance=0.01)
+
+
+def test_a_run_with_fewer_seeds_keeps_the_rows_of_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
+    monkeypatch.setenv("SPLITKIT_RECOMPUTE", "1")
+    # in an order of its own, and with two rows that only a float tells apart
+    rows = [("b", 1, 0.5), ("b", 0, 0.5), ("b", 0, 1.5), ("a", 0, 0.5), ("a", 2, 0.5)]
+    record = pd.DataFrame(rows, columns=["cell", "seed", "m"]).assign(y=range(5)).astype({"y": float})
+
+    def ask(table: pd.DataFrame) -> pd.DataFrame:
+        return committed_tables(["t"], get_profile("embedded"), lambda: {"t": table}, tolerance=0.01)["t"]
+
+    pd.testing.assert_frame_equal(ask(record), record)
+    monkeypatch.setenv("SPLITKIT_SEEDS", "1")
+    written = (tmp_path / "results" / "t.csv").stat().st_mtime_ns
+    first = record[record["seed"] == 0].sort_values("cell")
+    pd.testing.assert_frame_equal(ask(first), record)
+    # tables made from merged ones hold the other seeds' rows already
+    pd.testing.assert_frame_equal(ask(record.iloc[::-1].sort_values("m")), record)
+    assert (tmp_path / "results" / "t.csv").stat().st_mtime_ns == written
+    moved = ask(first.assign(y=first["y"] + 10))
+    assert moved["y"].tolist() == [0.0, 11.0, 12.0, 13.0, 4.0]
