@@ -76,17 +76,17 @@ def _end(reach: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     return last / spread if spread > 0 else NAN
 
 
-def preference_shape(m: ArrayLike, preference: ArrayLike) -> PreferenceShape:
-    """Linear, then bending, then settled: a line over |m| <= CENTRE, and how much the last doubling changes.
+def preference_shape(m: ArrayLike, preference: ArrayLike, centre: float = CENTRE) -> PreferenceShape:
+    """Linear, then bending, then settled: a line over |m| <= centre, and how much the last doubling changes.
 
     `m` in matching strengths, `preference` in nats, both (strengths,). C2 holds for the curve when that line
     has R² >= LINEAR_R2 and both sides have settled (see SETTLED). ValueError for unequal lengths.
     """
     strengths, values = _defined(m, preference)
-    centre = np.abs(strengths) <= CENTRE
-    if centre.sum() < FEWEST:
+    near = np.abs(strengths) <= centre
+    if near.sum() < FEWEST:
         return PreferenceShape(NAN, NAN, NAN, NAN, c2=None)
-    x, y = strengths[centre], values[centre]
+    x, y = strengths[near], values[near]
     slope = _slope(x, y)
     spread = float(((y - y.mean()) ** 2).sum())
     # a curve that does not move at all has no slope to be linear in
@@ -154,3 +154,23 @@ def shape_table(curves: pd.DataFrame, split: str = "train") -> pd.DataFrame:
         named: dict[Hashable, Any] = dict(zip(_CELL, key, strict=True))
         rows.append(named | dict(merged))
     return pd.DataFrame(rows)
+
+
+def linear_by_centre(curves: pd.DataFrame, centres: tuple[float, ...], split: str = "train") -> pd.DataFrame:
+    """How much of C2 hangs on where "small m" ends: shares of cells by form, for several centres.
+
+    One row per (model, form, centre): `straight` (R² of the line >= LINEAR_R2) and `c2`, over the cells whose
+    preference can be judged (see `shape_table`); NaN where a centre has fewer than FEWEST strengths.
+    """
+    rows = []
+    for key, curve in curves[curves["split"] == split].groupby(_CELL, sort=True):
+        if np.ptp(curve["preference"]) <= NOISE * curve["preference_sem"].median():
+            continue
+        for centre in centres:
+            shape = preference_shape(curve["m_relative"], curve["preference"], centre)
+            judged = {"straight": shape.linear_r2 >= LINEAR_R2, "c2": shape.c2}
+            if shape.c2 is None:
+                judged = {"straight": NAN, "c2": NAN}
+            rows.append({"model": key[0], "form": key[2], "centre": centre, **judged})
+    table = pd.DataFrame(rows).astype({"straight": float, "c2": float})
+    return table.groupby(["model", "form", "centre"], as_index=False)[["straight", "c2"]].mean()

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from splitkit.profiles import get_profile, strength_grid
-from splitkit.shapes import preference_shape, shape_table, utility_shape
+from splitkit.shapes import linear_by_centre, preference_shape, shape_table, utility_shape
 
 M = np.array(get_profile("embedded").grid)
 Curve = Callable[[np.ndarray], np.ndarray]
@@ -105,3 +105,14 @@ def test_shape_table_has_a_row_per_cell() -> None:
     assert noisy["utility_range"].tolist() == pytest.approx([float(np.ptp(bell(M)))] * 2)
     with pytest.raises(KeyError, match="test.*train"):
         shape_table(pd.concat(parts), split="validation")
+
+
+def test_what_is_straight_depends_on_where_small_ends() -> None:
+    grid = np.array(strength_grid(64.0, 41, 6.0))
+    curve = pd.DataFrame(
+        {"m_relative": grid, "preference": np.tanh(grid / 0.4), "preference_sem": 1e-3, "split": "train"}
+    ).assign(model="a", task="t", form="vector", objective="sft", seed=0)
+    table = linear_by_centre(curve, (0.05, 0.25, 1.5)).set_index("centre")
+    assert np.isnan(table.loc[0.05, "straight"])
+    assert table.loc[0.25, ["straight", "c2"]].tolist() == [1.0, 1.0]
+    assert table.loc[1.5, ["straight", "c2"]].tolist() == [0.0, 0.0]
