@@ -59,9 +59,9 @@ class CellResult:
         """Scored answers: to 'validation' at every strength of the search, to 'test' at m = 0 and at m*."""
         if split not in ("validation", "test"):
             raise KeyError(f"no split {split!r}; answers are to 'validation' or 'test' questions")
-        return pd.read_csv(
-            self._folder("answers") / f"{split}.csv.gz", keep_default_na=False, na_values=["NaN"]
-        )
+        path = self._folder("answers") / f"{split}.csv.gz"
+        # a broken answer may hold a carriage return, which ends no line
+        return pd.read_csv(path, keep_default_na=False, na_values=["NaN"], lineterminator="\n")
 
     def intervention(self) -> "Intervention":
         """The trained intervention."""

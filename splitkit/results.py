@@ -186,4 +186,5 @@ def read_table(name: str, profile: Profile | str = "embedded") -> pd.DataFrame:
             f"no result table {name!r} in {chosen.results}; there are {there or 'none'}. "
             f"`python -m splitkit.reproduce --profile {chosen.name}` makes them all."
         )
-    return pd.read_csv(path, keep_default_na=False, na_values=[""])
+    # an answer in a table may hold a carriage return, which ends no line
+    return pd.read_csv(path, keep_default_na=False, na_values=[""], lineterminator="\n")

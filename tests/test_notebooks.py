@@ -10,9 +10,9 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from splitkit import paths
+from splitkit.digests import data_digest
 from splitkit.profiles import get_profile
 from splitkit.reproduce import notebooks, parameters_of, run_notebook
-from splitkit.digests import data_digest
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 MARK = "# NBVAL_CHECK_OUTPUT"

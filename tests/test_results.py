@@ -108,3 +108,9 @@ def test_digests_follow_content_not_comments(tmp_path: Path) -> None:
     left = digests.syntax("def f(x: int) -> int:\n    '''Text.'''\n    return x\n")
     right = digests.syntax("def f(x: int) -> int:\n    # why\n    return x\n")
     assert left == right != digests.syntax("def f(x: int) -> int:\n    return -x\n")
+
+
+def test_a_text_with_a_carriage_return_stays_one_row(folder: Path) -> None:
+    table = pd.DataFrame({"text": ["one\rtwo", 'said "no", he', "three"], "x": [1.0, 2.0, 3.0]})
+    results.write_table(table, "texts", PROFILE)
+    pd.testing.assert_frame_equal(results.read_table("texts", PROFILE), table)
