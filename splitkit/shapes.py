@@ -168,9 +168,9 @@ def linear_by_centre(curves: pd.DataFrame, centres: tuple[float, ...], split: st
             continue
         for centre in centres:
             shape = preference_shape(curve["m_relative"], curve["preference"], centre)
-            judged = {"straight": shape.linear_r2 >= LINEAR_R2, "c2": shape.c2}
-            if shape.c2 is None:
-                judged = {"straight": NAN, "c2": NAN}
+            known = shape.c2 is not None
+            straight = float(shape.linear_r2 >= LINEAR_R2) if known else NAN
+            judged = {"straight": straight, "c2": float(bool(shape.c2)) if known else NAN}
             rows.append({"model": key[0], "form": key[2], "centre": centre, **judged})
-    table = pd.DataFrame(rows).astype({"straight": float, "c2": float})
+    table = pd.DataFrame(rows)
     return table.groupby(["model", "form", "centre"], as_index=False)[["straight", "c2"]].mean()
