@@ -63,7 +63,7 @@ SEED = 1000
 
 
 def start(form: str, objective: str, family: str) -> dict[str, Any]:
-    """The first trial: the paper's factors and weights where official settings name them, else defaults."""
+    """The first trial: the official settings' most common factors and loss weights, our learning rates."""
     from splitkit.objectives import OBJECTIVES
     from splitkit.training import default_config
 
