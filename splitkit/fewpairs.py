@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pandas as pd
+from scipy.stats import ttest_rel
 
 from splitkit.cells import compute_cells
 from splitkit.committed import committed_tables
@@ -52,3 +53,23 @@ def few_pairs(profile: Profile, jobs: int = 2, progress: bool = True) -> pd.Data
         return {"few_pairs": tables(cells)["answer_scores"]}
 
     return committed_tables(["few_pairs"], profile, compute, tolerance=1e-3)["few_pairs"]
+
+
+def concept_tests(answer_scores: pd.DataFrame) -> pd.DataFrame:
+    """SPLIT minus each rival by a paired t test on the concepts' mean scores, which knows how few they are.
+
+    One row per (model, form, rival): concepts, difference (of the means over concepts), p (two-sided, NaN
+    with fewer than two concepts that both have).
+    """
+    means = answer_scores.groupby(["model", "form", "task", "objective"])["score"].mean().unstack("objective")
+    rows = []
+    for (model, form), part in means.groupby(["model", "form"]):
+        for rival in [name for name in OBJECTIVES if name in part and name != "split"]:
+            both = part.reindex(columns=["split", rival]).dropna()
+            if both.empty:
+                continue
+            p = float(ttest_rel(both["split"], both[rival]).pvalue) if len(both) > 1 else float("nan")
+            difference = float((both["split"] - both[rival]).mean())
+            row = {"model": model, "form": form, "rival": rival, "concepts": len(both)}
+            rows.append(row | {"difference": difference, "p": p})
+    return pd.DataFrame(rows)

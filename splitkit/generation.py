@@ -57,21 +57,26 @@ def answers(
         One text per question, without special tokens; "" where the model ends at once.
 
     Raises:
-        TypeError: when `questions` is one string.
-        ValueError: no question, a strength that is not finite, another number of strengths than of questions,
-            a prompt as long as the model's context or longer (with its row), a setting out of range, beams
+        TypeError: when `questions` is one string, or one of them is none.
+        ValueError: no question, a strength without an intervention or that is not finite, another number of
+            strengths than of questions, a prompt as long as the model's context or longer (with its row), a setting out of range, beams
             with a strength per question or with a temperature.
     """
     if isinstance(questions, str):
         raise TypeError("questions is one string; pass a list of questions, [question] for a single one.")
     if len(questions) == 0:
         raise ValueError("no question to answer: the list is empty")
+    for row, question in enumerate(questions):
+        if not isinstance(question, str):
+            raise TypeError(f"question {row} is {question!r}, not a text.")
     _check_settings(max_new_tokens, batch_size, temperature, top_p, num_beams)
     strengths = as_factors(m)
     if strengths.ndim and len(strengths) != len(questions):
         raise ValueError(
             f"{len(strengths)} strengths m for {len(questions)} questions; give one for all or one for each"
         )
+    if intervention is None and strengths.any():
+        raise ValueError("a strength other than 0 needs an intervention to apply.")
     if strengths.ndim and num_beams > 1:
         raise ValueError(
             f"num_beams is {num_beams} and m has one value per question: beam search moves rows "

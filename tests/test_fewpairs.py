@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 
+import pandas as pd
 import pytest
+from scipy.stats import ttest_1samp
 
 from splitkit import fewpairs, search
 from splitkit.profiles import PROFILES
@@ -26,3 +28,23 @@ def test_a_small_profile_keeps_what_it_has() -> None:
     assert few.tasks == ("axbench/ocean",) and ("vector", "split") in few.answered
     with pytest.raises(ValueError, match="no concept"):
         fewpairs.few_pairs_profile(replace(PROFILES["smoke"], tasks=("psychopathy",)))
+
+
+def test_a_test_over_concepts_sees_how_few_they_are() -> None:
+    rows = [
+        {
+            "model": "a",
+            "form": "lora",
+            "task": f"axbench/{i}",
+            "objective": objective,
+            "score": score + i / 10,
+        }
+        for i in range(3)
+        for objective, score in (("split", 1.0 + 0.1 * i), ("sft", 0.5), ("reps", 1.0))
+    ]
+    tests = fewpairs.concept_tests(pd.DataFrame(rows)).set_index("rival")
+    assert tests["concepts"].tolist() == [3, 3] and tests.loc["sft", "difference"] == pytest.approx(0.6)
+    expected = ttest_1samp([0.5, 0.6, 0.7], 0).pvalue
+    assert tests.loc["sft", "p"] == pytest.approx(expected) and tests.loc["reps", "p"] > 0.1
+    one = fewpairs.concept_tests(pd.DataFrame(rows[:3]))
+    assert one["p"].isna().all() and one["concepts"].eq(1).all()

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import random_intervention
+from conftest import random_intervention, tiny_model
 from scipy.stats import chisquare
 from torch import Tensor, nn
 from transformers import (
@@ -226,3 +226,11 @@ def test_settings_out_of_range_are_refused(
     for settings, message in bad:
         with pytest.raises(ValueError, match=message):
             answers(model, tokenizer, QUESTIONS, **settings)
+
+
+def test_a_strength_needs_an_intervention_and_a_question_is_a_text(tokenizer) -> None:
+    model = tiny_model("qwen2")
+    with pytest.raises(ValueError, match="needs an intervention"):
+        answers(model, tokenizer, ["how ?"], m=2.0)
+    with pytest.raises(TypeError, match="question 1 is None"):
+        answers(model, tokenizer, ["how ?", None])
