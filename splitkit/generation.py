@@ -59,8 +59,8 @@ def answers(
     Raises:
         TypeError: when `questions` is one string, or one of them is none.
         ValueError: no question, a strength without an intervention or that is not finite, another number of
-            strengths than of questions, a prompt as long as the model's context or longer (with its row), a setting out of range, beams
-            with a strength per question or with a temperature.
+            strengths than of questions, a prompt as long as the model's context or longer (with its row), a
+            setting out of range, beams with a strength per question or with a temperature.
     """
     if isinstance(questions, str):
         raise TypeError("questions is one string; pass a list of questions, [question] for a single one.")
