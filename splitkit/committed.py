@@ -60,9 +60,9 @@ def _as_in(reference: pd.DataFrame, table: pd.DataFrame) -> pd.Index:
     keys = [name for name in reference if not is_float_dtype(reference[name])]
 
     def labels(rows: pd.DataFrame) -> pd.Index:
-        return pd.MultiIndex.from_frame(
-            rows[keys].astype(str).assign(nth=rows.groupby(keys, dropna=False).cumcount())
-        )
+        # an empty text and an absent value are one thing in a CSV file
+        texts = rows[keys].astype(object).where(rows[keys].notna(), "").astype(str)
+        return pd.MultiIndex.from_frame(texts.assign(nth=texts.groupby(keys).cumcount()))
 
     place = pd.Series(range(len(reference)), index=labels(reference))
     found = place.reindex(labels(table)).set_axis(table.index)
