@@ -72,17 +72,18 @@ def figure_strengths(
     return figure
 
 
-def figure_differences(differences: pd.DataFrame, metrics: Sequence[str]) -> Figure:
+def figure_differences(differences: pd.DataFrame, metrics: Sequence[str], dpo: bool = False) -> Figure:
     """SPLIT minus each rival of the same form with its 95 % interval: a row per model, a column per metric.
 
     `differences` comes from `splitkit.comparisons.differences`; DPO, which has a figure of its own, is left
-    out. Right of the line SPLIT scores more. Hollow: both are at the ceiling, where nothing can be compared.
+    out unless `dpo`. Right of the line SPLIT scores more. Hollow: both are at the ceiling, where nothing can
+    be compared.
 
     Raises:
         ValueError: when a column is missing, or there is no row to draw.
     """
     _need(differences, "model", "metric", "form", "rival", "difference", "low", "high", "outcome")
-    rows = differences[differences["metric"].isin(metrics) & (differences["rival"] != "dpo")]
+    rows = differences[differences["metric"].isin(metrics) & (dpo | (differences["rival"] != "dpo"))]
     if rows.empty:
         raise ValueError(
             f"The table has no comparison on {list(metrics)}; it has {set(differences['metric'])}."
