@@ -1,4 +1,4 @@
-"""Curve tables: the mean curves of every cell, and what they look like with losses summed over tokens."""
+"""Curve tables: the mean curves of every cell of a profile."""
 
 import pandas as pd
 
