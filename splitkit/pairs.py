@@ -38,7 +38,8 @@ def check_pairs(pairs: Sequence[Pair]) -> list[Pair]:
     """The same pairs as a list, once it is clear that there are some and that none lacks a text.
 
     Raises:
-        ValueError: for no pairs, or an empty question or answer, with the number of its row (from 0).
+        ValueError: for no pairs, an empty question or answer, or two answers that are the same, with the
+            number of the row (from 0).
         TypeError: for a single Pair or anything else that is no list of them, a row that is not a Pair, or a
             text that is not a string.
     """
@@ -63,4 +64,6 @@ def check_pairs(pairs: Sequence[Pair]) -> list[Pair]:
                 raise TypeError(f"row {number}: the {name} is a {type(text).__name__}, not a string.")
             if not text or not text.strip():
                 raise ValueError(f"row {number}: the {name} is missing or empty.")
+        if pair.positive == pair.negative:
+            raise ValueError(f"row {number}: both answers are the same, {pair.positive!r}.")
     return rows

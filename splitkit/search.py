@@ -117,8 +117,8 @@ def attempt(
 
     chosen = trials(model_name, form, objective, family)[trial]
     profile, task, seed = PROFILES["embedded"], TASKS[family][number], SEEDS[number]
-    key = dict(zip(KEYS, (model_name, family, form, objective), strict=True))
-    key |= {"trial": trial, "task": task, "seed": seed}
+    budget = dict(zip(KEYS, (model_name, family, form, objective), strict=True))
+    key: dict[str, Any] = {**budget, "trial": trial, "task": task, "seed": seed}
     decides = {
         **key,
         "settings": chosen,
