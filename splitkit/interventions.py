@@ -17,7 +17,8 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from splitkit.adapters import attached_lora
-from splitkit.models import model_digest, resolve_sites
+from splitkit.models import model_digest
+from splitkit.sites import resolve_sites
 
 FORMS: dict[str, tuple[str, ...]] = {
     "local_weight": ("weight", "bias"),
@@ -145,12 +146,20 @@ class Intervention:
                 )
             else:
                 site = sites.layer if self.form == "vector" else sites.down
-                stack.callback(site.register_forward_hook(self._hook(scale)).remove)
+                device = next(site.parameters()).device
+                stack.callback(site.register_forward_hook(self._hook(scale, device)).remove)
             yield model
 
-    def _hook(self, scale: "_Scale") -> Any:
-        def steer(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            return add_scaled(output, self.delta(args[0]), scale.value.to(output.device))
+    def _hook(self, scale: "_Scale", device: torch.device) -> Any:
+        # moved once, not at every token
+        parameters = {name: p.to(device) for name, p in self.parameters.items()}
+
+        def steer(module: nn.Module, args: tuple[Tensor, ...], output: Any) -> Any:
+            # some architectures' layers return more than the residual stream
+            h, *rest = output if isinstance(output, tuple) else (output,)
+            x = h if self.form == "vector" else args[0]
+            moved = add_scaled(h, change(self.form, parameters, x), scale.value.to(h.device))
+            return (moved, *rest) if isinstance(output, tuple) else moved
 
         return steer
 

@@ -1,4 +1,4 @@
-"""Models and their tokenizers: loading them, telling them apart, finding the places to steer in them."""
+"""Models and their tokenizers: loading them, and telling them apart."""
 
 import hashlib
 import json
@@ -36,101 +36,6 @@ class ModelInfo:
 
 
 MODELS: dict[str, ModelInfo] = {name: ModelInfo(name) for name in ("embedded-gemma2", "embedded-qwen2")}
-
-
-@dataclass(frozen=True)
-class SitePaths:
-    """Where an architecture keeps what is steered. Paths are dotted attribute names.
-
-    layer_path: the list of decoder layers, from the model; the others start at a layer. down_path: the FFN's
-    down-projection. mlp_norm_path: the norm that reads the residual stream before the FFN. after_down_path:
-    a norm between the down-projection and the residual stream, where there is one (Gemma2).
-    """
-
-    layer_path: str = "model.layers"
-    down_path: str = "mlp.down_proj"
-    mlp_norm_path: str = "post_attention_layernorm"
-    after_down_path: str | None = None
-
-
-SITES: dict[str, SitePaths] = {
-    "gemma2": SitePaths(
-        mlp_norm_path="pre_feedforward_layernorm", after_down_path="post_feedforward_layernorm"
-    ),
-    "llama": SitePaths(),
-    "qwen2": SitePaths(),
-}
-
-
-@dataclass(frozen=True)
-class Sites:
-    """The modules of one layer that an intervention or a recording touches."""
-
-    decoder: nn.Module
-    layer: nn.Module
-    down: nn.Module
-    down_name: str
-    mlp_norm: nn.Module
-    after_down: nn.Module | None
-    width: int
-    """Size of the residual stream, and of the down-projection's output: `hidden`."""
-    down_width: int
-    """Size of the down-projection's input."""
-
-
-def _site_paths(model: PreTrainedModel) -> SitePaths:
-    kind = model.config.model_type
-    if kind not in SITES:
-        raise ValueError(
-            f"no steering sites are known for the architecture {kind!r}; known: {', '.join(sorted(SITES))}. "
-            "For another one say where they are: "
-            f"splitkit.models.SITES[{kind!r}] = SitePaths(layer_path=..., down_path=...)."
-        )
-    return SITES[kind]
-
-
-def layer_list(model: PreTrainedModel) -> nn.ModuleList:
-    """The decoder layers of `model`, first to last."""
-    layers = model.get_submodule(_site_paths(model).layer_path)
-    assert isinstance(layers, nn.ModuleList)
-    return layers
-
-
-def check_layer(model: PreTrainedModel, layer: int | None) -> int:
-    """The layer to steer: `layer` itself, or the middle one (n // 2, as 3 of 6) for None.
-
-    Raises:
-        ValueError: when the model has no such layer, with the range it has.
-    """
-    count = len(layer_list(model))
-    if layer is None:
-        return count // 2
-    if isinstance(layer, bool) or not isinstance(layer, int) or not 0 <= layer < count:
-        raise ValueError(f"layer {layer!r} is out of range: this model has layers 0 to {count - 1}.")
-    return layer
-
-
-def resolve_sites(model: PreTrainedModel, layer: int) -> Sites:
-    """The sites of one layer of `model`.
-
-    Raises:
-        ValueError: for an architecture that `SITES` does not list, or a layer out of range.
-    """
-    where = _site_paths(model)
-    layer = check_layer(model, layer)
-    block = layer_list(model)[layer]
-    down = block.get_submodule(where.down_path)
-    weight = down.get_parameter("base_layer.weight" if hasattr(down, "base_layer") else "weight")
-    return Sites(
-        decoder=model.get_submodule(where.layer_path.rpartition(".")[0]),
-        layer=block,
-        down=down,
-        down_name=f"{where.layer_path}.{layer}.{where.down_path}",
-        mlp_norm=block.get_submodule(where.mlp_norm_path),
-        after_down=None if where.after_down_path is None else block.get_submodule(where.after_down_path),
-        width=weight.shape[0],
-        down_width=weight.shape[1],
-    )
 
 
 def load_model(name: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

@@ -13,7 +13,7 @@ from conftest import LAYER, random_intervention, tiny_model
 from torch.nn import functional
 
 from splitkit.interventions import Intervention, as_factors, load_intervention
-from splitkit.models import resolve_sites
+from splitkit.sites import resolve_sites
 
 IDS = torch.tensor([[1, 40, 50, 60, 70], [1, 41, 51, 61, 71]])
 
