@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from splitkit.adapters import attached_lora
 from splitkit.models import model_digest
+from splitkit.scale import Scale
 from splitkit.sites import resolve_sites
 
 FORMS: dict[str, tuple[str, ...]] = {
@@ -134,7 +135,7 @@ class Intervention:
         factors = as_factors(m)
         self.check_base(model)
         sites = resolve_sites(model, self.layer)
-        scale = _Scale(factors, getattr(model.config, "bos_token_id", None))
+        scale = Scale(factors, getattr(model.config, "bos_token_id", None))
         with ExitStack() as stack:
             handle = sites.decoder.register_forward_pre_hook(scale.observe, with_kwargs=True)
             stack.callback(handle.remove)
@@ -150,7 +151,7 @@ class Intervention:
                 stack.callback(site.register_forward_hook(self._hook(scale, device)).remove)
             yield model
 
-    def _hook(self, scale: "_Scale", device: torch.device) -> Any:
+    def _hook(self, scale: "Scale", device: torch.device) -> Any:
         # moved once, not at every token
         parameters = {name: p.to(device) for name, p in self.parameters.items()}
 
@@ -230,30 +231,3 @@ def as_factors(m: Strength) -> Float[Tensor, " rows"]:
     if not torch.isfinite(factors).all():
         raise ValueError(f"m must be finite, not {m!r}.")
     return factors
-
-
-def is_steered(decoder: nn.Module) -> bool:
-    """Whether an intervention is applied to this decoder at the moment."""
-    owners = (getattr(hook, "__self__", None) for hook in decoder._forward_pre_hooks.values())
-    return any(isinstance(owner, _Scale) for owner in owners)
-
-
-class _Scale:
-    """m at each token of the forward pass that is under way: (batch, token or 1, 1), 0 at BOS."""
-
-    def __init__(self, factors: Tensor, bos: int | None) -> None:
-        self.factors, self.bos = factors, bos
-        self.value = factors.reshape(-1, 1, 1)
-
-    def observe(self, decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """A pre-hook of the decoder, which sees the token ids before any layer runs."""
-        ids = kwargs.get("input_ids", args[0] if args else None)
-        rows = (kwargs["inputs_embeds"] if ids is None else ids).shape[0]
-        if self.factors.ndim and len(self.factors) != rows:
-            raise ValueError(
-                f"m has {len(self.factors)} values, the batch has {rows} rows: give one number or one per "
-                "row (beam search and returning several sequences make rows of their own: one number there)."
-            )
-        self.value = self.factors.reshape(-1, 1, 1)
-        if ids is not None and self.bos is not None:
-            self.value = self.value.to(ids.device) * (ids != self.bos).unsqueeze(-1)

@@ -8,6 +8,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from splitkit.encoding import Batch
+from splitkit.forms import tensor_shapes
 from splitkit.interventions import Intervention
 from splitkit.models import model_digest
 
@@ -58,12 +59,7 @@ def prove_replay(model: PreTrainedModel, layer: int, replay: "Replay") -> None:
 
 def _intervention(model: PreTrainedModel, layer: int, replay: "Replay", scale: float) -> Intervention:
     generator = torch.Generator().manual_seed(0)
-    width, inner = replay.sites.width, replay.sites.down_width
-    shapes = {
-        "local_weight": {"weight": (width, inner), "bias": (width,)},
-        "lora": {"A": (1, inner), "B": (width, 1)},
-        "vector": {"vector": (width,)},
-    }[replay.form]
+    shapes = tensor_shapes(replay.form, replay.sites.down_width, replay.sites.width, rank=1)
     last = list(shapes)[-1]
     parameters = {
         # of a LoRA's two factors only one carries the scale

@@ -17,7 +17,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from splitkit.encoding import Batch, Encoded, pad_batch
 from splitkit.head import token_losses_from_hidden
-from splitkit.interventions import add_scaled, is_steered
+from splitkit.interventions import add_scaled
+from splitkit.scale import is_steered
 from splitkit.sites import Sites, layer_list, resolve_sites
 
 
