@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
 from safetensors import torch as safetensors
 from torch import Tensor, nn
 from torch.nn import functional
@@ -206,7 +207,10 @@ def load_intervention(folder: str | Path, model: PreTrainedModel | None = None) 
     found = hashlib.sha256(content).hexdigest()
     if found != stated:
         raise ValueError(f"{tensors} is damaged: it has sha256 {found}, config.json says {stated}.")
-    loaded = Intervention(parameters=safetensors.load(content), **config)
+    try:
+        loaded = Intervention(parameters=safetensors.load(content), **config)
+    except (SafetensorError, TypeError) as error:
+        raise ValueError(f"{source} is no intervention's folder: {error}.") from error
     if model is not None:
         loaded.check_base(model)
     return loaded

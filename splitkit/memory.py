@@ -38,9 +38,10 @@ class Estimate:
         return self.weights + self.activations
 
     def __str__(self) -> str:
+        weights = f"{self.parameters / 1e9:.3g} billion parameters as {_name(self.dtype)}"
         return (
-            f"{self.total / GIB:.2f} GiB ({self.parameters / 1e9:.3g} billion parameters as {_name(self.dtype)} "
-            f"{self.weights / GIB:.2f}, a sweep's activations {self.activations / GIB:.2f})"
+            f"{self.total / GIB:.2f} GiB ({weights} {self.weights / GIB:.2f}, a sweep's activations "
+            f"{self.activations / GIB:.2f})"
         )
 
 

@@ -270,3 +270,18 @@ def test_a_folder_without_a_digest_says_that_it_is_old(folder: Path) -> None:
         ValueError, match="config.json has the keys.*older version wrote it: train and save anew"
     ):
         load_intervention(folder)
+
+
+def test_a_folder_of_something_else_under_a_true_digest_is_refused(folder: Path) -> None:
+    tensors, path = folder / "intervention.safetensors", folder / "config.json"
+    config, content = json.loads(path.read_text()), tensors.read_bytes()
+    path.write_text(json.dumps(config | {"form": ["lora"]}))
+    with pytest.raises(ValueError, match="no intervention's folder"):
+        load_intervention(folder)
+    tensors.write_bytes(b"no tensors")
+    path.write_text(json.dumps(config | {"sha256": hashlib.sha256(b"no tensors").hexdigest()}))
+    with pytest.raises(ValueError, match="no intervention's folder"):
+        load_intervention(folder)
+    tensors.write_bytes(content)
+    path.write_text(json.dumps(config))
+    load_intervention(folder)
