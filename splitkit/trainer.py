@@ -12,10 +12,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from splitkit.encoding import Encoded, batches, encode_pairs
 from splitkit.interventions import change
-from splitkit.models import Sites
 from splitkit.objectives import Objective, ObjectiveInputs, get_objective
 from splitkit.pairs import Pair
 from splitkit.recording import Replay, stack_rows
+from splitkit.sites import Sites
 
 NEGATIVE: dict[str, float | None] = {"negated": -1.0, "zero": 0.0, "none": None, "drawn": -1.0}
 """What the mirrored direction, in which the answer without the concept wins, multiplies its factor by.
