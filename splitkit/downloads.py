@@ -134,6 +134,10 @@ def _download(pooch: Any, cache: Path, name: str, progress: bool) -> bytes:
     import requests
 
     source, target = SOURCES[name], cache / name
+    # pooch announces the temporary folder, which is no news
+    logger = pooch.get_logger()
+    level = logger.level
+    logger.setLevel("WARNING")
     with tempfile.TemporaryDirectory(dir=cache, prefix=".download.", suffix=".tmp") as folder:
         agent = pooch.create(
             path=folder,
@@ -156,4 +160,6 @@ def _download(pooch: Any, cache: Path, name: str, progress: bool) -> bytes:
             raise ValueError(f"{source.url} is not the released {name} any more: {error}") from error
         except OSError as error:
             raise OSError(error.errno, f"{name} cannot be kept in {cache}: {error.strerror}") from error
+        finally:
+            logger.setLevel(level)
     return content
