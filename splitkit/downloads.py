@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+import tempfile
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +90,6 @@ def fetch(name: str, *, progress: bool = True) -> bytes:
 
 def import_extra(module: str, purpose: str) -> Any:
     """A module of the extra `paper`; ImportError says how to install it."""
-    from importlib import import_module
-
     try:
         return import_module(module)
     except ImportError as error:
@@ -129,10 +129,8 @@ def _offline(folder: Path, name: str) -> bytes:
 
 def _download(pooch: Any, cache: Path, name: str, progress: bool) -> bytes:
     """Download into a temporary folder of the cache, check, and only then move to the file's own name."""
-    import tempfile
-
-    import requests
-
+    # it comes with pooch
+    requests = import_extra("requests", "Downloading the paper's data")
     source, target = SOURCES[name], cache / name
     # pooch announces the temporary folder, which is no news
     logger = pooch.get_logger()
