@@ -60,7 +60,7 @@ class Table:
         """Add a row; `met` says whether the target, if there is one, is reached."""
         if target is not None:
             column, relation, bound = target
-            row["target"] = f"{column} {relation} {bound:g}"
+            row["target"] = f"{column} {relation} {bound:.3g}"
             row["met"] = bool(_RELATIONS[relation](row[column], bound))
         self.rows.append(row)
 

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 from racing import OURS
 
@@ -26,6 +27,9 @@ GROWTH = {
     "growth: layers": "layers (half of them replayed)",
     "growth: hidden size": "hidden size",
 }
+EXPECTED = (*RACES, *GROWTH, "memory", "start-up")
+"""The benchmarks of a whole run; those of a GPU come on top where there is one."""
+OTHER = "#56565a"
 COLOURS = {"embedded-gemma2": "#0173b2", "embedded-qwen2": "#de8f05"}
 
 
@@ -80,11 +84,16 @@ def figure_benchmarks(table: pd.DataFrame) -> Figure:
             _race(axes, races[races["benchmark"] == name], lines[name])
             axes.set_title(name, loc="left")
         panels[-1].set_xlabel("time as a multiple of splitkit's (right of 1: splitkit is faster)")
+        upper.legend(handles=_race_handles(races), loc="outside upper center", ncols=5, fontsize=8)
         if growing:
             for name, axes in zip(growing, np.atleast_1d(blocks[1].subplots(1, len(growing))), strict=True):
                 _growth(axes, table[table["benchmark"] == name])
                 axes.set_xlabel(GROWTH[name])
-            blocks[1].axes[0].set_ylabel("seconds of CPU")
+            first = blocks[1].axes[0]
+            first.set_ylabel("seconds of CPU")
+            blocks[1].legend(
+                *first.get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=8
+            )
     return figure
 
 
@@ -93,28 +102,33 @@ def _ways(races: pd.DataFrame, name: str) -> list[tuple[str, str]]:
     return list(dict.fromkeys(zip(own["case"], own["way"], strict=True)))
 
 
+def _race_handles(races: pd.DataFrame) -> list[Line2D]:
+    colours = {model: COLOURS.get(model, OTHER) for model in dict.fromkeys(races["model"])}
+    kinds = [
+        Line2D([], [], color=OTHER, marker="o", ms=4, linewidth=2.2, label="CPU time, with quartiles"),
+        Line2D([], [], color=OTHER, marker="o", ms=5.5, mfc="white", linestyle="", label="wall clock"),
+        Line2D([], [], color=OTHER, marker="|", ms=10, linestyle="", label="target"),
+    ]
+    return [Line2D([], [], color=c, linewidth=2.2, label=model) for model, c in colours.items()] + kinds
+
+
 def _race(axes: Axes, rows: pd.DataFrame, lines: list[tuple[str, str]]) -> None:
     models = list(dict.fromkeys(rows["model"]))
     for row in rows.to_dict("records"):
         beside = 0.26 * (models.index(row["model"]) - (len(models) - 1) / 2)
         place = lines.index((row["case"], row["way"])) + beside
-        colour = COLOURS.get(row["model"], "#56565a")
+        colour = COLOURS.get(row["model"], OTHER)
         axes.hlines(place, row["ratio_low"], row["ratio_high"], color=colour, linewidth=2.2)
         axes.plot(row["wall_ratio"], place, "o", color=colour, mfc="white", ms=5.5)
         axes.plot(row["ratio"], place, "o", color=colour, ms=4)
         if not pd.isna(row["target"]):
             bound = float(str(row["target"]).rpartition(" ")[2])
-            axes.vlines(bound, place - 0.3, place + 0.3, color="#56565a", linewidth=1.6)
+            axes.vlines(bound, place - 0.3, place + 0.3, color=OTHER, linewidth=1.6)
     axes.axvline(1, color="0.5", linewidth=1.0)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}×"))
     axes.set_yticks(range(len(lines)), [f"{case}: {way}" for case, way in lines], fontsize=8)
     axes.set_ylim(len(lines) - 0.4, -0.6)
-    for place, model in enumerate(models):
-        axes.text(
-            1.0, 1.02, model, transform=axes.transAxes, ha="right", va="bottom", fontsize=8,
-            color=COLOURS.get(model, "#56565a"), position=(1.0 - 0.17 * place, 1.02),
-        )  # fmt: skip
 
 
 def _growth(axes: Axes, rows: pd.DataFrame) -> None:
@@ -126,7 +140,6 @@ def _growth(axes: Axes, rows: pd.DataFrame) -> None:
     axes.set_yscale("log")
     axes.set_xticks(sorted(set(rows["case"].astype(int))), sorted(set(rows["case"].astype(int))))
     axes.minorticks_off()
-    axes.legend(fontsize=7.5)
 
 
 def record(table: pd.DataFrame, root: Path) -> None:
