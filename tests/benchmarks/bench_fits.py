@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from racing import Race, Way
 from scipy.optimize import least_squares, minimize
 
+from benchmarks.racing import Race, Way
 from splitkit.bootstrap import DRAWS, bootstrap_cell, pair_counts
 from splitkit.decay import fit_preference, fit_utility, preference_curve, utility_curve
 from splitkit.results import read_table

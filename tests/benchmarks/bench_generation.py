@@ -3,10 +3,10 @@
 import math
 
 import torch
-from racing import Race, Way
-from rivals import LAYER, Hooks, Library
 
 import splitkit as sk
+from benchmarks.racing import Race, Way
+from benchmarks.rivals import LAYER, Hooks, Library
 from splitkit.encoding import prompt_ids
 from splitkit.evaluation import BATCH_SIZE, STRENGTHS
 from splitkit.generation import answers

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 import torch
-from racing import OURS, Table
-from rivals import answer_losses, batched
 from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedModel
 
 import splitkit as sk
+from benchmarks.racing import OURS, Table
+from benchmarks.rivals import answer_losses, batched
 from splitkit.encoding import encode_pairs
 from splitkit.generation import answers
 from splitkit.interventions import Intervention

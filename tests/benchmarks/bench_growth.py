@@ -3,15 +3,16 @@
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from racing import OURS, Race, Table, Way
-from rivals import answer_losses, batched
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 import splitkit as sk
+from benchmarks.racing import OURS, Race, Table, Way
+from benchmarks.rivals import answer_losses, batched
 from splitkit.encoding import encode_pairs
 from splitkit.interventions import Intervention
 from splitkit.models import model_digest
@@ -133,8 +134,9 @@ def test_memory_is_flat_in_the_number_of_strengths(table: Table) -> None:
 
 
 def _peak(count: int) -> float:
-    command = [sys.executable, __file__, str(count)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-m", "benchmarks.bench_growth", str(count)]
+    tests = Path(__file__).resolve().parents[1]
+    done = subprocess.run(command, cwd=tests, capture_output=True, text=True, check=True)
     return float(done.stdout.split()[-1])
 
 

@@ -7,7 +7,8 @@ import sys
 
 import numpy as np
 import pytest
-from racing import OURS, Table
+
+from benchmarks.racing import OURS, Table
 
 WAYS = {
     "bare Python": "pass",

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
-from racing import Race, Way
-from rivals import (
+
+import splitkit as sk
+from benchmarks.racing import Race, Way
+from benchmarks.rivals import (
     LAYER,
     Hooks,
     Library,
@@ -14,8 +16,6 @@ from rivals import (
     losses_at,
     official_losses,
 )
-
-import splitkit as sk
 from splitkit.encoding import encode_pairs
 
 STRENGTHS, PAIRS = 41, 16

@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 import pytest
-from racing import Race, Way
-from rivals import LAYER, Hooks, Peft, answer_losses, train_split
 
 import splitkit as sk
+from benchmarks.racing import Race, Way
+from benchmarks.rivals import LAYER, Hooks, Peft, answer_losses, train_split
 from splitkit.encoding import encode_pairs
 from splitkit.objectives import OBJECTIVES
 from splitkit.training import default_config

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 import torch
-from racing import Race, Table
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import splitkit as sk
+from benchmarks.racing import Race, Table
 
 torch.set_num_threads(1)
 _TABLE = pytest.StashKey[Table]()
@@ -59,7 +59,7 @@ def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pyte
     table = config.stash[_TABLE].frame()
     if table.empty:
         return
-    from report import EXPECTED, markdown, record
+    from benchmarks.report import EXPECTED, markdown, record
 
     terminalreporter.section("beside splitkit")
     terminalreporter.write_line(markdown(table))

@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
-from racing import OURS
 
+from benchmarks.racing import OURS
 from splitkit.files import write_whole
 from splitkit.looks import Canvas, save, style
 from splitkit.profiles import get_profile
