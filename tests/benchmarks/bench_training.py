@@ -6,7 +6,8 @@ import pytest
 
 import splitkit as sk
 from benchmarks.racing import Race, Way
-from benchmarks.rivals import LAYER, Hooks, Peft, answer_losses, train_split
+from benchmarks.rivals import LAYER, Hooks, Peft, answer_losses
+from benchmarks.rivaltraining import train_split
 from splitkit.encoding import encode_pairs
 from splitkit.objectives import OBJECTIVES
 from splitkit.training import default_config
