@@ -4,12 +4,14 @@ Judged per model and task family, as the paper's tables are: the concepts of AxB
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 import pandas as pd
 
-from splitkit import paper
+from splitkit import paper, paths
 from splitkit.families import by_model_and_family
+from splitkit.files import in_turn
 from splitkit.profiles import Profile
 from splitkit.results import Written, read_table, write_table
 
@@ -240,11 +242,10 @@ def write_verdicts(verdicts: Iterable[Verdict], profile: Profile) -> Written:
     if new.duplicated(key).any():
         twice = new.loc[new.duplicated(key), key].iloc[0].to_dict()
         raise ValueError(f"two verdicts on {twice}")
-    try:
-        old = read_table("verdicts", profile)
-        new = pd.concat([old[~old["claim"].isin(new["claim"])].astype({"paper": str}), new])
-    except FileNotFoundError:
-        pass
-    order = new["claim"].str[1:].astype(int)
-    new = new.assign(_order=order).sort_values(["_order", "model", "task"]).drop(columns="_order")
-    return write_table(new, "verdicts", profile, digits=3, tolerance=0.01)
+    with in_turn(paths.CACHE / "verdicts"):
+        with suppress(FileNotFoundError):
+            old = read_table("verdicts", profile)
+            new = pd.concat([old[~old["claim"].isin(new["claim"])].astype({"paper": str}), new])
+        order = new["claim"].str[1:].astype(int)
+        new = new.assign(_order=order).sort_values(["_order", "model", "task"]).drop(columns="_order")
+        return write_table(new, "verdicts", profile, digits=3, tolerance=0.01)
