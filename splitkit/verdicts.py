@@ -18,8 +18,7 @@ from splitkit.results import Written, read_table, write_table
 VERDICTS = ("holds", "holds in part", "does not hold", "undecided")
 FORMS = ("local_weight", "lora", "vector")
 
-EXACT = 1e-10
-MOST, HALF = 0.8, 0.5
+EXACT, MOST, HALF = 1e-10, 0.8, 0.5
 R2_PREFERENCE, R2_UTILITY, R2_FAIR = 0.95, 0.97, 0.90
 R2_SLACK = 0.01
 """A fit that loses no more on test than the last digit of the paper's tables is as good there."""
