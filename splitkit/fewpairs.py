@@ -50,7 +50,7 @@ def few_pairs(profile: Profile, jobs: int = 2, progress: bool = True) -> pd.Data
 
     def compute() -> dict[str, pd.DataFrame]:
         cells = compute_cells(few_pairs_profile(profile), jobs, progress)
-        return {"few_pairs": tables(cells)["answer_scores"]}
+        return {"few_pairs": tables(cells, jobs)["answer_scores"]}
 
     return committed_tables(["few_pairs"], profile, compute, tolerance=1e-3)["few_pairs"]
 

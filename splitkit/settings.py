@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +28,24 @@ def hparams(cell: Cell, profile: Profile | None = None) -> dict[str, Any]:
     if cell.objective == "diffmean":
         return {}
     path = paths.DATA / "hparams.csv"
-    rows = pd.read_csv(path, dtype={"negative": str})
     wanted = (cell.model, cell.form, cell.objective, task_family(cell.task))
-    found = rows[rows[_KEYS].eq(list(wanted)).all(axis=1)]
+    found = _recorded(path, path.stat().st_mtime_ns).get(wanted, [])
     if len(found) != 1:
         raise KeyError(
             f"{len(found)} rows of {path.name} for {dict(zip(_KEYS, wanted, strict=True))}, not one"
         )
-    row = found.iloc[0].drop(_KEYS).dropna().to_dict()
-    settings = row | (dict(profile.overrides) if profile else {})
+    settings = found[0] | (dict(profile.overrides) if profile else {})
     # a column with an empty cell is read as floats: 2.0 epochs are 2
     return {k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in settings.items()}
+
+
+@cache
+def _recorded(path: Path, modified: int) -> dict[tuple[str, ...], list[dict[str, Any]]]:
+    """The entries of each row of a version of data/hparams.csv, by the row's keys."""
+    rows: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for _, row in pd.read_csv(path, dtype={"negative": str}).iterrows():
+        rows.setdefault(tuple(row[_KEYS]), []).append(row.drop(_KEYS).dropna().to_dict())
+    return rows
 
 
 def settings(cell: Cell, profile: Profile, stage: str = "trained") -> dict[str, Any]:
