@@ -53,7 +53,7 @@ def neutral_partners(
     """
     from splitkit.encoding import prompt_ids
     from splitkit.generation import answers
-    from splitkit.interventions import is_steered
+    from splitkit.scale import is_steered
 
     _check_inputs(inputs)
     if any(map(is_steered, model.modules())):

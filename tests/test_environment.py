@@ -57,8 +57,6 @@ def test_every_import_is_declared() -> None:
                 else []
             )
             for name in {name.split(".")[0] for name in names} - set(sys.stdlib_module_names):
-                if name not in own and not declared & {
-                    home.lower() for home in homes.get(name, [])
-                }:
+                if name not in own and not declared & {home.lower() for home in homes.get(name, [])}:
                     undeclared.add(f"{path.name}: {name}")
     assert not undeclared
