@@ -13,7 +13,8 @@ from pathlib import Path
 
 from splitkit import paths
 from splitkit.cells import CellError, compute_cells
-from splitkit.files import RunInProgress, check_writable, exclusive
+from splitkit.engines import Dask, Engine, EngineError, Loky, read_slurm
+from splitkit.files import DamagedFolder, RunInProgress, check_writable, exclusive
 from splitkit.paper import CLAIMS
 from splitkit.profiles import PROFILES, Profile, get_profile
 from splitkit.results import read_table
@@ -138,11 +139,14 @@ def summary(profile: Profile, executed: Sequence[Path]) -> str:
     return "\n".join(lines)
 
 
-def reproduce(profile: Profile, jobs: int = 2, from_committed: bool = False) -> str:
+def reproduce(
+    profile: Profile, jobs: int = 2, from_committed: bool = False, engine: Engine | None = None
+) -> str:
     """Compute all cells, run all notebooks in order, and return the summary.
 
-    With `from_committed` the committed curves are used and no cell is computed. PermissionError and
-    RunInProgress come before any work; CellError and NotebookError after it, and what was finished is kept.
+    The cells are computed by `engine` (None: `jobs` processes of this machine), the notebooks run here. With
+    `from_committed` the committed curves are used and no cell is computed. PermissionError and RunInProgress
+    come before any work; CellError, EngineError and NotebookError after it, and what was finished is kept.
     """
     folder = paths.BUILD / "notebooks" / profile.name
     check_writable(profile.results, profile.figures, paths.CACHE, folder)
@@ -152,7 +156,7 @@ def reproduce(profile: Profile, jobs: int = 2, from_committed: bool = False) -> 
     with exclusive(profile.results, f"reproducing profile {profile.name}"):
         start = time.perf_counter()
         if not from_committed:
-            compute_cells(profile, jobs)
+            compute_cells(profile, jobs, True, engine)
         found = notebooks()
         for number, notebook in enumerate(found, start=1):
             begun = time.perf_counter()
@@ -163,8 +167,7 @@ def reproduce(profile: Profile, jobs: int = 2, from_committed: bool = False) -> 
     return summary(profile, executed)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; the exit status is 1 when anything failed."""
+def _options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m splitkit.reproduce", description=__doc__)
     parser.add_argument("--profile", choices=sorted(PROFILES), default="embedded", help="what to compute")
     parser.add_argument("--jobs", type=int, default=2, help="processes side by side, one thread each")
@@ -177,11 +180,53 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--from-committed", action="store_true", help="redraw from the committed results, train nothing"
     )
-    chosen = parser.parse_args(arguments)
+    parser.add_argument(
+        "--engine",
+        choices=("loky", "dask"),
+        default="loky",
+        help="where cells are computed: processes of this machine, or the workers of a dask cluster, which "
+        "have to see the same SPLITKIT_CACHE (see splitkit/engines.py)",
+    )
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="of dask, as in tcp://node17:8786")
+    parser.add_argument(
+        "--slurm",
+        metavar="FILE",
+        type=Path,
+        help='or a JSON file for dask workers that SLURM starts: {"jobs": 8, "memory": "32GB", ...}',
+    )
+    parser.add_argument(
+        "--gpu", action="store_true", help='of dask: only workers with --resources "GPU=1", a cell at a time'
+    )
+    return parser
+
+
+def _engine(chosen: argparse.Namespace) -> Engine:
+    """The engine that the options name; ValueError for options that do not go together."""
+    if chosen.engine == "loky":
+        if chosen.scheduler or chosen.slurm or chosen.gpu:
+            raise ValueError("--scheduler, --slurm and --gpu are for --engine dask")
+        return Loky(chosen.jobs)
+    if bool(chosen.scheduler) == bool(chosen.slurm):
+        raise ValueError("--engine dask needs --scheduler ADDRESS or --slurm FILE, one of them")
+    return Dask(chosen.scheduler, chosen.gpu) if chosen.scheduler else read_slurm(chosen.slurm, chosen.gpu)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; the exit status is 1 when anything failed."""
+    chosen = _options().parse_args(arguments)
     os.environ["SPLITKIT_SEEDS"] = str(chosen.seeds)
     try:
-        print(reproduce(get_profile(chosen.profile), chosen.jobs, chosen.from_committed))
-    except (PermissionError, RunInProgress, CellError, NotebookError, ValueError) as error:
+        engine = _engine(chosen)
+        print(reproduce(get_profile(chosen.profile), chosen.jobs, chosen.from_committed, engine))
+    except (
+        PermissionError,
+        RunInProgress,
+        CellError,
+        EngineError,
+        DamagedFolder,
+        NotebookError,
+        ValueError,
+    ) as error:
         print(f"\nreproduce stopped: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
