@@ -90,6 +90,7 @@ class Dask:
         except (OSError, ValueError) as error:
             raise EngineError(f"no dask scheduler answers at {self.scheduler}: {error}") from error
         with client, _token() as token:
+            self._say_what_is_awaited(client)
             # keys of their own: two runs on one cluster do not take each other's outcomes for theirs
             keys = {f"{item}-{token.name}": item for item in items}
             futures = client.map(
@@ -110,6 +111,14 @@ class Dask:
                         "scheduler and workers, and the same command goes on from there."
                     )
                 yield self._outcome(keys.pop(future.key), future.status, result)
+
+    def _say_what_is_awaited(self, client: Any) -> None:
+        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        if not [worker for worker in workers if worker["resources"].get("GPU") or not self.gpu]:
+            tag = ' --resources "GPU=1"' if self.gpu else ""
+            logging.getLogger(__name__).warning(
+                "waiting for workers: dask worker %s --nthreads 1%s", self.scheduler, tag
+            )
 
     @staticmethod
     def _outcome(item: Item, status: str, result: Any) -> Outcome[Item]:

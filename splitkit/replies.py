@@ -21,8 +21,8 @@ class Replies:
             write_whole(self._file(asked), json.dumps(kept, indent=1) + "\n")
         except OSError as error:
             raise JudgeError(
-                f"{self.folder} takes no more: {error}. What was scored is kept: make room, and the same call "
-                "goes on from there."
+                f"{self.folder} takes no more: {error}. What was scored is kept: make room, and the same "
+                "call goes on from there."
             ) from error
 
     def recall(self, asked: list[object], rubric: str) -> Score | None:
