@@ -66,8 +66,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
     made = temporary.stat()
     try:
         yield temporary
-        manifest = {path.relative_to(temporary).as_posix(): _entry(path) for path in _files(temporary)}
-        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        seal(temporary)
         for path in temporary.rglob("*"):
             _flush(path)
         _flush(temporary)
@@ -85,8 +84,11 @@ def whole_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
+def seal(folder: Path) -> None:
+    """Write the manifest of a folder's files as they are now, whole or not at all."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
+    entries = {path.relative_to(folder).as_posix(): _entry(path) for path in files}
+    write_whole(folder / MANIFEST, json.dumps(entries, indent=1) + "\n")
 
 
 def _entry(path: Path) -> dict[str, Any]:

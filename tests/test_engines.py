@@ -20,7 +20,7 @@ from splitkit import cells, engines, paths, reproduce
 from splitkit.cells import compute_cells
 from splitkit.engines import Dask, EngineError, Loky, Slurm, read_slurm
 
-LIMIT = 120.0
+LIMIT = 300.0
 """Seconds after which a cluster hangs."""
 HOST = "127.0.0.1"
 
@@ -82,7 +82,7 @@ class Cluster:
 
     def worker(self, name: str, *options: str) -> None:
         self.workers[name] = self.start(
-            "worker", "--name", name, "--nthreads", "1", "--no-nanny", "--death-timeout", "30", *options
+            "worker", "--name", name, "--nthreads", "1", "--no-nanny", "--death-timeout", "120", *options
         )
 
     @property
