@@ -180,7 +180,9 @@ def test_a_truncated_file_is_found_and_its_folder_made_anew(
     kept = {file: stamp for file, stamp in stamps(cache).items() if not (cache / file).is_relative_to(folder)}
     assert path.name in damage(folder)
     monkeypatch.setattr(paths, "CACHE", cache)
-    with pytest.warns(UserWarning, match=f"damaged, and computed anew:\n{folder} .{path.name}"):
+    with pytest.warns(
+        UserWarning, match=f"damaged, and computed anew:\n{folder} .{path.relative_to(folder)}"
+    ):
         compute_cells(PROFILE, jobs=1, progress=False)
     assert kept.items() <= stamps(cache).items(), "a finished file was written again"
     assert check_whole(cache, undisturbed) == check_whole(undisturbed, undisturbed)
