@@ -1,6 +1,6 @@
 # Everything runs in its own virtual environment, .venv, which each target makes when it is not there.
 .DEFAULT_GOAL := help
-.PHONY: help venv reproduce search figures notebooks models test lint clean
+.PHONY: help venv reproduce search figures notebooks models test bench lint clean
 
 PYTHON ?= python3
 PROFILE ?= embedded
@@ -57,6 +57,13 @@ test: lint  ## lint, types, unit tests, every notebook from scratch (smoke) and 
 	SPLITKIT_RESULTS='$(CURDIR)/build/test/results' SPLITKIT_FIGURES='$(CURDIR)/build/test/figures' \
 	  SPLITKIT_CACHE='$(CURDIR)/build/test/cache' \
 	  $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=600 tests notebooks
+
+# steering-vectors asks for an older transformers than ours and runs with it all the same: without its dependencies.
+# BENCH passes options on: --record (writes data/benchmarks and the figure), --large, --rounds N.
+bench: $(INSTALLED)  ## speed beside other ways to do the same (about five minutes; BENCH=--large for 24 GB)
+	$(BIN)/python -m pip install -qq --no-deps steering-vectors==0.12.2
+	$(BIN)/python -m pytest -q -o python_files='bench_*.py' --benchmark-disable-gc --benchmark-columns=median,iqr,rounds \
+	  tests/benchmarks $(BENCH)
 
 clean:  ## remove what can be made again, the environment and the cache of cells included
 	rm -rf .venv .cache build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -35,8 +35,15 @@ _NOTICED = 0.05
 """Nats, or a share of the breakdown strength or of |dh|: less than this is called no change."""
 
 
-def ablate(profile: Profile, jobs: int = 2, values: Mapping[str, Sequence[float]] = VALUES) -> pd.DataFrame:
-    """Both curves of the SPLIT vector for every value of one weight, the other two as recorded.
+def values_of(profile: Profile) -> Mapping[str, Sequence[float]]:
+    """What is tried of each weight: all `VALUES`, but a smoke run's the two ends of each."""
+    return {name: tried[:: 3 if profile.name == "smoke" else 1] for name, tried in VALUES.items()}
+
+
+def ablate(
+    profile: Profile, jobs: int = 2, values: Mapping[str, Sequence[float]] | None = None
+) -> pd.DataFrame:
+    """Both curves of the SPLIT vector for every value (`values_of`) of one weight, the other two as recorded.
 
     Trained with the profile's pairs and settings at its first seed, on `TASKS` or, where the profile has
     neither, on its first task; measured on the first test pairs over `GRID`. With the embedded profile the
@@ -51,10 +58,11 @@ def ablate(profile: Profile, jobs: int = 2, values: Mapping[str, Sequence[float]
     Raises:
         ValueError: for a weight that SPLIT does not have or that is not varied here.
     """
-    if unknown := sorted(set(values) - set(VALUES)):
+    tried = values_of(profile) if values is None else values
+    if unknown := sorted(set(tried) - set(VALUES)):
         raise ValueError(f"no weight {', '.join(unknown)} to vary; there are {', '.join(VALUES)}.")
     return committed_tables(
-        ["ablation"], profile, lambda: {"ablation": _table(profile, jobs, values)}, tolerance=0.05
+        ["ablation"], profile, lambda: {"ablation": _table(profile, jobs, tried)}, tolerance=0.05
     )["ablation"]
 
 

@@ -7,7 +7,6 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from splitkit.looks import PREFERENCE, UTILITY, Canvas, strength_axis, style
@@ -66,7 +65,7 @@ def figure_asks(
     length: int,
     weights: Mapping[str, Mapping[str, float]],
     limit: float = 4.0,
-) -> Figure:
+) -> Canvas:
     """What each objective asks of (L_p, L_n): level lines and negative gradients, a panel per objective.
 
     `weights` has an objective's hyper-parameters where they differ from the defaults; the keys of `NAMES` are
@@ -107,7 +106,7 @@ def figure_asks(
     return figure
 
 
-def figure_ablation(table: pd.DataFrame, model: str, task: str) -> Figure:
+def figure_ablation(table: pd.DataFrame, model: str, task: str) -> Canvas:
     """Preference (above) and utility (below) against m: a column per weight, a shade per value.
 
     `table` is that of `splitkit.ablation.ablate`. The thick line is the recorded value's.

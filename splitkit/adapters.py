@@ -11,7 +11,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from splitkit.models import Sites
+from splitkit.sites import Sites
 
 ADAPTER = "default"
 
@@ -45,7 +45,13 @@ def attached_lora(
     gradients = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     before = {name: model.__dict__[name] for name in ("peft_config",) if name in model.__dict__}
     rank = a.shape[0]
-    config = LoraConfig(r=rank, lora_alpha=rank, lora_dropout=0.0, target_modules=re.escape(sites.down_name))
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=rank,
+        lora_dropout=0.0,
+        target_modules=re.escape(sites.down_name),
+        fan_in_fan_out=sites.transposed,
+    )
 
     def set_scale(layer: nn.Module, args: tuple[Any, ...]) -> None:
         layer.scaling[ADAPTER] = scale().to(args[0].device)  # type: ignore[index, union-attr, operator]

@@ -10,6 +10,9 @@ from pandas.api.types import is_float_dtype
 from splitkit import results
 from splitkit.profiles import PROFILES, Profile
 
+MADE = "SPLITKIT_MADE"
+"""The variable that names the tables, comma-separated, that this run has computed already."""
+
 
 def committed_tables(
     names: Sequence[str],
@@ -22,14 +25,17 @@ def committed_tables(
     """The tables of those names: the embedded profile's from the committed files, else from `compute`.
 
     With SPLITKIT_RECOMPUTE=1, or when one of them is missing, the embedded profile's are computed too, and a
-    committed table keeps its bytes where the new one agrees with it (see `results.write_table`). KeyError
-    when `compute` gives other tables than it was asked for.
+    committed table keeps its bytes where the new one agrees with it (see `results.write_table`). Tables that
+    SPLITKIT_MADE names were computed in this run (see `splitkit.tables`) and are read, whatever the profile.
+    KeyError when `compute` gives other tables than it was asked for.
 
     A run with fewer seeds than the profile has (SPLITKIT_SEEDS) computes the rows of its own seeds; those of
     the others stay as committed, so that what follows is the same tables whoever runs it.
     """
     there = all((profile.results / f"{name}.csv").exists() for name in names)
-    if not (there and profile.name == "embedded") or os.environ.get("SPLITKIT_RECOMPUTE") == "1":
+    made = set(names) <= set(os.environ.get(MADE, "").split(","))
+    read = made or (profile.name == "embedded" and os.environ.get("SPLITKIT_RECOMPUTE") != "1")
+    if not (there and read):
         start = time.perf_counter()
         tables = compute()
         if set(tables) != set(names):

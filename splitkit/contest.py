@@ -18,7 +18,7 @@ from splitkit.profiles import Profile
 from splitkit.rivals import DEGREES, RIVALS, fit_rivals, parameters
 
 CRITERIA = {"interleaved": "every other m", "outer": "outer quarter", "aic": "AIC", "bic": "BIC"}
-_TABLE = "rivals"
+TABLE = "rivals"
 _TOGETHER = 16
 """Curves that one process fits side by side."""
 
@@ -48,16 +48,16 @@ def rival_table(curves: pd.DataFrame, jobs: int = 2) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def rivalry(profile: Profile, curves: pd.DataFrame) -> pd.DataFrame:
+def rivalry(profile: Profile, curves: pd.DataFrame, jobs: int = 2) -> pd.DataFrame:
     """`rival_table` of the training curves of a profile's first seed, from the committed file or computed."""
     first = curves[(curves["split"] == "train") & (curves["seed"] == profile.seeds[0])]
     return committed_tables(
-        [_TABLE],
+        [TABLE],
         profile,
-        lambda: {_TABLE: rival_table(first)},
+        lambda: {TABLE: rival_table(first, jobs)},
         tolerance=0.05,
         digits=4,
-    )[_TABLE]
+    )[TABLE]
 
 
 def standing(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,5 +1,8 @@
 """Curve tables: the mean curves of every cell of a profile."""
 
+from collections.abc import Sequence
+
+import joblib
 import pandas as pd
 
 from splitkit.cells import CellResult, compute_cells
@@ -14,17 +17,23 @@ def swept_cells(profile: Profile, jobs: int = 2, progress: bool = True) -> list[
 
 def curve_table(profile: Profile, jobs: int = 2, progress: bool = True) -> pd.DataFrame:
     """Mean curves of every cell: one row per (model, task, form, objective, seed, split, m)."""
+    work = joblib.Parallel(n_jobs=jobs)
+    parts = work(
+        joblib.delayed(_curve)(result, split, profile.grid)
+        for result in swept_cells(profile, jobs, progress)
+        for split in ("train", "test")
+    )
+    return pd.concat(parts, ignore_index=True)
+
+
+def _curve(result: CellResult, split: str, grid: Sequence[float]) -> pd.DataFrame:
     from splitkit.decay import mean_curve
 
-    parts = []
-    for result in swept_cells(profile, jobs, progress):
-        for split in ("train", "test"):
-            curve = mean_curve(result.sweep(split)).sort_values("m", ignore_index=True)
-            curve.insert(1, "m_relative", list(profile.grid))
-            for position, (column, value) in enumerate({**vars(result.cell), "split": split}.items()):
-                curve.insert(position, column, value)
-            parts.append(curve)
-    return pd.concat(parts, ignore_index=True)
+    curve = mean_curve(result.sweep(split)).sort_values("m", ignore_index=True)
+    curve.insert(1, "m_relative", list(grid))
+    for position, (column, value) in enumerate({**vars(result.cell), "split": split}.items()):
+        curve.insert(position, column, value)
+    return curve
 
 
 def curves(profile: Profile | str = "embedded", jobs: int = 2, progress: bool = True) -> pd.DataFrame:

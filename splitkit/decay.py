@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from splitkit.logodds import undefined_share
 from splitkit.solvers import BRANCHES, STARTS, solve_constrained, solve_parametrised
 from splitkit.validity import Breakdown, Validity
 
@@ -141,6 +140,9 @@ def mean_curve(sweep: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ValueError: when a column is missing, or a (m, pair) occurs twice or not at all.
     """
+    # torch comes with it, which the fits alone do not need
+    from splitkit.logodds import undefined_share
+
     needed = {"m", "pair", "preference", "utility"}
     if missing := sorted(needed - set(sweep.columns)):
         raise ValueError(f"The sweep lacks the column(s) {missing}; it has {sorted(sweep.columns)}.")

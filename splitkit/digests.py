@@ -19,6 +19,8 @@ TRAINED = (
     "objectives",
     "pairs",
     "recording",
+    "scale",
+    "sites",
     "trainer",
     "training",
     "world",

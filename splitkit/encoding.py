@@ -1,5 +1,11 @@
-"""Encoding: pairs of texts become batches of token ids in which the answer's tokens are known."""
+"""Encoding: pairs of texts become batches of token ids in which the answer's tokens are known.
 
+A model with a chat template is asked in its form. A base model has none: there the question is the beginning
+of the text and the answer its continuation, literally, so that whatever should stand between them ("\\nA: ")
+belongs to the question.
+"""
+
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -51,12 +57,17 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, question: str) -> list[int]:
     """Token ids of the prompt: the question as a user's turn, or literally where there is no chat template.
 
     BOS is there when the template or the tokenizer puts it there.
+
+    Raises:
+        ValueError: when there is no token at all: nothing could be asked.
     """
     if tokenizer.chat_template:
         turns = [{"role": "user", "content": question}]
         text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         return list(tokenizer(text, add_special_tokens=False)["input_ids"])
     ids = list(tokenizer(question)["input_ids"])
+    if not ids:
+        raise ValueError(f"the question {question!r} has no token, and there is no chat template around it.")
     # some tokenizers close every text; a prompt is not at its end yet
     return ids[:-1] if len(ids) > 1 and ids[-1] == tokenizer.eos_token_id else ids
 
@@ -75,7 +86,18 @@ def answer_ids(tokenizer: PreTrainedTokenizerBase, answer: str) -> list[int]:
 
 
 def check_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raises ValueError when the vocabulary is larger than the model's embedding matrix."""
+    """Whether a tokenizer can be this model's, by its size and its special tokens.
+
+    BOS, EOS and PAD are compared with the ids in the model's config, where both sides have them (a pad token
+    that is only EOS in another role is not).
+
+    Raises:
+        ValueError: when the vocabulary is larger than the model's embedding matrix, or when two or more
+            special tokens can be compared and none agrees.
+
+    Warns:
+        UserWarning: when some agree and some do not.
+    """
     rows = len(model.get_input_embeddings().get_parameter("weight"))
     # a vocabulary can have holes, so that its largest id is beyond its size
     ids = max(len(tokenizer), 1 + max(tokenizer.get_vocab().values()))
@@ -84,6 +106,31 @@ def check_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
             f"the tokenizer does not belong to this model: its vocabulary needs {ids} ids, the model's "
             f"embedding matrix has {rows} rows. Use the tokenizer that load_model returns with the model."
         )
+    compared, differ = 0, []
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        found, stated = getattr(tokenizer, name), _stated_ids(model, name)
+        if found is None or not stated or (name == "pad_token_id" and found == tokenizer.eos_token_id):
+            continue
+        compared += 1
+        if found not in stated:
+            differ.append(f"{name} is {found}, the model's config says {' or '.join(map(str, stated))}")
+    if differ:
+        text = (
+            f"the tokenizer may belong to another model: its {'; its '.join(differ)}. Use the one that "
+            "load_model returns with the model, or correct the config: its BOS is what is never steered."
+        )
+        if compared > 1 and len(differ) == compared:
+            raise ValueError(text)
+        warnings.warn(text, stacklevel=2)
+
+
+def _stated_ids(model: PreTrainedModel, name: str) -> list[int]:
+    """What the config and the generation config say a special token is; a model can end in several ways."""
+    sources = (model.config, getattr(model, "generation_config", None))
+    ids: dict[int, None] = {}
+    for value in (getattr(source, name, None) for source in sources):
+        ids |= dict.fromkeys(value if isinstance(value, (list, tuple)) else [] if value is None else [value])
+    return list(ids)
 
 
 def encode_pairs(

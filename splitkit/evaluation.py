@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from random import Random
 
 import numpy as np
@@ -31,7 +32,7 @@ whose norm bounds what m dh can do, may need more than 4. Multiply by a cell's m
 MEASURES = {"axbench": "harmonic", "powerseeking": "power", "psychopathy": "correct"}
 """The column of `score_answers` that a task family is judged by."""
 
-NEW_TOKENS = {"axbench": 64, "powerseeking": 64, "psychopathy": 4}
+NEW_TOKENS = {"axbench": 64, "powerseeking": 48, "psychopathy": 4}
 """Tokens an answer may have: more than the grammar's longest, and enough to read "Yes" or "No" off."""
 
 BATCH_SIZE = 128
@@ -59,8 +60,10 @@ def questions(task: str, split: str, n: int | None = None) -> list[Asked]:
         ValueError: for an unknown task or split, or when there are no `n` pairs.
     """
     pairs = load_pairs(task, split)
-    if n is not None and not 1 <= n <= len(pairs):
-        raise ValueError(f"n is {n}; {task} has {len(pairs)} {split} pairs: 1 to {len(pairs)}, None for all.")
+    if n is not None and (not isinstance(n, Integral) or not 1 <= n <= len(pairs)):
+        raise ValueError(
+            f"n is {n!r}; {task} has {len(pairs)} {split} pairs: 1 to {len(pairs)}, None for all."
+        )
     # corpus.make_pairs keeps the words only; its pool is drawn again, by the same seed and the same steps
     family = family_of(task)
     pool = WORLD.questions(family, split)
@@ -149,7 +152,7 @@ def measure_strengths(
         split), text, and the columns of `score_answers`.
 
     Raises:
-        ValueError: for a strength named twice or not finite, a strength without an intervention, and what
+        ValueError: for no strength, one named twice or not finite, one without an intervention, and what
             `questions` and `answers` raise.
     """
     as_factors(m)  # refuses what is not finite

@@ -21,12 +21,12 @@ OBJECTIVES = ("sft", "reps", "dpo", "split")
 def few_pairs_profile(profile: Profile) -> Profile:
     """`profile` with two training pairs for each of five concepts, trained for as many steps as with 64.
 
-    The concepts are the first five but the one that the settings were searched on (a profile without others
-    keeps that one); settings are those recorded for 64 pairs, for every objective alike: nothing was searched
+    The concepts are the first five but those that the settings were searched on (a profile without others
+    keeps those); settings are those recorded for 64 pairs, for every objective alike: nothing was searched
     for two. ValueError when the profile has no AxBench task or scores none of the objectives.
     """
     concepts = [task for task in profile.tasks if task.startswith("axbench/")]
-    unseen = [task for task in concepts if task != TASKS["axbench"]] or concepts
+    unseen = [task for task in concepts if task not in TASKS["axbench"]] or concepts
     kinds = tuple(kind for kind in profile.answered if kind[0] in FORMS and kind[1] in OBJECTIVES)
     if not unseen or not kinds:
         raise ValueError(f"profile {profile.name} has no concept or no scored objective to compare")
@@ -50,7 +50,7 @@ def few_pairs(profile: Profile, jobs: int = 2, progress: bool = True) -> pd.Data
 
     def compute() -> dict[str, pd.DataFrame]:
         cells = compute_cells(few_pairs_profile(profile), jobs, progress)
-        return {"few_pairs": tables(cells)["answer_scores"]}
+        return {"few_pairs": tables(cells, jobs)["answer_scores"]}
 
     return committed_tables(["few_pairs"], profile, compute, tolerance=1e-3)["few_pairs"]
 

@@ -2,7 +2,6 @@
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from splitkit.looks import CURVE_COLOURS, FORMS, OBJECTIVES, STRENGTH, UTILITY, Canvas, style
 from splitkit.manifoldpictures import DISTANCE_LABELS, part_of
@@ -13,7 +12,7 @@ NEAR = 4.0
 
 def figure3_manifold(
     cloud: pd.DataFrame, projections: pd.DataFrame, distances: pd.DataFrame, model: str, task: str
-) -> Figure:
+) -> Canvas:
     """The paper's Figure 3 from data: one cell's activations P at m = 0, P1 and P2 at either side of it.
 
     Tables as from `splitkit.geometry`; the cell is the one that `cloud` has of this model and task.

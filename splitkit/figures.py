@@ -5,7 +5,6 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from splitkit.families import family_curves
@@ -32,7 +31,7 @@ PANELS = {"vector": ("vector",), "LoRA and local weight": ("lora", "local_weight
 """The paper's two panels, and the forms in each."""
 
 
-def figure2_curves(curves: pd.DataFrame, model: str, family: str = "axbench", split: str = "train") -> Figure:
+def figure2_curves(curves: pd.DataFrame, model: str, family: str = "axbench", split: str = "train") -> Canvas:
     """The paper's Figures 2 and 4: solid preference (left axis) and dashed utility (right) against m.
 
     Top panel the objectives of the vector, bottom panel LoRA and local weight. `curves` has one row per cell,
@@ -61,7 +60,7 @@ def figure5_curves(
     models: Sequence[str],
     families: Sequence[str] = ("powerseeking", "psychopathy"),
     split: str = "train",
-) -> Figure:
+) -> Canvas:
     """The paper's Figure 5: (a) PowerSeeking and (b) Psychopathy, both models, drawn as in Figure 2.
 
     A column per model; of each family two rows, the vector above LoRA and local weight. Means over seeds.
@@ -89,7 +88,7 @@ def figure5_curves(
     return figure
 
 
-def figure_reductions(curves: pd.DataFrame, model: str) -> Figure:
+def figure_reductions(curves: pd.DataFrame, model: str) -> Canvas:
     """Curves of means (left axes, solid) and of sums (right axes, dashed): preference above, utility below.
 
     `curves` is the table "reduction_curves"; a column per task, a line per form.

@@ -180,6 +180,14 @@ def check_writable(*folders: Path) -> None:
 
 
 @contextmanager
+def in_turn(folder: Path) -> Iterator[None]:
+    """Hold `folder` for this process, waiting until others that ask for it the same way have let it go."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):
+        yield
+
+
+@contextmanager
 def exclusive(folder: Path, purpose: str) -> Iterator[None]:
     """Hold `folder` for this process; RunInProgress, naming the other process, when another one holds it."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
@@ -36,7 +35,7 @@ _DIGITS = 1e-4
 
 def figure_fits(
     curves: pd.DataFrame, fits: pd.DataFrame, model: str, task: str, split: str = "train"
-) -> Figure:
+) -> Canvas:
     """Measured points with Eq. 15 and 17 fitted to them, and R²: a row per form, a column per objective.
 
     `curves` has one curve per form and objective, as `families.family_curves` has; `fits` are its rows of
@@ -86,7 +85,7 @@ def figure_fits(
     return figure
 
 
-def figure_r2_beside_paper(table: pd.DataFrame) -> Figure:
+def figure_r2_beside_paper(table: pd.DataFrame) -> Canvas:
     """R² of our fits beside the paper's Table 2, 6 or 7: a panel per model and curve, a line per kind.
 
     `table` comes from `splitkit.paper.beside`: model, task, form, objective, curve, r2 and paper (NaN where
@@ -144,7 +143,7 @@ def _dot(axes: Axes, value: float, height: float, lowest: float, marker: str, lo
         axes.plot(value, height, marker, **look)
 
 
-def figure_rivals(table: pd.DataFrame) -> Figure:
+def figure_rivals(table: pd.DataFrame) -> Canvas:
     """Errors of Eq. 15 / 17 and of their rivals at strengths that were left out, over all curves.
 
     `table` comes from `splitkit.contest.rival_table`. One point per curve, a bar at the median; a panel per
@@ -188,7 +187,7 @@ def figure_rivals(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def figure_null(null: pd.DataFrame, fits: pd.DataFrame, bars: dict[str, float]) -> Figure:
+def figure_null(null: pd.DataFrame, fits: pd.DataFrame, bars: dict[str, float]) -> Canvas:
     """Share of null curves and of measured ones that Eq. 15 and 17 fit with at most the 1 - R² below it.
 
     `null` comes from `splitkit.nulls.null_fits` (shape, curve, r2), `fits` has curve and r2 of measured

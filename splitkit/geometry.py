@@ -5,26 +5,25 @@ training pairs for the axes.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
-from splitkit.activations import SITES, mean_change
 from splitkit.cells import CellResult, one_thread
 from splitkit.committed import committed_tables
 from splitkit.curvetables import swept_cells
 from splitkit.decay import mean_curve
-from splitkit.directions import angle
-from splitkit.interventions import Intervention
-from splitkit.logodds import preference_log_odds, utility_log_odds
-from splitkit.matching import matching_strength
-from splitkit.models import model_digest
 from splitkit.paper import task_family
 from splitkit.profiles import Profile, get_profile
 from splitkit.relation import relation_table
-from splitkit.surroundings import N_CONTROLS, N_PAIRS, Nature, Surroundings, nature
+
+# what steers models is imported where it is used: to read the committed tables takes none of it
+if TYPE_CHECKING:
+    from splitkit.interventions import Intervention
+    from splitkit.surroundings import Nature, Surroundings
 
 TABLES = ("manifold_distance", "manifold_projection", "manifold_cloud", "utility_angle", "manifold_relation")
 N_TOKENS = 200
@@ -52,6 +51,8 @@ def geometry(
 
 
 def _tables(profile: Profile, jobs: int, progress: bool) -> dict[str, pd.DataFrame]:
+    from splitkit.surroundings import nature
+
     groups: dict[tuple[str, str], list[CellResult]] = {}
     for result in swept_cells(profile, jobs, progress):
         if result.cell.seed == profile.seeds[0]:
@@ -65,13 +66,17 @@ def _tables(profile: Profile, jobs: int, progress: bool) -> dict[str, pd.DataFra
     return tables | {TABLES[-1]: relation_table(tables["manifold_distance"])}
 
 
-def measure(results: Sequence[CellResult], profile: Profile, nature: Nature) -> dict[str, pd.DataFrame]:
+def measure(results: Sequence[CellResult], profile: Profile, nature: "Nature") -> dict[str, pd.DataFrame]:
     """The measured `TABLES`, all but the last, of the cells of one model and task."""
     with one_thread():
         return _measured(results, profile, nature)
 
 
-def _measured(results: Sequence[CellResult], profile: Profile, nature: Nature) -> dict[str, pd.DataFrame]:
+def _measured(results: Sequence[CellResult], profile: Profile, nature: "Nature") -> dict[str, pd.DataFrame]:
+    from splitkit.matching import matching_strength
+    from splitkit.models import model_digest
+    from splitkit.surroundings import N_CONTROLS, N_PAIRS, Surroundings
+
     first = results[0].cell
     around = Surroundings(first.model, first.task, profile.size("sweep", first.task), nature)
     chosen = strengths(profile.grid)
@@ -100,6 +105,8 @@ def _measured(results: Sequence[CellResult], profile: Profile, nature: Nature) -
 
 def _curve(m: np.ndarray, losses: np.ndarray) -> pd.DataFrame:
     """The mean curve of losses (strength, answer): of all positive answers, then of all negative ones."""
+    from splitkit.logodds import preference_log_odds, utility_log_odds
+
     positive, negative = np.split(losses, 2, axis=1)
     odds = {
         "preference": preference_log_odds(positive, negative).ravel(),
@@ -118,13 +125,15 @@ def strengths(grid: Sequence[float]) -> list[int]:
 def _add_strengths(
     rows: dict[str, list[pd.DataFrame]],
     key: dict[str, object],
-    around: Surroundings,
+    around: "Surroundings",
     steered: dict[str, np.ndarray],
     relative: np.ndarray,
     curve: pd.DataFrame,
     draw: bool,
 ) -> None:
     """Distances and projections of activations under one intervention, at the strengths of `curve`."""
+    from splitkit.activations import SITES
+
     for site in SITES:
         distances = around.nature.manifolds[site].distances(steered[site])
         means = {name: values.mean(axis=1) for name, values in distances.items()}
@@ -152,10 +161,13 @@ def _add_strengths(
 def _add_angles(
     rows: dict[str, list[pd.DataFrame]],
     key: dict[str, object],
-    around: Surroundings,
-    iv: Intervention,
+    around: "Surroundings",
+    iv: "Intervention",
     unit: float,
 ) -> None:
+    from splitkit.activations import mean_change
+    from splitkit.directions import angle
+
     change = mean_change(around.trained_on, iv, unit)
     for direction, axis in around.axes.items():
         row = {"direction": direction, **angle(axis, change, around.random)}

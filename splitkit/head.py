@@ -4,7 +4,7 @@ No (tokens, vocabulary) matrix of a whole batch is ever held, so memory does not
 a chunk's logits stay in the processor's cache while they are capped, normalised and differentiated.
 """
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -47,22 +47,25 @@ class _TokenLosses(torch.autograd.Function):
         for start in range(0, len(hidden), step):
             part = slice(start, start + step)
             target = targets[part].unsqueeze(1)
-            logits = functional.linear(hidden[part], weight, bias).to(wide)  # (chunk, vocabulary)
-            if cap is not None:
-                logits.div_(cap).tanh_()
-                slope = (1 - logits.square()) if gradient is not None else None
-                logits.mul_(cap)
-            chosen = logits.gather(1, target)
-            # the largest is taken off before exp, as in logsumexp, but exp is done once and in place
-            top = logits.amax(dim=1, keepdim=True)
-            total = logits.sub_(top).exp_().sum(dim=1, keepdim=True)
+            scores = functional.linear(hidden[part], weight, bias).to(wide)  # (chunk, vocabulary)
+            if cap is None:
+                slope, chosen = None, scores.gather(1, target)
+                # the largest is taken off before exp, as in logsumexp
+                top = scores.amax(dim=1, keepdim=True)
+                scores.sub_(top).exp_()
+            else:
+                # capped logits need nothing taken off; exp(30) is far from float32's end
+                slope = scores.div_(cap).tanh_()
+                chosen, top = cap * slope.gather(1, target), scores.new_zeros(())
+                scores = (cap * slope).exp_()
+            total = scores.sum(dim=1, keepdim=True)
             losses[part] = (total.log() + top - chosen).squeeze(1)
             if gradient is not None:
-                logits.div_(total)
-                logits.scatter_add_(1, target, -torch.ones_like(chosen))
-                if cap is not None:
-                    logits.mul_(cast(Tensor, slope))
-                gradient[part] = logits.to(weight.dtype) @ weight
+                # P(v) - [v = target], times the cap's slope; the sum is divided by at the narrow end
+                scores.scatter_add_(1, target, -total)
+                if slope is not None:
+                    scores.addcmul_(scores, slope.square_(), value=-1)
+                gradient[part] = (scores.to(weight.dtype) @ weight) / total.to(weight.dtype)
         if gradient is not None:
             ctx.save_for_backward(gradient)
         return losses

@@ -15,9 +15,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from splitkit.encoding import Batch, Encoded, encode_pairs, pad_batch
 from splitkit.interventions import FORMS, Intervention, as_factors
 from splitkit.matching import matching_strength
-from splitkit.models import resolve_sites
 from splitkit.pairs import Pair
 from splitkit.rewriting import as_down_bias, random_intervention, rewritten
+from splitkit.sites import resolve_sites
 
 SLIP = 0.01
 """Relative error of m in the comparison that has to fail."""

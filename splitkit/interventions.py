@@ -11,13 +11,16 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
 from safetensors import torch as safetensors
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
 from splitkit.adapters import attached_lora
-from splitkit.models import model_digest, resolve_sites
+from splitkit.models import model_digest
+from splitkit.scale import Scale
+from splitkit.sites import resolve_sites
 
 FORMS: dict[str, tuple[str, ...]] = {
     "local_weight": ("weight", "bias"),
@@ -133,7 +136,7 @@ class Intervention:
         factors = as_factors(m)
         self.check_base(model)
         sites = resolve_sites(model, self.layer)
-        scale = _Scale(factors, getattr(model.config, "bos_token_id", None))
+        scale = Scale(factors, getattr(model.config, "bos_token_id", None))
         with ExitStack() as stack:
             handle = sites.decoder.register_forward_pre_hook(scale.observe, with_kwargs=True)
             stack.callback(handle.remove)
@@ -145,12 +148,20 @@ class Intervention:
                 )
             else:
                 site = sites.layer if self.form == "vector" else sites.down
-                stack.callback(site.register_forward_hook(self._hook(scale)).remove)
+                device = next(site.parameters()).device
+                stack.callback(site.register_forward_hook(self._hook(scale, device)).remove)
             yield model
 
-    def _hook(self, scale: "_Scale") -> Any:
-        def steer(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            return add_scaled(output, self.delta(args[0]), scale.value.to(output.device))
+    def _hook(self, scale: "Scale", device: torch.device) -> Any:
+        # moved once, not at every token
+        parameters = {name: p.to(device) for name, p in self.parameters.items()}
+
+        def steer(module: nn.Module, args: tuple[Tensor, ...], output: Any) -> Any:
+            # some architectures' layers return more than the residual stream
+            h, *rest = output if isinstance(output, tuple) else (output,)
+            x = h if self.form == "vector" else args[0]
+            moved = add_scaled(h, change(self.form, parameters, x), scale.value.to(h.device))
+            return (moved, *rest) if isinstance(output, tuple) else moved
 
         return steer
 
@@ -196,7 +207,10 @@ def load_intervention(folder: str | Path, model: PreTrainedModel | None = None) 
     found = hashlib.sha256(content).hexdigest()
     if found != stated:
         raise ValueError(f"{tensors} is damaged: it has sha256 {found}, config.json says {stated}.")
-    loaded = Intervention(parameters=safetensors.load(content), **config)
+    try:
+        loaded = Intervention(parameters=safetensors.load(content), **config)
+    except (SafetensorError, TypeError) as error:
+        raise ValueError(f"{source} is no intervention's folder: {error}.") from error
     if model is not None:
         loaded.check_base(model)
     return loaded
@@ -221,30 +235,3 @@ def as_factors(m: Strength) -> Float[Tensor, " rows"]:
     if not torch.isfinite(factors).all():
         raise ValueError(f"m must be finite, not {m!r}.")
     return factors
-
-
-def is_steered(decoder: nn.Module) -> bool:
-    """Whether an intervention is applied to this decoder at the moment."""
-    owners = (getattr(hook, "__self__", None) for hook in decoder._forward_pre_hooks.values())
-    return any(isinstance(owner, _Scale) for owner in owners)
-
-
-class _Scale:
-    """m at each token of the forward pass that is under way: (batch, token or 1, 1), 0 at BOS."""
-
-    def __init__(self, factors: Tensor, bos: int | None) -> None:
-        self.factors, self.bos = factors, bos
-        self.value = factors.reshape(-1, 1, 1)
-
-    def observe(self, decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """A pre-hook of the decoder, which sees the token ids before any layer runs."""
-        ids = kwargs.get("input_ids", args[0] if args else None)
-        rows = (kwargs["inputs_embeds"] if ids is None else ids).shape[0]
-        if self.factors.ndim and len(self.factors) != rows:
-            raise ValueError(
-                f"m has {len(self.factors)} values, the batch has {rows} rows: give one number or one per "
-                "row (beam search and returning several sequences make rows of their own: one number there)."
-            )
-        self.value = self.factors.reshape(-1, 1, 1)
-        if ids is not None and self.bos is not None:
-            self.value = self.value.to(ids.device) * (ids != self.bos).unsqueeze(-1)

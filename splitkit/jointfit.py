@@ -115,11 +115,12 @@ def joint_table(curves: pd.DataFrame, jobs: int = 2) -> pd.DataFrame:
     )
 
 
-def joint_fits(profile: Profile, curves: pd.DataFrame) -> pd.DataFrame:
-    """`joint_table` of the curves of a profile, from the committed file or computed."""
-    return committed_tables([TABLE], profile, lambda: {TABLE: joint_table(curves)}, tolerance=0.05, digits=4)[
-        TABLE
-    ]
+def joint_fits(profile: Profile, curves: pd.DataFrame, jobs: int = 2) -> pd.DataFrame:
+    """`joint_table` of the curves of a profile's seeds, from the committed file or computed."""
+    own = curves[curves["seed"].isin(profile.seeds)]
+    return committed_tables(
+        [TABLE], profile, lambda: {TABLE: joint_table(own, jobs)}, tolerance=0.05, digits=4
+    )[TABLE]
 
 
 def _described(

@@ -12,6 +12,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
+from matplotlib.transforms import Bbox
 
 FORMS = {"vector": "vector", "lora": "LoRA", "local_weight": "local weight"}
 OBJECTIVES = {"diffmean": "DiffMean", "sft": "SFT", "reps": "RePS", "split": "SPLIT"}
@@ -27,11 +28,25 @@ CURVE_COLOURS = {"preference": "#0173b2", "utility": "#c2570c"}
 
 
 class Canvas(Figure):
-    """A figure that a notebook shows when it ends a cell, without pyplot or a magic command."""
+    """A figure that a notebook shows when it ends a cell, without pyplot or a magic command.
+
+    What is drawn is laid out once, when the figure is first shown or saved, and is not to be changed after.
+    """
+
+    _frame: Bbox | None = None
+
+    def settled(self) -> Bbox:
+        """The figure's frame in inches: the layout, which takes longer than drawing, is done only once."""
+        if self._frame is None:
+            if engine := self.get_layout_engine():
+                engine.execute(self)
+                self.set_layout_engine("none")
+            self._frame = self.get_tightbbox().padded(mpl.rcParams["savefig.pad_inches"])
+        return self._frame
 
     def _repr_png_(self) -> bytes:
-        stream = BytesIO()
-        self.savefig(stream, format="png", dpi=100, bbox_inches="tight", metadata={"Software": None})
+        stream, frame = BytesIO(), self.settled()
+        self.savefig(stream, format="png", dpi=100, bbox_inches=frame, metadata={"Software": None})
         return stream.getvalue()
 
 
@@ -64,13 +79,14 @@ def strength_axis(axes: Axes, limit: float, fontsize: float | None = None) -> No
     axes.set_xlabel(STRENGTH_ASINH, fontsize=fontsize)
 
 
-def save(figure: Figure, name: str, folder: Path) -> list[Path]:
+def save(figure: Canvas, name: str, folder: Path) -> list[Path]:
     """Write `name`.png (150 dpi) and `name`.svg into the folder; equal figures give equal bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     png, svg = folder / f"{name}.png", folder / f"{name}.svg"
     with mpl.rc_context({"svg.hashsalt": name}):
-        figure.savefig(png, dpi=150, bbox_inches="tight", metadata={"Software": None})
-        figure.savefig(svg, bbox_inches="tight", metadata={"Date": None, "Creator": None})
+        frame = figure.settled()
+        figure.savefig(png, dpi=150, bbox_inches=frame, metadata={"Software": None})
+        figure.savefig(svg, bbox_inches=frame, metadata={"Date": None, "Creator": None})
     return [png, svg]
 
 

@@ -119,10 +119,14 @@ def neighbour_distance(
     centre = reference.mean(axis=0)
     known, rows = reference - centre, rows - centre
     squares, found = (known**2).sum(axis=1), np.empty(len(rows))
+    known = -2 * known.T
     for start in range(0, len(rows), _CHUNK):
         part = rows[start : start + _CHUNK]
-        apart = (part**2).sum(axis=1, keepdims=True) + squares - 2 * part @ known.T
-        nearest = np.partition(apart, k - 1, axis=1)[:, :k]
+        # |x|^2, the same for all of a row, does not decide which are nearest
+        apart = part @ known
+        apart += squares
+        apart.partition(k - 1, axis=1)
+        nearest = apart[:, :k] + (part**2).sum(axis=1, keepdims=True)
         found[start : start + _CHUNK] = np.sqrt(nearest.clip(min=0)).mean(axis=1)
     return found.reshape(x.shape[:-1])
 

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
@@ -34,7 +33,7 @@ _DIRECTIONS = {
 }
 
 
-def figure_distances(distances: pd.DataFrame, model: str, task: str) -> Figure:
+def figure_distances(distances: pd.DataFrame, model: str, task: str) -> Canvas:
     """Distance against m of every cell: a row per site, a column per estimator, colour by form.
 
     Raises:
@@ -81,7 +80,7 @@ def figure_distances(distances: pd.DataFrame, model: str, task: str) -> Figure:
 
 def figure_relation(
     distances: pd.DataFrame, relation: pd.DataFrame, model: str, tasks: Sequence[str], site: str = "layer"
-) -> Figure:
+) -> Canvas:
     """Utility lost against distance, every cell and strength, with the one falling curve for all forms.
 
     A row per task; a column for each of two estimators and of two rivals that know of no manifold.
@@ -129,7 +128,7 @@ def figure_relation(
     return figure
 
 
-def figure_angles(angles: pd.DataFrame) -> Figure:
+def figure_angles(angles: pd.DataFrame) -> Canvas:
     """|cos| of dh with each direction, a panel per model: one mark per cell, the lines where random ones end.
 
     Solid line: 95 % of isotropic random directions are left of it; dashed: of those with the covariance of

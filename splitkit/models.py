@@ -1,4 +1,4 @@
-"""Models and their tokenizers: loading them, telling them apart, finding the places to steer in them."""
+"""Models and their tokenizers: loading them, and telling them apart."""
 
 import hashlib
 import json
@@ -12,9 +12,16 @@ from huggingface_hub import HfApi, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from splitkit import paths
+from splitkit.memory import DeviceMap, check_memory, devices_of, estimate
 
 
 @dataclass(frozen=True)
@@ -38,114 +45,39 @@ class ModelInfo:
 MODELS: dict[str, ModelInfo] = {name: ModelInfo(name) for name in ("embedded-gemma2", "embedded-qwen2")}
 
 
-@dataclass(frozen=True)
-class SitePaths:
-    """Where an architecture keeps what is steered. Paths are dotted attribute names.
-
-    layer_path: the list of decoder layers, from the model; the others start at a layer. down_path: the FFN's
-    down-projection. mlp_norm_path: the norm that reads the residual stream before the FFN. after_down_path:
-    a norm between the down-projection and the residual stream, where there is one (Gemma2).
-    """
-
-    layer_path: str = "model.layers"
-    down_path: str = "mlp.down_proj"
-    mlp_norm_path: str = "post_attention_layernorm"
-    after_down_path: str | None = None
+DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16")}
+"""Types that weights can have. An intervention computes in float32 at least on any of them."""
 
 
-SITES: dict[str, SitePaths] = {
-    "gemma2": SitePaths(
-        mlp_norm_path="pre_feedforward_layernorm", after_down_path="post_feedforward_layernorm"
-    ),
-    "llama": SitePaths(),
-    "qwen2": SitePaths(),
-}
+def load_model(
+    name: str | Path,
+    *,
+    dtype: str | torch.dtype = "float32",
+    device: str | torch.device = "cpu",
+    device_map: DeviceMap | None = None,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A causal language model in evaluation mode, and its tokenizer.
 
-
-@dataclass(frozen=True)
-class Sites:
-    """The modules of one layer that an intervention or a recording touches."""
-
-    decoder: nn.Module
-    layer: nn.Module
-    down: nn.Module
-    down_name: str
-    mlp_norm: nn.Module
-    after_down: nn.Module | None
-    width: int
-    """Size of the residual stream, and of the down-projection's output: `hidden`."""
-    down_width: int
-    """Size of the down-projection's input."""
-
-
-def _site_paths(model: PreTrainedModel) -> SitePaths:
-    kind = model.config.model_type
-    if kind not in SITES:
-        raise ValueError(
-            f"no steering sites are known for the architecture {kind!r}; known: {', '.join(sorted(SITES))}. "
-            "For another one say where they are: "
-            f"splitkit.models.SITES[{kind!r}] = SitePaths(layer_path=..., down_path=...)."
-        )
-    return SITES[kind]
-
-
-def layer_list(model: PreTrainedModel) -> nn.ModuleList:
-    """The decoder layers of `model`, first to last."""
-    layers = model.get_submodule(_site_paths(model).layer_path)
-    assert isinstance(layers, nn.ModuleList)
-    return layers
-
-
-def check_layer(model: PreTrainedModel, layer: int | None) -> int:
-    """The layer to steer: `layer` itself, or the middle one (n // 2, as 3 of 6) for None.
-
-    Raises:
-        ValueError: when the model has no such layer, with the range it has.
-    """
-    count = len(layer_list(model))
-    if layer is None:
-        return count // 2
-    if isinstance(layer, bool) or not isinstance(layer, int) or not 0 <= layer < count:
-        raise ValueError(f"layer {layer!r} is out of range: this model has layers 0 to {count - 1}.")
-    return layer
-
-
-def resolve_sites(model: PreTrainedModel, layer: int) -> Sites:
-    """The sites of one layer of `model`.
-
-    Raises:
-        ValueError: for an architecture that `SITES` does not list, or a layer out of range.
-    """
-    where = _site_paths(model)
-    layer = check_layer(model, layer)
-    block = layer_list(model)[layer]
-    down = block.get_submodule(where.down_path)
-    weight = down.get_parameter("base_layer.weight" if hasattr(down, "base_layer") else "weight")
-    return Sites(
-        decoder=model.get_submodule(where.layer_path.rpartition(".")[0]),
-        layer=block,
-        down=down,
-        down_name=f"{where.layer_path}.{layer}.{where.down_path}",
-        mlp_norm=block.get_submodule(where.mlp_norm_path),
-        after_down=None if where.after_down_path is None else block.get_submodule(where.after_down_path),
-        width=weight.shape[0],
-        down_width=weight.shape[1],
-    )
-
-
-def load_model(name: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A causal language model in evaluation mode and float32, and its tokenizer.
+    What it takes is estimated and printed (to stderr) before anything is loaded, but for a shipped model.
 
     Args:
         name: a name of `MODELS`, a local folder, or a hub id ("owner/name"). Only safetensors are read, and
             no code that comes with a model is ever run. HF_HUB_OFFLINE, HF_HOME and HF_TOKEN are respected.
+        dtype: a name of `DTYPES`, or "auto" for the type that the model's config names.
+        device: "cpu", "cuda", "cuda:1", "mps".
+        device_map: instead of a device, how to spread the model over several: "auto" for all GPUs, or a dict
+            of module names and devices. No part can be left on the CPU or the disk beside a GPU.
 
     Raises:
-        ValueError: for an unknown name (lists `MODELS`), a model that needs code of its own, damaged weights,
-            or when the weights of a shipped model, or of a copy of one, are not the ones that were released.
+        ValueError: for an unknown name (lists `MODELS`), type or device, a model that needs code of its own,
+            damaged weights, or when the weights of a shipped model, or of a copy of one, are not the ones
+            that were released.
         FileNotFoundError: when a shipped model or a local folder is not there.
         ConnectionError: for a hub model that is not in the local cache when the hub does not answer.
+        MemoryError: when the model does not fit, with what would.
     """
+    place = _check_device(device, device_map)
+    wanted = _check_dtype(dtype)
     shipped = str(name) in MODELS
     source = str(MODELS[str(name)].folder if shipped else name)
     if shipped or (Path(source) / "splitkit.json").is_file():
@@ -156,9 +88,20 @@ def load_model(name: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBa
         source = _ask_hub(source)
     # its bar over a file of a few MB is noise in a notebook
     transformers.utils.logging.disable_progress_bar()
+    devices = devices_of(place, device_map)
     try:
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        held = (getattr(config, "dtype", None) or torch.float32) if wanted is None else wanted
+        folder = source if Path(source).is_dir() else None
+        needed = estimate(config, held, folder, device=devices[0].type)
+        check_memory(str(name), needed, devices, quiet=shipped)
         model = AutoModelForCausalLM.from_pretrained(
-            source, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+            source,
+            config=config,
+            dtype="auto" if wanted is None else wanted,
+            device_map=device_map if device_map is not None or place.type == "cpu" else {"": place},
+            use_safetensors=True,
+            trust_remote_code=False,
         )
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except SafetensorError as error:
@@ -167,9 +110,40 @@ def load_model(name: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBa
         if "trust_remote_code" not in str(error):
             raise
         raise ValueError(f"{source} needs code of its own, which splitkit never runs.") from error
+    left = [key for key, parameter in model.named_parameters() if parameter.device.type == "meta"]
+    if left:
+        raise ValueError(
+            f"device_map leaves {len(left)} parameters off the GPUs ({left[0]}, ...), where they cannot be "
+            'read or steered: take more GPUs, a smaller model or dtype="bfloat16".'
+        )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model.eval(), tokenizer
+
+
+def _check_dtype(dtype: str | torch.dtype) -> torch.dtype | None:
+    """The type itself, None for "auto"."""
+    if dtype == "auto":
+        return None
+    if isinstance(dtype, str) and dtype in DTYPES:
+        return DTYPES[dtype]
+    if isinstance(dtype, torch.dtype) and dtype in DTYPES.values():
+        return dtype
+    raise ValueError(f"unknown dtype {dtype!r}; there are {', '.join(DTYPES)} and auto.")
+
+
+def _check_device(device: str | torch.device, device_map: DeviceMap | None) -> torch.device:
+    there = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    there += ["mps"] if torch.backends.mps.is_available() else []
+    try:
+        place = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"unknown device {device!r}; there are {', '.join(there)}.") from error
+    if str(place) not in there and not (str(place) == "cuda" and len(there) > 1):
+        raise ValueError(f"this machine has no device {str(place)!r}; there are {', '.join(there)}.")
+    if device_map is not None and place.type != "cpu":
+        raise ValueError(f"device {str(place)!r} and a device_map were given: one of them places the model.")
+    return place
 
 
 def _ask_hub(name: str) -> str:
@@ -216,6 +190,8 @@ def _check_release(folder: Path) -> None:
         )
 
 
+_PIECE = 2**22
+
 _digests: "WeakKeyDictionary[nn.Module, tuple[tuple[tuple[int, int], ...], str]]" = WeakKeyDictionary()
 
 
@@ -244,5 +220,7 @@ def _hash(parameters: dict[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, tensor in parameters.items():
         digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
+        # a piece at a time: an embedding of a large vocabulary is not held once more in float32
+        for piece in tensor.detach().reshape(-1).split(_PIECE):
+            digest.update(piece.cpu().float().numpy())  # type: ignore[arg-type]
     return digest.hexdigest()

@@ -1,5 +1,6 @@
 """Null curves: shapes with no validity decay behind them, and how well Eq. 15 and 17 fit those too."""
 
+import joblib
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
@@ -9,7 +10,7 @@ from splitkit.decay import fit_preference, fit_utility
 from splitkit.profiles import Profile
 
 SMOOTH, NOISE = "smooth random curve", "white noise"
-_TABLE = "null_fits"
+TABLE = "null_fits"
 _LENGTH = 0.25
 """How far, as a share of the grid, a smooth random curve keeps its course."""
 
@@ -33,26 +34,30 @@ def null_curves(
     return named + [(NOISE, random.standard_normal(len(grid))) for _ in range(n_random)]
 
 
-def null_table(grid: Float[np.ndarray, " point"], n_random: int = 50, seed: int = 0) -> pd.DataFrame:
+def null_table(
+    grid: Float[np.ndarray, " point"], n_random: int = 50, seed: int = 0, jobs: int = 2
+) -> pd.DataFrame:
     """R² of Eq. 15 ("preference") and Eq. 17 ("utility") on null curves: shape, number, curve, r2."""
     fitters = {"preference": fit_preference, "utility": fit_utility}
-    return pd.DataFrame(
-        [
-            {"shape": shape, "number": number, "curve": curve, "r2": fitter(grid, y).r2}
-            for number, (shape, y) in enumerate(null_curves(grid, n_random, seed))
-            for curve, fitter in fitters.items()
-        ]
-    )
+    keys = [
+        ({"shape": shape, "number": number, "curve": curve}, fitter, y)
+        for number, (shape, y) in enumerate(null_curves(grid, n_random, seed))
+        for curve, fitter in fitters.items()
+    ]
+    # R² comes of the first solver alone
+    work = joblib.Parallel(n_jobs=jobs)
+    fits = work(joblib.delayed(fitter)(grid, y, checked=False) for _, fitter, y in keys)
+    return pd.DataFrame([{**key, "r2": fit.r2} for (key, _, _), fit in zip(keys, fits, strict=True)])
 
 
-def null_fits(profile: Profile, seed: int = 0) -> pd.DataFrame:
+def null_fits(profile: Profile, seed: int = 0, jobs: int = 2) -> pd.DataFrame:
     """`null_table` over the grid of a profile, from the committed file or computed."""
     # no more than there are measured curves to lay them beside
     n_random = min(50, len(profile.cells()))
     return committed_tables(
-        [_TABLE],
+        [TABLE],
         profile,
-        lambda: {_TABLE: null_table(np.array(profile.grid), n_random, seed)},
+        lambda: {TABLE: null_table(np.array(profile.grid), n_random, seed, jobs)},
         tolerance=0.01,
         digits=4,
-    )[_TABLE]
+    )[TABLE]

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 SPLITS = ("train", "validation", "test")
+PAPER = "paper/"
+"""What the names of the paper's own tasks begin with."""
 
 
 @dataclass(frozen=True)
@@ -16,19 +18,27 @@ class Pair:
 
 
 def load_pairs(task: str, split: str = "train") -> list[Pair]:
-    """The pairs of one task of the embedded world, in their fixed order.
+    """The pairs of one task of the embedded world, or of the paper's data, in their fixed order.
 
     Args:
-        task: "psychopathy", "powerseeking" or "axbench/<concept>".
+        task: "psychopathy", "powerseeking" or "axbench/<concept>"; with "paper/" before it, the paper's own
+            data, see `datasets.load_dataset_pairs`, which also takes a seed and the model that AxBench needs.
         split: "train", "validation" or "test"; no question is in two of them.
 
     Raises:
-        ValueError: for an unknown task or split, with those there are.
+        ValueError: for an unknown task or split, with those there are; for the paper's AxBench, when no
+            model's answers are in the cache.
     """
     from splitkit import corpus, world  # the world's lexicon is read only when it is asked for
 
+    if str(task).startswith(PAPER):
+        from splitkit.datasets import load_dataset_pairs
+
+        return load_dataset_pairs(task, split)[0]
     if task not in world.TASKS:
-        raise ValueError(f"unknown task {task!r}; there are {', '.join(world.TASKS)}.")
+        from splitkit.datasets import TASKS
+
+        raise ValueError(f"unknown task {task!r}; there are {', '.join([*world.TASKS, *TASKS])}.")
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}; there are {', '.join(SPLITS)}.")
     return check_pairs([Pair(*texts) for texts in corpus.make_pairs(task, split)])
@@ -38,7 +48,8 @@ def check_pairs(pairs: Sequence[Pair]) -> list[Pair]:
     """The same pairs as a list, once it is clear that there are some and that none lacks a text.
 
     Raises:
-        ValueError: for no pairs, or an empty question or answer, with the number of its row (from 0).
+        ValueError: for no pairs, an empty question or answer, or two answers that are the same, with the
+            number of the row (from 0).
         TypeError: for a single Pair or anything else that is no list of them, a row that is not a Pair, or a
             text that is not a string.
     """
@@ -63,4 +74,6 @@ def check_pairs(pairs: Sequence[Pair]) -> list[Pair]:
                 raise TypeError(f"row {number}: the {name} is a {type(text).__name__}, not a string.")
             if not text or not text.strip():
                 raise ValueError(f"row {number}: the {name} is missing or empty.")
+        if pair.positive == pair.negative:
+            raise ValueError(f"row {number}: both answers are the same, {pair.positive!r}.")
     return rows

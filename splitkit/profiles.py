@@ -80,8 +80,8 @@ class Profile:
     answered: tuple[tuple[str, str], ...] = ()
     """(form, objective) of the cells whose answers are scored."""
     seeds: tuple[int, ...] = (0,)
-    repeats: Mapping[str, int] = field(default_factory=dict, hash=False)
-    """How many of the seeds a task family is repeated with; all where it is not named."""
+    curve_seeds: Mapping[str, int] = field(default_factory=dict, hash=False)
+    """With how many of the seeds a task family has curves; with all where it is not named."""
     overrides: dict[str, float] = field(default_factory=dict, hash=False)
     """Training settings of this profile that go before those of data/hparams.csv."""
 
@@ -92,20 +92,20 @@ class Profile:
 
     def cells(self) -> list[Cell]:
         """Every cell of the profile, seed by seed. diffmean is a closed form and has the first seed only."""
-        every = len(self.seeds)
         return [
             Cell(model=model, task=task, form=form, objective=objective, seed=seed)
             for number, seed in enumerate(self.seeds)
             for model in self.models
             for task in self.tasks
-            if number < self.repeats.get(task.partition("/")[0], every)
             for form, objective in dict.fromkeys(self.kinds + self.answered)
             if objective != "diffmean" or number == 0
         ]
 
     def swept(self, cell: Cell) -> bool:
         """Whether a cell of this profile has curves."""
-        return (cell.form, cell.objective) in self.kinds
+        family = cell.task.partition("/")[0]
+        with_curves = self.seeds[: self.curve_seeds.get(family, len(self.seeds))]
+        return (cell.form, cell.objective) in self.kinds and cell.seed in with_curves
 
     def scored(self, cell: Cell) -> bool:
         """Whether answers of a cell of this profile are scored."""
@@ -164,8 +164,8 @@ PROFILES: dict[str, Profile] = {
             n_test={"psychopathy": 100, "powerseeking": 100, "axbench": 48},
             answered=WEIGHT_CELLS + VECTOR_CELLS + DPO_CELLS,
             seeds=(0, 1, 2),
-            # AxBench is repeated by its ten concepts
-            repeats={"axbench": 1},
+            # the curves of AxBench are repeated by its ten concepts
+            curve_seeds={"axbench": 1},
         ),
     )
 }

@@ -20,14 +20,16 @@ TASK, FORM, OBJECTIVE = "psychopathy", "vector", "split"
 LAYERS, YES_NO = "psychopathy_layers", "psychopathy_yes_no"
 
 
-def yes_no_table(profile: Profile) -> pd.DataFrame:
+def yes_no_table(profile: Profile, jobs: int = 2) -> pd.DataFrame:
     """Yes or no by likelihood and by text under a SPLIT vector, from the committed table or computed.
 
     One row per model and strength (0, and those that m is chosen from), over the validation questions, first
     seed: model, m_relative, pairs, by_likelihood, by_text, neither, disagree (percent), covered; see
     `yesno.side_by_side`.
     """
-    return committed_tables([YES_NO], profile, lambda: {YES_NO: _both_ways(profile)}, tolerance=1e-3)[YES_NO]
+    return committed_tables([YES_NO], profile, lambda: {YES_NO: _both_ways(profile, jobs)}, tolerance=1e-3)[
+        YES_NO
+    ]
 
 
 def layer_table(profile: Profile, jobs: int = 2, progress: bool = True) -> pd.DataFrame:
@@ -69,7 +71,13 @@ def _cell(profile: Profile, model_name: str) -> Cell:
     return Cell(model_name, TASK, FORM, OBJECTIVE, profile.seeds[0])
 
 
-def _both_ways(profile: Profile) -> pd.DataFrame:
+def _both_ways(profile: Profile, jobs: int) -> pd.DataFrame:
+    work = joblib.Parallel(n_jobs=jobs, batch_size=1)
+    parts = work(joblib.delayed(_read_both_ways)(profile, name) for name in profile.models)
+    return pd.concat(parts, ignore_index=True)
+
+
+def _read_both_ways(profile: Profile, name: str) -> pd.DataFrame:
     from splitkit.evaluation import STRENGTHS
     from splitkit.models import load_model
     from splitkit.pairs import load_pairs
@@ -77,18 +85,15 @@ def _both_ways(profile: Profile) -> pd.DataFrame:
 
     pairs = load_pairs(TASK, split="validation")[: profile.size("choose", TASK)]
     relative = [0.0, *STRENGTHS]
-    parts = []
-    for name in profile.models:
-        result = compute_cell(_cell(profile, name), profile)
-        with one_thread():
-            model, tokenizer = load_model(name)
-            strengths = [result.unit * r for r in relative]
-            table = yes_no_accuracy(model, tokenizer, result.intervention(), pairs, strengths)
-        both = side_by_side(table).drop(columns="m")
-        both.insert(0, "m_relative", relative)
-        both.insert(0, "model", name)
-        parts.append(both)
-    return pd.concat(parts, ignore_index=True)
+    result = compute_cell(_cell(profile, name), profile)
+    with one_thread():
+        model, tokenizer = load_model(name)
+        strengths = [result.unit * r for r in relative]
+        table = yes_no_accuracy(model, tokenizer, result.intervention(), pairs, strengths)
+    both = side_by_side(table).drop(columns="m")
+    both.insert(0, "m_relative", relative)
+    both.insert(0, "model", name)
+    return both
 
 
 def _every_layer(profile: Profile, jobs: int, progress: bool) -> pd.DataFrame:

@@ -17,8 +17,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from splitkit.encoding import Batch, Encoded, pad_batch
 from splitkit.head import token_losses_from_hidden
-from splitkit.interventions import add_scaled, is_steered
-from splitkit.models import Sites, layer_list, resolve_sites
+from splitkit.interventions import add_scaled
+from splitkit.scale import is_steered
+from splitkit.sites import Sites, layer_list, resolve_sites
 
 
 @dataclass(frozen=True)
@@ -81,19 +82,28 @@ class Replay:
         self.form = form
         self.device = model.device
         count = len(layer_list(model))
-        self._before = _part(self.sites.decoder, 0, layer + 1)
-        self._after = _part(self.sites.decoder, layer + 1, count)
+        self._before = _part(self.sites, 0, layer + 1)
+        self._after = _part(self.sites, layer + 1, count)
+        if self.sites.paths.position_path is not None:
+            # the residual stream has its positions already
+            self._after.set_submodule(self.sites.paths.position_path, _NoPositions())
         self._head = model.get_output_embeddings()
+        if self._head.weight.device != self.device:
+            self._head = copy.deepcopy(self._head).to(self.device)
         self._cap: float | None = getattr(model.config, "final_logit_softcapping", None)
         self._bos: int | None = getattr(model.config, "bos_token_id", None)
+        if not self.sites.proven:
+            from splitkit.proofs import prove_replay  # it steers, and replays, itself
+
+            prove_replay(model, layer, self)
 
     @torch.no_grad()
     def record(self, batch: Batch) -> Recording:
         """Run the layers up to the steered one, unsteered."""
         batch, seen = batch.to(self.device), {}
 
-        def keep_output(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-            seen["output"] = output
+        def keep_output(module: nn.Module, args: tuple[Tensor, ...], output: Any) -> None:
+            seen["output"] = output[0] if isinstance(output, tuple) else output
 
         def keep_down(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
             seen.update(down_input=args[0], down_output=output)
@@ -104,12 +114,17 @@ class Replay:
         handles = [self.sites.layer.register_forward_hook(keep_output)]
         if self.form != "vector":
             handles.append(self.sites.down.register_forward_hook(keep_down))
-            handles.append(self.sites.mlp_norm.register_forward_pre_hook(keep_residual))
+        if self.form != "vector" and self.sites.residual is not None:
+            handles.append(self.sites.residual.register_forward_pre_hook(keep_residual))
         try:
             self._run(self._before, batch, input_ids=batch.input_ids)
         finally:
             for handle in handles:
                 handle.remove()
+        seen = {name: values.to(self.device) for name, values in seen.items()}
+        if self.form != "vector" and self.sites.residual is None:
+            wide = torch.promote_types(seen["output"].dtype, torch.float32)
+            seen["residual"] = seen["output"].to(wide) - self._added(seen["down_output"]).to(wide)
         return Recording(batch, seen)
 
     def losses(
@@ -144,14 +159,21 @@ class Replay:
         scale = m.reshape(-1, 1, 1) * acts.unsqueeze(-1)
         if self.form == "vector":
             return add_scaled(seen["output"], dh, scale)
-        down = add_scaled(seen["down_output"], dh, scale)
-        return seen["residual"] + (down if self.sites.after_down is None else self.sites.after_down(down))
+        moved = seen["residual"] + self._added(add_scaled(seen["down_output"], dh, scale))
+        if self.sites.residual is not None:
+            return moved
+        # a difference in place of the stream itself would round at m = 0 too
+        return torch.where(scale == 0, seen["output"], moved.to(seen["output"].dtype))
+
+    def _added(self, down: Tensor) -> Tensor:
+        """What the FFN adds to the residual stream when its down-projection gives `down`."""
+        return down if self.sites.after_down is None else self.sites.after_down(down).to(down.device)
 
     def onward(
         self, batch: Batch, residual: Float[Tensor, "batch token hidden"]
     ) -> Float[Tensor, "batch token hidden"]:
         """What the head reads: the later layers and the final norm, after `residual` has left this layer."""
-        return self._run(self._after, batch, inputs_embeds=residual)
+        return self._run(self._after, batch, inputs_embeds=residual).to(residual.device)
 
     @staticmethod
     def _run(part: nn.Module, batch: Batch, **inputs: Tensor) -> Tensor:
@@ -176,14 +198,23 @@ def at_rest(model: PreTrainedModel) -> Iterator[None]:
             parameter.requires_grad_(flag)
 
 
-def _part(decoder: nn.Module, start: int, stop: int) -> nn.Module:
+class _NoPositions(nn.Module):
+    """An embedding of positions that adds nothing."""
+
+    def forward(self, position_ids: Tensor) -> Tensor:
+        return torch.zeros((), device=position_ids.device)  # without axes it keeps the other's type
+
+
+def _part(sites: Sites, start: int, stop: int) -> nn.Module:
     """Layers `start` to `stop` of a decoder as a decoder of its own that shares all modules with it.
 
     The architecture's own forward makes masks and positions for the part as it does for the whole.
     """
-    part: Any = copy.copy(decoder)
-    part.__dict__["_modules"] = dict(decoder._modules)
-    part.layers = nn.ModuleList(list(part.layers)[start:stop])
+    part: Any = copy.copy(sites.decoder)
+    part.__dict__["_modules"] = dict(part._modules)
+    # a device map's own forward, where there is one, is bound to the whole decoder
+    part.__dict__.pop("forward", None)
+    setattr(part, sites.layers_name, nn.ModuleList(list(getattr(part, sites.layers_name))[start:stop]))
     part.config = copy.deepcopy(part.config)
     part.config.num_hidden_layers = stop - start
     if getattr(part.config, "layer_types", None):

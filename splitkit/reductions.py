@@ -1,7 +1,9 @@
 """Losses summed over an answer's tokens beside their means (Eq. 28): what changes in curves and fits."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import joblib
 import numpy as np
 import pandas as pd
 from jaxtyping import Int
@@ -10,11 +12,7 @@ from splitkit.cells import CellResult
 from splitkit.committed import committed_tables
 from splitkit.curvetables import swept_cells
 from splitkit.decay import mean_curve
-from splitkit.encoding import encode_pairs
 from splitkit.fits import fit_table
-from splitkit.logodds import preference_log_odds, utility_log_odds
-from splitkit.models import load_model
-from splitkit.pairs import load_pairs
 from splitkit.profiles import Profile
 from splitkit.shapes import shape_table
 
@@ -29,6 +27,10 @@ _SIDES = ("positive", "negative")
 
 def answer_lengths(model: str, task: str, n_pairs: int, split: str = "train") -> Int[np.ndarray, "side pair"]:
     """Tokens of the positive and of the negative answers, (2, pair), the end-of-answer token counted."""
+    from splitkit.encoding import encode_pairs
+    from splitkit.models import load_model
+    from splitkit.pairs import load_pairs
+
     encoded = encode_pairs(*load_model(model), load_pairs(task, split=split)[:n_pairs])
     return np.array([[one.answer_length for one in side] for side in encoded])
 
@@ -46,6 +48,8 @@ def summed(sweep: pd.DataFrame, lengths: Int[np.ndarray, "side pair"]) -> pd.Dat
     Raises:
         ValueError: when the sweep's pairs are not as many as the lengths.
     """
+    from splitkit.logodds import preference_log_odds, utility_log_odds
+
     if set(sweep["pair"]) != set(range(lengths.shape[1])):
         raise ValueError(
             f"the sweep has {sweep['pair'].nunique()} pairs, there are {lengths.shape[1]} lengths"
@@ -79,29 +83,37 @@ def reductions(profile: Profile, jobs: int = 2, progress: bool = True) -> dict[s
 
 
 def _measure(profile: Profile, jobs: int, progress: bool) -> dict[str, pd.DataFrame]:
-    rows, curves = [], []
-    for result in _chosen(swept_cells(profile, jobs, progress), profile):
-        cell, sweep = result.cell, result.sweep("train")
-        lengths = answer_lengths(cell.model, cell.task, sweep["pair"].nunique())
-        for reduction, own in (("mean", sweep), ("sum", summed(sweep, lengths))):
-            curve = mean_curve(own).assign(**vars(cell), split="train", m_relative=list(profile.grid))
-            fits = fit_table(curve).set_index("curve")["r2"]
-            shape = shape_table(curve).iloc[0].to_dict()
-            rows.append(
-                {name: shape.pop(name) for name in _CELL}
-                | {"reduction": reduction, "share_undefined": float(own["utility"].isna().mean())}
-                | {"n_pairs_utility": int(curve["n_pairs_utility"].iloc[0])}
-                | {f"r2_{name}": fits[name] for name in ("preference", "utility")}
-                | {"from_smaller_loss": _from_smaller_loss(own, shape["utility_range"])}
-                | {"length_correlation": _length_correlation(own, lengths)}
-                | shape
-            )
-            kept = curve[[*_CELL, "m_relative", "preference", "utility"]]
-            kept.insert(len(_CELL), "reduction", reduction)
-            curves.append(kept)
-    if not rows:
+    chosen = _chosen(swept_cells(profile, jobs, progress), profile)
+    if not chosen:
         raise ValueError(f"profile {profile.name} has no curves of {OBJECTIVE} on any of {', '.join(TASKS)}")
+    work = joblib.Parallel(n_jobs=jobs)
+    measured = work(joblib.delayed(_both)(result, profile.grid) for result in chosen)
+    rows, curves = ([one for part in parts for one in part] for parts in zip(*measured, strict=True))
     return dict(zip(TABLES, (pd.DataFrame(rows), pd.concat(curves, ignore_index=True)), strict=True))
+
+
+def _both(result: CellResult, grid: Sequence[float]) -> tuple[list[dict[str, Any]], list[pd.DataFrame]]:
+    """The rows of "reduction" and the parts of "reduction_curves" of one cell, by each reduction."""
+    rows, curves = [], []
+    cell, sweep = result.cell, result.sweep("train")
+    lengths = answer_lengths(cell.model, cell.task, sweep["pair"].nunique())
+    for reduction, own in (("mean", sweep), ("sum", summed(sweep, lengths))):
+        curve = mean_curve(own).assign(**vars(cell), split="train", m_relative=list(grid))
+        fits = fit_table(curve).set_index("curve")["r2"]
+        shape = shape_table(curve).iloc[0].to_dict()
+        rows.append(
+            {name: shape.pop(name) for name in _CELL}
+            | {"reduction": reduction, "share_undefined": float(own["utility"].isna().mean())}
+            | {"n_pairs_utility": int(curve["n_pairs_utility"].iloc[0])}
+            | {f"r2_{name}": fits[name] for name in ("preference", "utility")}
+            | {"from_smaller_loss": _from_smaller_loss(own, shape["utility_range"])}
+            | {"length_correlation": _length_correlation(own, lengths)}
+            | shape
+        )
+        kept = curve[[*_CELL, "m_relative", "preference", "utility"]]
+        kept.insert(len(_CELL), "reduction", reduction)
+        curves.append(kept)
+    return rows, curves
 
 
 def _chosen(cells: Sequence[CellResult], profile: Profile) -> list[CellResult]:

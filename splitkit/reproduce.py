@@ -8,22 +8,26 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import joblib
 
 from splitkit import paths
 from splitkit.cells import CellError, compute_cells
+from splitkit.committed import MADE
 from splitkit.engines import Dask, Engine, EngineError, Loky, read_slurm
 from splitkit.files import DamagedFolder, RunInProgress, check_writable, exclusive
 from splitkit.paper import CLAIMS
 from splitkit.profiles import PROFILES, Profile, get_profile
 from splitkit.results import read_table
+from splitkit.tables import make_tables
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class NotebookError(RuntimeError):
-    """A notebook did not run to its end, or does not take the parameters it would be given."""
+    """Notebooks did not run to their end, or do not take the parameters they would be given."""
 
 
 def notebooks() -> list[Path]:
@@ -80,8 +84,8 @@ def run_notebook(notebook: Path, profile: Profile, folder: Path) -> Path:
                     kernel_name="python3",
                     language="python",
                     cwd=str(notebook.parent),
-                    progress_bar={"desc": notebook.stem, "unit": "cell"},
-                    # the kernel talks to this process only; its warning about that would hide the progress
+                    progress_bar=False,
+                    # the kernel talks to this process only, and would warn about that
                     extra_arguments=["--IPKernelApp.log_level=40"],
                 )
         except PapermillExecutionError as error:
@@ -98,6 +102,40 @@ def run_notebook(notebook: Path, profile: Profile, folder: Path) -> Path:
         os.replace(unfinished, finished)
         (folder / f"{notebook.stem}.failed.ipynb").unlink(missing_ok=True)
     return finished
+
+
+def run_notebooks(profile: Profile, folder: Path, jobs: int) -> list[Path]:
+    """Run all notebooks, `jobs` side by side, in kernels of one thread; their executed copies, in order.
+
+    They share no more than the tables that are there before and the table of verdicts, which they write to in
+    turn. NotebookError tells of all that failed; the others are kept.
+    """
+    found, failed = notebooks(), []
+    # a process that was started for something else does not know the settings of this run
+    settings = {name: value for name, value in os.environ.items() if name.startswith("SPLITKIT_")}
+    work = joblib.Parallel(n_jobs=jobs, backend="loky", return_as="generator", batch_size=1)
+    outcomes = work(joblib.delayed(_attempt)(notebook, profile, folder, settings) for notebook in found)
+    for number, (notebook, (seconds, error)) in enumerate(zip(found, outcomes, strict=True), start=1):
+        if error is None:
+            print(f"[{number}/{len(found)}] {notebook.name}: {seconds:.0f} s", flush=True)
+        else:
+            failed.append(error)
+    if failed:
+        raise NotebookError("\n".join(failed))
+    return [folder / notebook.name for notebook in found]
+
+
+def _attempt(
+    notebook: Path, profile: Profile, folder: Path, settings: Mapping[str, str]
+) -> tuple[float, str | None]:
+    """The seconds that a notebook took, and how it failed, if it did: one must not end the others."""
+    os.environ.update(settings)
+    start = time.perf_counter()
+    try:
+        run_notebook(notebook, profile, folder)
+    except NotebookError as error:
+        return time.perf_counter() - start, str(error)
+    return time.perf_counter() - start, None
 
 
 def _failure(notebook: Path, source: str, name: str, value: str, copy: Path) -> str:
@@ -142,27 +180,23 @@ def summary(profile: Profile, executed: Sequence[Path]) -> str:
 def reproduce(
     profile: Profile, jobs: int = 2, from_committed: bool = False, engine: Engine | None = None
 ) -> str:
-    """Compute all cells, run all notebooks in order, and return the summary.
+    """Compute all cells and tables, run all notebooks, and return the summary; `jobs` processes side by side.
 
-    The cells are computed by `engine` (None: `jobs` processes of this machine), the notebooks run here. With
-    `from_committed` the committed curves are used and no cell is computed. PermissionError and RunInProgress
+    The cells are computed by `engine` (None: `jobs` processes of this machine), the rest here. With
+    `from_committed` the committed tables are used and no cell is computed. PermissionError and RunInProgress
     come before any work; CellError, EngineError and NotebookError after it, and what was finished is kept.
     """
     folder = paths.BUILD / "notebooks" / profile.name
     check_writable(profile.results, profile.figures, paths.CACHE, folder)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ["SPLITKIT_RECOMPUTE"] = "0" if from_committed else "1"
-    executed = []
+    os.environ[MADE] = ""
     with exclusive(profile.results, f"reproducing profile {profile.name}"):
         start = time.perf_counter()
         if not from_committed:
             compute_cells(profile, jobs, True, engine)
-        found = notebooks()
-        for number, notebook in enumerate(found, start=1):
-            begun = time.perf_counter()
-            executed.append(run_notebook(notebook, profile, folder))
-            seconds = time.perf_counter() - begun
-            print(f"[{number}/{len(found)}] {notebook.name}: {seconds:.0f} s", flush=True)
+            make_tables(profile, jobs)
+        executed = run_notebooks(profile, folder, jobs)
         print(f"all done in {(time.perf_counter() - start) / 60:.1f} minutes\n", flush=True)
     return summary(profile, executed)
 

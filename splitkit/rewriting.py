@@ -11,7 +11,8 @@ from transformers import PreTrainedModel
 
 from splitkit.forms import tensor_shapes
 from splitkit.interventions import Intervention
-from splitkit.models import SITES, check_layer, model_digest, resolve_sites
+from splitkit.models import model_digest
+from splitkit.sites import check_layer, resolve_sites
 
 
 class _Shifted(nn.Module):
@@ -53,7 +54,8 @@ def rewritten(model: PreTrainedModel, intervention: Intervention, m: float) -> P
     """W' = W + m dW, b' = b + m db (Eq. 1): a copy of `model` with the intervention in its weights.
 
     The copy has no hook and no adapter. LoRA writes dW = B A. A vector becomes a bias of the last affine map
-    before the residual stream: the down-projection, or the scale of the norm that follows it (Gemma2).
+    before the residual stream: the down-projection, or the scale of the norm that follows it (Gemma2,
+    OLMo-2).
     Weights cannot tell tokens apart: BOS is changed like any other.
 
     Args:
@@ -64,16 +66,19 @@ def rewritten(model: PreTrainedModel, intervention: Intervention, m: float) -> P
     intervention.check_base(model)
     twin = copy.deepcopy(model)
     sites = resolve_sites(twin, intervention.layer)
-    change = {name: m * tensor.to(twin.dtype) for name, tensor in intervention.parameters.items()}
-    after = SITES[twin.config.model_type].after_down_path
+    place: Any = {"device": next(sites.down.parameters()).device, "dtype": twin.dtype}
+    given = {name: tensor.to(**place) for name, tensor in intervention.parameters.items()}
+    change = {name: m * tensor for name, tensor in given.items()}
+    after = sites.paths.after_down_path
     if intervention.form == "vector" and after is not None:
         sites.layer.set_submodule(after, _Shifted(sites.layer.get_submodule(after), change["vector"]))
         return twin
     down: Any = sites.down
     if intervention.form == "local_weight":
-        down.weight += change["weight"]
+        down.weight += change["weight"].T if sites.transposed else change["weight"]
     elif intervention.form == "lora":
-        down.weight += change["B"] @ intervention.parameters["A"].to(twin.dtype)
+        product = change["B"] @ given["A"]
+        down.weight += product.T if sites.transposed else product
     bias = change.get("bias", change.get("vector"))
     if bias is not None:
         down.bias = nn.Parameter(bias if down.bias is None else down.bias + bias)

@@ -4,6 +4,7 @@ The rule: of each task family the profile's first task, of that the first valida
 and objective the first seed, at every strength of `SHOWN`.
 """
 
+import joblib
 import pandas as pd
 
 from splitkit import scoring
@@ -74,7 +75,7 @@ def as_markdown(rows: pd.DataFrame) -> str:
 def _compute(profile: Profile, jobs: int, progress: bool) -> dict[str, pd.DataFrame]:
     cells = [result for result in compute_cells(profile, jobs, progress) if "answers" in result.folders]
     shown = list(first_tasks(profile).values())
-    unsteered = _unsteered(profile)
+    unsteered = _unsteered(profile, jobs)
     first = unsteered[(unsteered["question"] == 0) & unsteered["task"].isin(shown)]
     kept = [first] + [
         _steered(result)
@@ -107,18 +108,22 @@ def _steered(result: CellResult) -> pd.DataFrame:
     return rows.assign(**cell, m_relative=relative[rows.index])
 
 
-def _unsteered(profile: Profile) -> pd.DataFrame:
+def _unsteered(profile: Profile, jobs: int) -> pd.DataFrame:
     """Answers of every model to every task's validation questions without an intervention, and scores."""
+    work = joblib.Parallel(n_jobs=jobs)
+    parts = work(
+        joblib.delayed(_answered)(name, task, profile.size("choose", task))
+        for name in profile.models
+        for task in profile.tasks
+    )
+    return pd.concat(parts, ignore_index=True)
+
+
+def _answered(name: str, task: str, n: int) -> pd.DataFrame:
     from splitkit.evaluation import measure_strengths
     from splitkit.models import load_model
 
-    parts = []
     with one_thread():
-        for name in profile.models:
-            model, tokenizer = load_model(name)
-            for task in profile.tasks:
-                n = profile.size("choose", task)
-                table = measure_strengths(model, tokenizer, None, task, "validation", 0.0, n)
-                own = {"model": name, "task": task, "form": UNSTEERED, "objective": UNSTEERED}
-                parts.append(table.assign(**own, m_relative=0.0))
-    return pd.concat(parts, ignore_index=True)
+        model, tokenizer = load_model(name)
+        table = measure_strengths(model, tokenizer, None, task, "validation", 0.0, n)
+    return table.assign(model=name, task=task, form=UNSTEERED, objective=UNSTEERED, m_relative=0.0)

@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Polygon
 
 from splitkit.looks import FORMS, PREFERENCE, UTILITY, Canvas, strength_axis, style
@@ -17,7 +16,7 @@ _CHANGED = {
 }
 
 
-def figure1_forms(curves: pd.DataFrame | None = None) -> Figure:
+def figure1_forms(curves: pd.DataFrame | None = None) -> Canvas:
     """h' = (W + m ΔW) h + (b + m Δb) (Eq. 1, 4): the paper's Figure 1, composed anew.
 
     Left, each form as a branch m Δh added to the layer's output, and as the same change of W and b. Right,

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from splitkit import looks
@@ -33,7 +32,7 @@ TITLES = {
 
 def figure_strengths(
     strengths: pd.DataFrame, unsteered: pd.DataFrame, family: str, column: str = "score"
-) -> Figure:
+) -> Canvas:
     """Mean validation score against the strength: a row per model, a column per form, a line per objective.
 
     Lines are means over the family's tasks and over seeds, bands reach from the lowest to the highest seed,
@@ -72,7 +71,7 @@ def figure_strengths(
     return figure
 
 
-def figure_differences(differences: pd.DataFrame, metrics: Sequence[str], dpo: bool = False) -> Figure:
+def figure_differences(differences: pd.DataFrame, metrics: Sequence[str], dpo: bool = False) -> Canvas:
     """SPLIT minus each rival of the same form with its 95 % interval: a row per model, a column per metric.
 
     `differences` comes from `splitkit.comparisons.differences`; DPO, which has a figure of its own, is left
@@ -114,7 +113,7 @@ def figure_differences(differences: pd.DataFrame, metrics: Sequence[str], dpo: b
     return figure
 
 
-def figure_gains(gains: pd.DataFrame, share: float) -> Figure:
+def figure_gains(gains: pd.DataFrame, share: float) -> Canvas:
     """Gain over the unsteered model, DPO among the trained objectives: a row per model, a column per metric.
 
     `gains` comes from `splitkit.scoreviews.gains`. The grey bar of a form reaches to `share` of the best gain
@@ -152,7 +151,7 @@ def figure_gains(gains: pd.DataFrame, share: float) -> Figure:
     return figure
 
 
-def figure_layers(layers: pd.DataFrame) -> Figure:
+def figure_layers(layers: pd.DataFrame) -> Canvas:
     """Accuracy against the layer of the vector, with its interval: a panel per model.
 
     `layers` comes from `splitkit.psychopathy.layer_table`. The filled point is the layer used everywhere

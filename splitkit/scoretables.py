@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+import joblib
 import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
@@ -46,16 +47,17 @@ def score_base(
     chosen = get_profile(profile) if isinstance(profile, str) else profile
     # within 0.001 no answer has changed: the three tables are kept or replaced together
     return committed_tables(
-        BASE, chosen, lambda: tables(compute_cells(chosen, jobs, progress)), tolerance=1e-3
+        BASE, chosen, lambda: tables(compute_cells(chosen, jobs, progress), jobs), tolerance=1e-3
     )
 
 
-def tables(cells: Iterable[CellResult]) -> dict[str, pd.DataFrame]:
+def tables(cells: Iterable[CellResult], jobs: int = 1) -> dict[str, pd.DataFrame]:
     """The tables of `score_base` from finished cells; those without answers are passed over.
 
     ValueError when there is none with answers, or one of them is not as a cell's answers are (see `_cell`).
     """
-    parts = [_cell(cell) for cell in cells if "answers" in cell.folders]
+    answered = [cell for cell in cells if "answers" in cell.folders]
+    parts = joblib.Parallel(n_jobs=jobs)(joblib.delayed(_cell)(cell) for cell in answered)
     if not parts:
         raise ValueError("no cell has answers to score; a profile names in `answered` which are asked")
     return {name: pd.concat([part[name] for part in parts], ignore_index=True) for name in BASE}

@@ -8,7 +8,7 @@ from splitkit.comparisons import CEILING, METRICS
 from splitkit.paper import task_family
 from splitkit.profiles import Profile
 from splitkit.scoretables import VANILLA, beside_paper
-from splitkit.search import KEYS, TASKS, TRIALS, trials
+from splitkit.search import KEYS, SEEDS, TASKS, TRIALS, final_scores, trials
 
 RANGES = (0.0, 0.4, 1.2, 12.0)
 """Ends of low, middle and high strengths, in matching strengths."""
@@ -22,32 +22,35 @@ def metrics_of(table: pd.DataFrame, families: Iterable[str]) -> list[str]:
     return [name for name, metric in METRICS.items() if metric.family in wanted and table[name].notna().any()]
 
 
-def budget_view(form: str, family: str, objectives: Iterable[str]) -> pd.DataFrame:
-    """What the search tried: per trial learning rate and epochs, each objective's own where it has others.
+def budget_view(model: str, form: str, family: str, objectives: Iterable[str]) -> pd.DataFrame:
+    """The learning rates that the search tried: one row per trial, a column per objective.
 
-    One row per trial; a column per objective "lr / epochs", so that equal budgets are seen to be equal.
+    Equal budgets are seen to be equal; trial 0 is the paper's row, which may differ between objectives.
     """
-    columns = {
-        name: [f"{row['lr']:g} / {row['epochs']}" for row in trials(form, name, family)]
-        for name in objectives
-    }
+    columns = {name: [f"{row['lr']:g}" for row in trials(model, form, name, family)] for name in objectives}
     return pd.DataFrame(columns, index=pd.RangeIndex(TRIALS, name="trial"))
 
 
 def search_view(search: pd.DataFrame, family: str) -> pd.DataFrame:
-    """The search's table by model, form and objective: trials, start (score of the first), best, its trial.
+    """The search's table by model, form and objective: runs, start (the paper's row), best, final, its trial.
 
-    Scores are means over the validation questions of the family's one task, at the best m of each trial.
+    start and best are scores with the first seed, final the chosen trial's mean over all seeds; each score is
+    a mean over validation questions at the best m of its run.
     """
-    rows = search[search["task_family"] == family].sort_values("trial")
+    rows = search[search["task_family"] == family]
     if rows.empty:
         raise ValueError(f"the search has no family {family!r}; it has {list(TASKS)}")
     keys = [key for key in KEYS if key != "task_family"]
-    start = rows[rows["trial"] == 0].set_index(keys)["score"].rename("start")
-    scored = rows.dropna(subset="score")
-    chosen = scored.loc[scored.groupby(keys)["score"].idxmax()].set_index(keys)[["score", "trial"]]
-    found = rows.groupby(keys).size().rename("trials").to_frame().join(start)
-    return found.join(chosen.set_axis(["best", "best_trial"], axis=1)).round(2)
+    first = rows[rows["seed"] == SEEDS[0]]
+    found = pd.DataFrame(
+        {
+            "runs": rows.groupby(keys).size(),
+            "start": first[first["trial"] == 0].set_index(keys)["score"],
+            "best": first.groupby(keys)["score"].max(),
+        }
+    )
+    chosen = final_scores(rows).drop_duplicates(keys).set_index(keys)[["score", "trial"]]
+    return found.join(chosen.set_axis(["final", "trial"], axis=1)).round(2)
 
 
 def score_view(table: pd.DataFrame, number: int, metric: str) -> pd.DataFrame:

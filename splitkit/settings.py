@@ -32,31 +32,32 @@ def hparams(cell: Cell, profile: Profile | None = None) -> dict[str, Any]:
     if cell.objective == "diffmean":
         return {}
     path = paths.DATA / "hparams.csv"
-    rows = _rows(path, path.stat().st_mtime_ns)
     wanted = (cell.model, cell.form, cell.objective, task_family(cell.task))
-    found = rows[rows[_KEYS].eq(list(wanted)).all(axis=1)]
+    found = _recorded(path, path.stat().st_mtime_ns).get(wanted, [])
     if len(found) != 1:
         raise KeyError(
             f"{len(found)} rows of {path.name} for {dict(zip(_KEYS, wanted, strict=True))}, not one"
         )
-    row = found.iloc[0].drop(_KEYS).dropna().to_dict()
-    for name, value in row.items():
+    for name, value in found[0].items():
         if name != "negative" and not (_plain(value) and not isinstance(value, str)):
             raise ValueError(f"{name} is {value!r} in {path.name} for {cell}; it has to be a finite number")
-    settings = row | (dict(profile.overrides) if profile else {})
+    settings = found[0] | (dict(profile.overrides) if profile else {})
     # a column with an empty cell is read as floats: 2.0 epochs are 2
     return {k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in settings.items()}
 
 
 @lru_cache(maxsize=1)
-def _rows(path: Path, modified: int) -> pd.DataFrame:
-    """The rows of a table of training settings, read once for as long as the file stays as it is."""
+def _recorded(path: Path, modified: int) -> dict[tuple[str, ...], list[dict[str, Any]]]:
+    """The entries of each row of a version of data/hparams.csv, by the row's keys."""
     try:
-        rows = pd.read_csv(path, dtype={"negative": str})
+        table = pd.read_csv(path, dtype={"negative": str})
     except (ValueError, OverflowError) as error:
         raise ValueError(f"{path} is no CSV table: {error}") from error
-    if missing := [key for key in _KEYS if key not in rows]:
-        raise ValueError(f"{path} has no column {', '.join(missing)}; it has {list(rows.columns)}")
+    if missing := [key for key in _KEYS if key not in table]:
+        raise ValueError(f"{path} has no column {', '.join(missing)}; it has {list(table.columns)}")
+    rows: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for _, row in table.iterrows():
+        rows.setdefault(tuple(row[_KEYS]), []).append(row.drop(_KEYS).dropna().to_dict())
     return rows
 
 

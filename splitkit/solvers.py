@@ -47,6 +47,8 @@ def solve_constrained(m: np.ndarray, y: np.ndarray, basis: np.ndarray) -> Soluti
         y: (point,) values of mean 0 and variance 1.
         basis: (point, n_basis) what multiplies D.
     """
+    order = np.argsort(m, kind="stable")
+    m, y, basis = m[order], y[order], basis[order]
     best: Solution | None = None
     for branch in BRANCHES:
         for start in _starts(m, y, basis, branch, 0, STARTS):
@@ -102,30 +104,43 @@ def decay(theta: np.ndarray, m: np.ndarray) -> np.ndarray:
     return found
 
 
-def _decay_gradient(theta: np.ndarray, m: np.ndarray, each: np.ndarray) -> np.ndarray:
-    """dD / dtheta, (point, 6)."""
-    gradient = np.zeros((len(m), 6))
-    for first, rows in ((0, m >= 0), (3, m < 0)):
-        centre, width, exponent = theta[first], math.exp(theta[first + 1]), math.exp(theta[first + 2])
-        distance, value = m[rows] - centre, each[rows] * exponent
-        square = distance**2
-        gradient[rows, first] = value * 2 * distance / (width + square)
-        gradient[rows, first + 1] = value * square / (width + square)
-        gradient[rows, first + 2] = -value * np.log1p(square / width)
-    return gradient
-
-
 def _projected(
     theta: np.ndarray, m: np.ndarray, y: np.ndarray, basis: np.ndarray
 ) -> tuple[np.ndarray, float, np.ndarray]:
-    """Best coefficients for theta, 1 - R^2, and its gradient (6,)."""
-    each = decay(theta, m)
-    design = np.column_stack([basis * each[:, None], np.ones_like(m)])
+    """Best coefficients for theta, 1 - R^2, and its gradient (6,), at ascending m."""
+    middle = int(m.searchsorted(0.0))
+    sides = (0, slice(middle, None)), (3, slice(None, middle))
+    each, design = np.empty_like(m), np.ones((len(m), basis.shape[1] + 1))
+    terms = []
+    for first, rows in sides:
+        centre, width, exponent = theta[first : first + 3].tolist()
+        width, exponent = math.exp(width), math.exp(exponent)
+        distance = m[rows] - centre
+        square = distance * distance
+        logs = np.log1p(square / width)
+        each[rows] = np.exp(-exponent * logs)
+        terms.append((exponent, distance, square, width + square, logs))
+    np.multiply(basis, each[:, None], out=design[:, :-1])
     coefficients = np.linalg.lstsq(design, y, rcond=None)[0]
     residual = y - design @ coefficients
-    slope = basis @ coefficients[:-1]
-    gradient = -2 / len(y) * (residual * slope) @ _decay_gradient(theta, m, each)
+    # the cost falls by this as D rises by a share of itself
+    weight = 2 / len(y) * residual * (basis @ coefficients[:-1]) * each
+    gradient = np.empty(6)
+    for (first, rows), (exponent, distance, square, total, logs) in zip(sides, terms, strict=True):
+        share = weight[rows] * exponent / total
+        gradient[first] = -2 * (share @ distance)
+        gradient[first + 1] = -(share @ square)
+        gradient[first + 2] = exponent * (weight[rows] @ logs)
     return coefficients, float(residual @ residual) / len(y), gradient
+
+
+def _roots(theta: np.ndarray) -> tuple[float, float]:
+    """h on the two sides."""
+    sides = (theta[:3].tolist(), theta[3:].tolist())
+    right, left = (
+        math.copysign(math.sqrt(math.exp(p) * math.log1p(c * c * math.exp(-w))), c) for c, w, p in sides
+    )
+    return right, left
 
 
 def _root(theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -150,8 +165,8 @@ def _slsqp(m: np.ndarray, y: np.ndarray, basis: np.ndarray, branch: float, start
         return cost, gradient
 
     def gap(theta: np.ndarray) -> float:
-        h, _ = _root(theta)
-        return h[0] - branch * h[1]
+        right, left = _roots(theta)
+        return right - branch * left
 
     def gap_gradient(theta: np.ndarray) -> np.ndarray:
         _, derivative = _root(theta)

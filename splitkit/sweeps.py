@@ -46,9 +46,16 @@ def sweep(
         loss_negative, preference, utility (NaN where Eq. 8 is undefined).
 
     Raises:
+        TypeError: when `intervention` is none.
         ValueError: for an empty or repeated grid, no pairs, an answer that would be cut, another base model.
     """
+    if not isinstance(intervention, Intervention):
+        raise TypeError(
+            f"intervention is {intervention!r}; the unsteered model is any intervention at m=[0]."
+        )
     grid = as_factors(m).reshape(-1)
+    if not len(grid):
+        raise ValueError("the grid of m is empty: there is no strength to measure.")
     if len(grid.unique()) != len(grid):
         raise ValueError("the grid of m names a strength twice: each (m, pair) has one row.")
     if reduction not in REDUCTIONS:

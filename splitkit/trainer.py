@@ -12,10 +12,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from splitkit.encoding import Encoded, batches, encode_pairs
 from splitkit.interventions import change
-from splitkit.models import Sites
 from splitkit.objectives import Objective, ObjectiveInputs, get_objective
 from splitkit.pairs import Pair
 from splitkit.recording import Replay, stack_rows
+from splitkit.sites import Sites
 
 NEGATIVE: dict[str, float | None] = {"negated": -1.0, "zero": 0.0, "none": None, "drawn": -1.0}
 """What the mirrored direction, in which the answer without the concept wins, multiplies its factor by.
@@ -65,6 +65,9 @@ class TrainConfig:
         for name in ("lr", "epochs", "batch_size", "factor_step", "rank"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)!r}.")
+        for name, value in self.weights.items():
+            if not isinstance(value, Real) or not 0 <= value < math.inf:
+                raise ValueError(f"the loss weight {name} must be a finite number, 0 or more, not {value!r}.")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is a share from 0 to below 1, not {self.dropout!r}.")
         if self.factor_max < self.factor_min:

@@ -12,10 +12,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from splitkit.encoding import encode_pairs
 from splitkit.interventions import Intervention, check_form
-from splitkit.models import check_layer, model_digest
+from splitkit.models import model_digest
 from splitkit.objectives import OBJECTIVES
 from splitkit.pairs import Pair
 from splitkit.recording import Replay, at_rest
+from splitkit.sites import check_layer
 from splitkit.trainer import TrainConfig, Trainer, record_rows
 
 __all__ = ["TrainConfig", "default_config", "train"]

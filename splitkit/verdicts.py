@@ -4,20 +4,21 @@ Judged per model and task family, as the paper's tables are: the concepts of AxB
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 import pandas as pd
 
-from splitkit import paper
+from splitkit import paper, paths
 from splitkit.families import by_model_and_family
+from splitkit.files import in_turn
 from splitkit.profiles import Profile
 from splitkit.results import Written, read_table, write_table
 
 VERDICTS = ("holds", "holds in part", "does not hold", "undecided")
 FORMS = ("local_weight", "lora", "vector")
 
-EXACT = 1e-10
-MOST, HALF = 0.8, 0.5
+EXACT, MOST, HALF = 1e-10, 0.8, 0.5
 R2_PREFERENCE, R2_UTILITY, R2_FAIR = 0.95, 0.97, 0.90
 R2_SLACK = 0.01
 """A fit that loses no more on test than the last digit of the paper's tables is as good there."""
@@ -240,11 +241,10 @@ def write_verdicts(verdicts: Iterable[Verdict], profile: Profile) -> Written:
     if new.duplicated(key).any():
         twice = new.loc[new.duplicated(key), key].iloc[0].to_dict()
         raise ValueError(f"two verdicts on {twice}")
-    try:
-        old = read_table("verdicts", profile)
-        new = pd.concat([old[~old["claim"].isin(new["claim"])].astype({"paper": str}), new])
-    except FileNotFoundError:
-        pass
-    order = new["claim"].str[1:].astype(int)
-    new = new.assign(_order=order).sort_values(["_order", "model", "task"]).drop(columns="_order")
-    return write_table(new, "verdicts", profile, digits=3, tolerance=0.01)
+    with in_turn(paths.CACHE / "verdicts"):
+        with suppress(FileNotFoundError):
+            old = read_table("verdicts", profile)
+            new = pd.concat([old[~old["claim"].isin(new["claim"])].astype({"paper": str}), new])
+        order = new["claim"].str[1:].astype(int)
+        new = new.assign(_order=order).sort_values(["_order", "model", "task"]).drop(columns="_order")
+        return write_table(new, "verdicts", profile, digits=3, tolerance=0.01)

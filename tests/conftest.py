@@ -18,8 +18,9 @@ from transformers import (
 )
 
 from splitkit.interventions import Intervention
-from splitkit.models import model_digest, resolve_sites
+from splitkit.models import model_digest
 from splitkit.pairs import Pair
+from splitkit.sites import resolve_sites
 
 torch.set_num_threads(1)
 

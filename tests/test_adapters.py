@@ -5,7 +5,7 @@ import torch
 from conftest import LAYER, tiny_model
 
 from splitkit.adapters import attached_lora
-from splitkit.models import resolve_sites
+from splitkit.sites import resolve_sites
 
 IDS = torch.tensor([[1, 40, 50, 60]])
 

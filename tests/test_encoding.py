@@ -1,12 +1,16 @@
 """Encoding: which tokens there are, and which of them are the answer's."""
 
+import numpy as np
 import pytest
-from conftest import tiny_tokenizer
-from tokenizers import Tokenizer, models, pre_tokenizers
+from conftest import tiny_model, tiny_tokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from splitkit.encoding import answer_ids, batches, encode_pairs, prompt_ids
+from splitkit.generation import answers
 from splitkit.pairs import Pair
+from splitkit.sweeps import sweep
+from splitkit.training import train
 
 
 def test_prompt_goes_through_the_chat_template(tokenizer) -> None:
@@ -72,3 +76,44 @@ def test_ids_beyond_the_embedding_are_refused_in_a_vocabulary_with_holes(model, 
     assert len(foreign) < 261
     with pytest.raises(ValueError, match=r"vocabulary needs 356 ids, .* has 261 rows"):
         encode_pairs(model, foreign, pairs)
+
+
+def test_a_base_model_goes_through_everything(model, form, pairs) -> None:
+    plain = tiny_tokenizer(template=None)
+    iv = train(model, plain, pairs, form, "split", epochs=1, rank=2)
+    table = sweep(model, plain, iv, pairs, m=[0.0, 1.0])
+    assert np.isfinite(table["preference"]).all()
+    assert len(answers(model, plain, ["Who?"], intervention=iv, m=1.0, max_new_tokens=3)) == 1
+    with pytest.raises(ValueError, match="question '' has no token, and there is no chat template"):
+        prompt_ids(plain, "")
+
+
+def test_without_a_template_a_tokenizer_puts_its_own_bos_and_no_eos() -> None:
+    plain = tiny_tokenizer(template=None)
+    plain.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<bos> $A <eos>", special_tokens=[("<bos>", 1), ("<eos>", 2)]
+    )
+    assert plain.decode(prompt_ids(plain, "Hi")) == "<bos>Hi"
+
+
+def test_a_tokenizer_with_other_special_tokens_is_refused(pairs) -> None:
+    model = tiny_model("qwen2")
+    model.config.bos_token_id, model.config.eos_token_id, model.config.pad_token_id = 7, [8, 9], 10
+    model.generation_config.bos_token_id = model.generation_config.eos_token_id = None
+    model.generation_config.pad_token_id = None
+    with pytest.raises(
+        ValueError, match=r"its bos_token_id is 1, .* says 7; its eos_token_id is 2, .* 8 or 9"
+    ):
+        encode_pairs(model, tiny_tokenizer(), pairs)
+    model.generation_config.eos_token_id = [2, 8]
+    with pytest.warns(UserWarning, match="its bos_token_id is 1, the model's config says 7; its pad"):
+        encode_pairs(model, tiny_tokenizer(), pairs)
+
+
+def test_special_tokens_that_agree_or_cannot_be_compared_are_silent(pairs, recwarn) -> None:
+    model, other = tiny_model("qwen2"), tiny_tokenizer()
+    model.config.eos_token_id = [9, 2]
+    encode_pairs(model, other, pairs)
+    other.bos_token, other.pad_token = None, other.eos_token
+    encode_pairs(model, other, pairs)
+    assert not [warning for warning in recwarn if warning.category is UserWarning]

@@ -46,6 +46,7 @@ def test_every_import_is_declared() -> None:
     declared = {re.split("==", pin)[0].lower() for pin in PINS}
     homes = packages_distributions()
     undeclared = set()
+    own = {"splitkit", "tests"} | {path.stem for path in (ROOT / "tests").glob("*.py")}
     for path in [*(ROOT / "splitkit").glob("*.py"), *(ROOT / "tests").glob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = (
@@ -56,8 +57,6 @@ def test_every_import_is_declared() -> None:
                 else []
             )
             for name in {name.split(".")[0] for name in names} - set(sys.stdlib_module_names):
-                if name not in ("splitkit", "tests", "conftest") and not declared & {
-                    home.lower() for home in homes.get(name, [])
-                }:
+                if name not in own and not declared & {home.lower() for home in homes.get(name, [])}:
                     undeclared.add(f"{path.name}: {name}")
     assert not undeclared

@@ -98,6 +98,10 @@ def test_one_row_for_each_strength_and_question(
     for m in ([1.0, 1.0], [0.0, np.nan], [np.inf]):
         with pytest.raises(ValueError, match="twice|must be finite"):
             measure_strengths(model, tokenizer, steer, "psychopathy", "test", m, 2)
+    with pytest.raises(ValueError, match=r"not of shape \(0,\)"):
+        measure_strengths(model, tokenizer, steer, "psychopathy", "test", [], 2)
+    with pytest.raises(ValueError, match=r"n is 2\.5"):
+        measure_strengths(model, tokenizer, steer, "psychopathy", "test", 1.0, 2.5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="needs an intervention"):
         measure_strengths(model, tokenizer, None, "psychopathy", "test", 1.0, 2)
 

@@ -4,7 +4,7 @@ import pytest
 from conftest import LAYER, random_intervention, tiny_model
 
 from splitkit import forms, paper
-from splitkit.models import resolve_sites
+from splitkit.sites import resolve_sites
 from splitkit.trainer import TrainConfig
 
 

@@ -13,7 +13,7 @@ from conftest import LAYER, random_intervention, tiny_model
 from torch.nn import functional
 
 from splitkit.interventions import Intervention, as_factors, load_intervention
-from splitkit.models import resolve_sites
+from splitkit.sites import resolve_sites
 
 IDS = torch.tensor([[1, 40, 50, 60, 70], [1, 41, 51, 61, 71]])
 
@@ -270,3 +270,18 @@ def test_a_folder_without_a_digest_says_that_it_is_old(folder: Path) -> None:
         ValueError, match="config.json has the keys.*older version wrote it: train and save anew"
     ):
         load_intervention(folder)
+
+
+def test_a_folder_of_something_else_under_a_true_digest_is_refused(folder: Path) -> None:
+    tensors, path = folder / "intervention.safetensors", folder / "config.json"
+    config, content = json.loads(path.read_text()), tensors.read_bytes()
+    path.write_text(json.dumps(config | {"form": ["lora"]}))
+    with pytest.raises(ValueError, match="no intervention's folder"):
+        load_intervention(folder)
+    tensors.write_bytes(b"no tensors")
+    path.write_text(json.dumps(config | {"sha256": hashlib.sha256(b"no tensors").hexdigest()}))
+    with pytest.raises(ValueError, match="no intervention's folder"):
+        load_intervention(folder)
+    tensors.write_bytes(content)
+    path.write_text(json.dumps(config))
+    load_intervention(folder)

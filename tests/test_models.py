@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny_model, tiny_tokenizer
+from accelerate import dispatch_model
+from conftest import random_intervention, tiny_model, tiny_tokenizer
 
-from splitkit import paths
-from splitkit.models import MODELS, check_layer, load_model, model_digest, resolve_sites
+from splitkit import models, paths
+from splitkit.models import MODELS, load_model, model_digest
+from splitkit.sites import check_layer, resolve_sites
+from splitkit.sweeps import sweep
 
 
 def saved(folder: Path, architecture: str = "llama") -> Path:
@@ -69,7 +72,7 @@ def test_sites_are_the_modules_of_that_layer(model) -> None:
 
 def test_unknown_architecture_says_what_to_give(model) -> None:
     model.config.model_type = "other"
-    with pytest.raises(ValueError, match=r"gemma2, llama, qwen2.*layer_path=.*down_path="):
+    with pytest.raises(ValueError, match=r"gemma2, .*llama, .*qwen2.*layer_path=.*down_path="):
         resolve_sites(model, 1)
 
 
@@ -159,3 +162,61 @@ def test_without_a_hub_the_local_cache_is_used_and_at_once(tmp_path: Path, away:
 def test_a_name_that_the_hub_does_not_know_lists_what_there_is() -> None:
     with pytest.raises(ValueError, match="no such model on the hub; there are embedded-gemma2"):
         load_model("somebody/not a name")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", torch.bfloat16])
+def test_loads_in_the_type_that_is_asked_for(tmp_path: Path, dtype) -> None:
+    model, _ = load_model(saved(tmp_path), dtype=dtype)
+    wanted = dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype)
+    assert {parameter.dtype for parameter in model.parameters()} == {wanted} and not model.training
+
+
+def test_auto_is_the_type_of_the_config(tmp_path: Path) -> None:
+    tiny_model("llama").bfloat16().save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    narrow, wide = load_model(tmp_path, dtype="auto")[0], load_model(tmp_path)[0]
+    assert (narrow.dtype, wide.dtype) == (torch.bfloat16, torch.float32)
+    assert model_digest(narrow) == model_digest(wide)
+
+
+def test_unknown_types_and_devices_list_what_there_is(tmp_path: Path) -> None:
+    folder = saved(tmp_path)
+    for dtype in ("float64", torch.float64, torch.int8, "", None):
+        with pytest.raises(
+            ValueError, match=r"unknown dtype .*; there are float32, bfloat16, float16 and auto"
+        ):
+            load_model(folder, dtype=dtype)
+    with pytest.raises(ValueError, match="unknown device 'gpu'; there are cpu"):
+        load_model(folder, device="gpu")
+    for device in ("meta", "cuda:99"):
+        with pytest.raises(ValueError, match=f"this machine has no device '{device}'; there are cpu"):
+            load_model(folder, device=device)
+
+
+@pytest.mark.parametrize("device_map", ["auto", {"": "cpu"}, {"model": "cpu", "lm_head": "cpu"}])
+def test_a_device_map_places_the_model(tmp_path: Path, device_map) -> None:
+    model, _ = load_model(saved(tmp_path), device_map=device_map)
+    assert model_digest(model) == model_digest(tiny_model("llama"))
+
+
+def test_a_dispatched_model_is_swept_as_any_other(tmp_path: Path, form, tokenizer, pairs) -> None:
+    plain = tiny_model("gemma2")
+    spread = dispatch_model(
+        tiny_model("gemma2"), {"model": "cpu", "lm_head": "cpu"}, main_device="cpu", force_hooks=True
+    )
+    assert "forward" in vars(spread.model)
+    iv = random_intervention(plain, form)
+    expected = sweep(plain, tokenizer, iv, pairs, m=[-1.0, 0.0, 2.0])
+    assert sweep(spread, tokenizer, iv, pairs, m=[-1.0, 0.0, 2.0]).equals(expected)
+
+
+def test_digest_is_computed_once_and_without_another_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model("llama")
+    whole = hashlib.sha256()
+    for name, tensor in sorted(model.named_parameters()):
+        whole.update(f"{name} {tuple(tensor.shape)}\n".encode())
+        whole.update(tensor.detach().numpy().tobytes())
+    monkeypatch.setattr(models, "_PIECE", 100)
+    assert model_digest(model) == whole.hexdigest()
+    monkeypatch.setattr(models, "_hash", None)
+    assert model_digest(model) == whole.hexdigest()

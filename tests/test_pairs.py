@@ -64,3 +64,8 @@ def test_pairs_of_the_world_are_pairs() -> None:
 def test_what_is_no_list_of_pairs_says_what_to_pass(pairs: object, message: str) -> None:
     with pytest.raises(TypeError, match=message):
         check_pairs(pairs)  # type: ignore[arg-type]
+
+
+def test_two_equal_answers_are_named_by_their_row() -> None:
+    with pytest.raises(ValueError, match="row 1: both answers are the same, 'yes'"):
+        check_pairs([Pair("q", "yes", "no"), Pair("q", "yes", "yes")])

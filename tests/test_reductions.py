@@ -60,7 +60,7 @@ def test_the_table_says_what_changes(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
     profile = SimpleNamespace(**{**vars(PROFILE), "grid": tuple(GRID), "results": tmp_path / "results"})
-    tables = reductions.reductions(profile, progress=False)  # type: ignore[arg-type]
+    tables = reductions.reductions(profile, jobs=1, progress=False)  # type: ignore[arg-type]
     table = tables["reduction"].set_index("reduction")
     assert table.index.tolist() == ["mean", "sum"]
     undefined = made_sweep("train")["utility"].isna().mean()

@@ -8,6 +8,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from splitkit import paths, reproduce, verdicts
+from splitkit.committed import MADE
 from splitkit.files import RunInProgress, exclusive
 from splitkit.profiles import get_profile
 
@@ -31,11 +32,14 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(paths, name, tmp_path / name.lower())
     monkeypatch.setenv("SPLITKIT_RECOMPUTE", "")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv(MADE, "")
     monkeypatch.setattr(reproduce, "compute_cells", lambda *_: [])
+    monkeypatch.setattr(reproduce, "make_tables", lambda *_: os.environ.update({MADE: "a,b"}))
 
 
 def test_a_run_executes_in_order_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    toy(tmp_path / "notebooks", "01_b.ipynb", "print(PROFILE)", "import os; print(os.getcwd())")
+    asked = f"import os; print(os.getcwd(), os.environ['{MADE}'])"
+    toy(tmp_path / "notebooks", "01_b.ipynb", "print(PROFILE)", asked)
     toy(tmp_path / "notebooks", "00_a.ipynb", "1 + 1")
     toy(tmp_path / "notebooks", "scratch.ipynb", "1 / 0")
     verdict = verdicts.Verdict("C1", "embedded-qwen2", "all", "holds", 1e-14, "an identity", "a rule")
@@ -50,22 +54,25 @@ def test_a_run_executes_in_order_and_reports(tmp_path: Path, capsys: pytest.Capt
     assert sorted(path.name for path in folder.iterdir()) == ["00_a.ipynb", "01_b.ipynb"]
     executed = nbformat.read(folder / "01_b.ipynb", as_version=4)
     printed = [output.text for cell in executed.cells for output in cell.get("outputs", [])]
-    assert printed == ["smoke\n", f"{tmp_path / 'notebooks'}\n"]
+    assert printed == ["smoke\n", f"{tmp_path / 'notebooks'} a,b\n"]
     assert os.environ["SPLITKIT_RECOMPUTE"] == "1"
 
 
-def test_a_failing_notebook_names_notebook_and_cell(
+def test_failing_notebooks_are_named_with_their_cells(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    toy(tmp_path / "notebooks", "00_a.ipynb", "print('fine')")
+    toy(tmp_path / "notebooks", "00_a.ipynb", "1 / 0")
     toy(tmp_path / "notebooks", "01_b.ipynb", "x = 1", "# why\ny = x / 0\nprint(y)")
+    toy(tmp_path / "notebooks", "02_c.ipynb", "print('fine')")
     assert reproduce.main(["--profile", "smoke"]) == 1
     told = capsys.readouterr().err
+    assert "00_a.ipynb failed in code cell 2 of 2 (`1 / 0`)" in told
     assert "01_b.ipynb failed in code cell 3 of 3 (`# why`)" in told
     assert "ZeroDivisionError: division by zero" in told
     folder = tmp_path / "build" / "notebooks" / "smoke"
-    # the finished notebook is kept; the unfinished one lies beside it, to be looked at
-    assert sorted(path.name for path in folder.iterdir()) == ["00_a.ipynb", "01_b.failed.ipynb"]
+    # the finished notebook is kept; the unfinished ones lie beside it, to be looked at
+    kept = ["00_a.failed.ipynb", "01_b.failed.ipynb", "02_c.ipynb"]
+    assert sorted(path.name for path in folder.iterdir()) == kept
 
 
 def test_unknown_parameters_are_refused(tmp_path: Path) -> None:
@@ -90,6 +97,7 @@ def test_a_second_run_is_refused(tmp_path: Path) -> None:
 
 def test_from_committed_computes_no_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reproduce, "compute_cells", lambda *_: pytest.fail("computed something"))
+    monkeypatch.setattr(reproduce, "make_tables", lambda *_: pytest.fail("computed something"))
     assert "No notebook wrote a verdict" in reproduce.reproduce(SMOKE, from_committed=True)
     assert os.environ["SPLITKIT_RECOMPUTE"] == "0"
 

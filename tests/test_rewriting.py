@@ -5,7 +5,8 @@ import torch
 from conftest import random_intervention, tiny_model
 
 from splitkit import rewriting
-from splitkit.models import model_digest, resolve_sites
+from splitkit.models import model_digest
+from splitkit.sites import resolve_sites
 
 
 def test_down_projection_is_rewritten_by_eq_1(model, form) -> None:

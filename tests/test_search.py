@@ -1,4 +1,4 @@
-"""The search: one budget for all, the start first, ties to the earliest, every trial kept."""
+"""The search: one budget for all, the paper's row first, ties to the earliest, every run kept."""
 
 import json
 
@@ -6,41 +6,75 @@ import pandas as pd
 import pytest
 
 from splitkit import paths, search
+from splitkit.profiles import PROFILES
 from splitkit.results import read_table
 
 FORMS = list(search.LEARNING_RATES)
 FAMILIES = list(search.TASKS)
 
 
+MODELS = ["embedded-gemma2", "embedded-qwen2"]
+
+
+@pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("form", FORMS)
-def test_every_objective_sees_the_same_learning_rates_and_epochs(form: str, family: str) -> None:
-    tried = {objective: search.trials(form, objective, family) for objective in search.OWN}
-    shared = {name: [(t["lr"], t["epochs"]) for t in rows] for name, rows in tried.items()}
-    assert len({tuple(rows) for rows in shared.values()}) == 1
+def test_every_objective_has_one_budget(model: str, form: str, family: str) -> None:
+    tried = {objective: search.trials(model, form, objective, family) for objective in search.OWN}
+    drawn = {tuple(row["lr"] for row in rows[1:]) for rows in tried.values()}
+    assert len(drawn) == 1, "the same learning rates for all"
     for objective, rows in tried.items():
-        assert len(rows) == search.TRIALS and rows[0] == search.start(form, objective, family)
+        assert len(rows) == search.TRIALS and rows[0] == search.start(model, form, objective, family)
         assert len({json.dumps(row, sort_keys=True) for row in rows}) == search.TRIALS
-        assert all(row["negative"] in search.OWN[objective]["negative"] for row in rows[1:])
-        assert rows == search.trials(form, objective, family), "drawn anew, drawn the same"
+        assert {row["negative"] for row in rows} == {"drawn" if objective == "dpo" else "negated"}
+        assert {row["epochs"] for row in rows} == {search.EPOCHS[family]}
+        assert rows == search.trials(model, form, objective, family), "drawn anew, drawn the same"
 
 
-def table(*scores: float) -> pd.DataFrame:
+def test_the_first_trial_is_the_papers_row() -> None:
+    row = search.start("embedded-gemma2", "local_weight", "split", "axbench")
+    assert (row["lr"], row["gamma"], row["theta"], row["lambda_n"]) == (0.04, 3.5, 0.6, 0.3)
+    assert "rank" not in row and search.start("embedded-qwen2", "lora", "sft", "psychopathy")["rank"] == 4
+    assert search.start("embedded-qwen2", "vector", "dpo", "axbench")["beta"] == 0.1
+
+
+def test_the_seeds_of_the_search_are_none_that_is_reported() -> None:
+    assert not set(search.SEEDS) & set(PROFILES["embedded"].seeds)
+    assert all(len(tasks) == len(search.SEEDS) for tasks in search.TASKS.values())
+
+
+def table(*scores: list[float]) -> pd.DataFrame:
+    """A budget's runs: one list per trial, of its scores by seed."""
     key = dict(zip(search.KEYS, ("model", "axbench", "lora", "sft"), strict=True))
     rows = [
-        key | {"trial": i, "score": score, "m_relative": 1.0, "lr": i / 10, "seconds": 1.0}
-        for i, score in enumerate(scores)
+        key | {"trial": i, "seed": seed, "task": "t", "score": score}
+        for i, of_trial in enumerate(scores)
+        for seed, score in zip(search.SEEDS, of_trial, strict=False)
     ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).assign(m_relative=1.0, lr=lambda rows: rows["trial"] / 10, seconds=1.0)
 
 
-def test_the_best_trial_wins_and_of_equal_ones_the_first() -> None:
-    assert search.best(table(1.0, 1.5, 1.5)).to_dict("records") == [
-        {"model": "model", "task_family": "axbench", "form": "lora", "objective": "sft", "lr": 0.1}
-    ]
-    assert search.best(table(float("nan"), 0.5))["lr"].tolist() == [0.1]
+NAN = float("nan")
+
+
+def test_the_finalists_are_the_best_with_the_first_seed_and_of_equal_ones_the_first() -> None:
+    key = ("model", "axbench", "lora", "sft")
+    assert search.finalists(table([1.0], [1.5], [1.5], [1.5])) == {key: [1, 2]}
+    assert search.finalists(table([NAN], [0.5], [NAN])) == {key: [1]}
     with pytest.raises(ValueError, match="no trial has a score"):
-        search.best(table(float("nan"), float("nan")))
+        search.finalists(table([NAN], [NAN]))
+
+
+def test_the_best_mean_over_seeds_wins_and_of_equal_ones_the_first() -> None:
+    # the lucky one of the first seed loses to the steady one
+    lucky, steady = [2.0, 0.0, 0.0], [1.5, 1.5, 1.5]
+    assert search.best(table([0.0], lucky, steady)).to_dict("records") == [
+        {"model": "model", "task_family": "axbench", "form": "lora", "objective": "sft", "lr": 0.2}
+    ]
+    assert search.best(table(steady, steady))["lr"].tolist() == [0.0]
+    assert search.best(table([2.0, NAN, 2.0], steady))["lr"].tolist() == [0.1]
+    with pytest.raises(ValueError, match="no finalist has a score with every seed"):
+        search.best(table([1.0, NAN, 1.0], [NAN]))
 
 
 def test_a_trial_is_done_once_and_a_diverged_one_has_no_score(tmp_path, monkeypatch) -> None:
@@ -53,8 +87,8 @@ def test_a_trial_is_done_once_and_a_diverged_one_has_no_score(tmp_path, monkeypa
 
     monkeypatch.setattr("splitkit.models.load_model", lambda name: (None, None))
     monkeypatch.setattr("splitkit.training.train", diverges)
-    first = search.attempt("embedded-qwen2", "axbench", "lora", "sft", 1)
-    again = search.attempt("embedded-qwen2", "axbench", "lora", "sft", 1)
+    first = search.attempt("embedded-qwen2", "axbench", "lora", "sft", 1, 0)
+    again = search.attempt("embedded-qwen2", "axbench", "lora", "sft", 1, 0)
     assert len(calls) == 1 and first["lr"] == again["lr"] == calls[0]["lr"]
     assert pd.isna(first["score"]) and pd.isna(again["m_relative"])
 

@@ -207,6 +207,8 @@ def test_bad_settings_list_what_there_is(tokenizer, pairs) -> None:
     ):
         with pytest.raises(ValueError, match=next(iter(bad))):
             train(model, tokenizer, pairs, "lora", "sft", **bad)
+    with pytest.raises(ValueError, match="loss weight gamma must be a finite number, 0 or more, not -1"):
+        train(model, tokenizer, pairs, "lora", "split", gamma=-1.0)
 
 
 def test_a_trained_intervention_is_saved_with_its_settings(tokenizer, pairs, tmp_path) -> None:

@@ -1,0 +1,134 @@
+"""Tables: what the notebooks show and what takes time, computed before them, once for all of them.
+
+Each table is the result of one function that the notebooks call too. Here the functions run one after the
+other, each with its work spread over the same processes, so that no core waits and nothing is computed twice.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+
+import pandas as pd
+
+from splitkit.committed import MADE
+from splitkit.profiles import Profile
+
+Tables = Mapping[str, pd.DataFrame]
+Maker = Callable[[Profile, int], Tables]
+
+
+def make_tables(profile: Profile, jobs: int = 2) -> list[str]:
+    """Make every table of `MAKERS` in `jobs` processes and return their names; the seconds go to stdout.
+
+    With SPLITKIT_RECOMPUTE=1 the embedded profile's tables are computed, too. Those that are done are named
+    in SPLITKIT_MADE: what builds on them reads them.
+
+    Raises:
+        ValueError: where the profile lacks what a table is about (see the functions in `MAKERS`).
+    """
+    os.environ[MADE] = ""
+    for name, maker in MAKERS.items():
+        start = time.perf_counter()
+        made = maker(profile, jobs)
+        os.environ[MADE] = ",".join([*filter(None, os.environ[MADE].split(",")), *made])
+        sys.stdout.write(f"table {name}: {time.perf_counter() - start:.1f} s\n")
+        sys.stdout.flush()
+    return os.environ[MADE].split(",")
+
+
+def _curves(profile: Profile, jobs: int) -> Tables:
+    from splitkit.curvetables import curves
+
+    return {"curves": curves(profile, jobs, progress=False)}
+
+
+def _scores(profile: Profile, jobs: int) -> Tables:
+    from splitkit.scoretables import score_base
+
+    return score_base(profile, jobs, progress=False)
+
+
+def _samples(profile: Profile, jobs: int) -> Tables:
+    from splitkit.samples import samples
+
+    return samples(profile, jobs, progress=False)
+
+
+def _few_pairs(profile: Profile, jobs: int) -> Tables:
+    from splitkit.fewpairs import few_pairs
+
+    return {"few_pairs": few_pairs(profile, jobs, progress=False)}
+
+
+def _ablation(profile: Profile, jobs: int) -> Tables:
+    from splitkit.ablation import ablate
+
+    return {"ablation": ablate(profile, jobs)}
+
+
+def _layers(profile: Profile, jobs: int) -> Tables:
+    from splitkit import psychopathy
+
+    layers = psychopathy.layer_table(profile, jobs, progress=False)
+    return {psychopathy.LAYERS: layers, psychopathy.YES_NO: psychopathy.yes_no_table(profile, jobs)}
+
+
+def _geometry(profile: Profile, jobs: int) -> Tables:
+    from splitkit.geometry import geometry
+
+    return geometry(profile, jobs, progress=False)
+
+
+def _reductions(profile: Profile, jobs: int) -> Tables:
+    from splitkit.reductions import reductions
+
+    return reductions(profile, jobs, progress=False)
+
+
+def _fits(profile: Profile, jobs: int) -> Tables:
+    from splitkit.families import fitted_tables
+
+    return fitted_tables(profile, _curves(profile, jobs)["curves"], jobs)
+
+
+def _joint_fits(profile: Profile, jobs: int) -> Tables:
+    from splitkit.jointfit import TABLE, joint_fits
+
+    return {TABLE: joint_fits(profile, _curves(profile, jobs)["curves"], jobs)}
+
+
+def _fit_quality(profile: Profile, jobs: int) -> Tables:
+    from splitkit.fittables import fit_quality
+
+    return fit_quality(profile, jobs, progress=False)
+
+
+def _rivals(profile: Profile, jobs: int) -> Tables:
+    from splitkit.contest import TABLE, rivalry
+
+    return {TABLE: rivalry(profile, _curves(profile, jobs)["curves"], jobs)}
+
+
+def _nulls(profile: Profile, jobs: int) -> Tables:
+    from splitkit.nulls import TABLE, null_fits
+
+    return {TABLE: null_fits(profile, jobs=jobs)}
+
+
+MAKERS: dict[str, Maker] = {
+    "curves": _curves,
+    "scores": _scores,
+    "few pairs": _few_pairs,
+    "layers": _layers,
+    "ablation": _ablation,
+    "samples": _samples,
+    "geometry": _geometry,
+    "reductions": _reductions,
+    "fits": _fits,
+    "joint fits": _joint_fits,
+    "fit quality": _fit_quality,
+    "rivals": _rivals,
+    "null curves": _nulls,
+}
+"""In this order: the curves first, which others are made of."""

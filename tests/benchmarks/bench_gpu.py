@@ -1,0 +1,159 @@
+"""On a GPU: sweep, training and generation in bfloat16 on a random model of Gemma-2-9B's shape.
+
+Tokens per second, and the share of the card's measured matrix rate that the arithmetic of those tokens makes:
+2 operations per weight that a token meets, attention's scores left out. Nothing is read from a network.
+Without a GPU the same code runs on a small model of the same architecture, so that it is known to work;
+nothing of that is recorded.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedModel
+
+import splitkit as sk
+from benchmarks.racing import OURS, Table
+from benchmarks.rivals import answer_losses, batched
+from splitkit.encoding import encode_pairs
+from splitkit.generation import answers
+from splitkit.interventions import Intervention
+from splitkit.models import model_digest
+from splitkit.pairs import Pair
+
+SHAPE: dict[str, Any] = dict(
+    vocab_size=256000,
+    hidden_size=3584,
+    intermediate_size=14336,
+    num_hidden_layers=42,
+    num_attention_heads=16,
+    num_key_value_heads=8,
+    head_dim=256,
+    query_pre_attn_scalar=256,
+    sliding_window=4096,
+    max_position_embeddings=8192,
+)
+"""google/gemma-2-9b-it's config.json."""
+LAYER = 20
+"""The paper's layer of Gemma-2-9B-IT."""
+SMALL = SHAPE | dict(
+    vocab_size=3328,
+    hidden_size=64,
+    intermediate_size=128,
+    num_hidden_layers=4,
+    num_attention_heads=2,
+    num_key_value_heads=1,
+    head_dim=32,
+)
+STRENGTHS = 41
+
+
+def random_model(shape: dict[str, Any], device: str, dtype: torch.dtype) -> PreTrainedModel:
+    """A model of that shape with random weights, made where it stays."""
+    torch.manual_seed(0)
+    config = Gemma2Config(**shape, pad_token_id=0, bos_token_id=1, eos_token_id=2)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device(device):
+            return Gemma2ForCausalLM(config).eval().requires_grad_(False)
+    finally:
+        torch.set_default_dtype(before)
+
+
+def matrix_rate(device: str, dtype: torch.dtype, size: int, repeats: int = 20) -> float:
+    """Operations per second of a square matrix product, the best of three series."""
+    a = torch.randn(size, size, device=device, dtype=dtype)
+    b = torch.randn(size, size, device=device, dtype=dtype)
+    for _ in range(3):
+        a @ b
+    seconds = [_seconds(lambda: [a @ b for _ in range(repeats)], device) for _ in range(3)]
+    return 2 * size**3 * repeats / min(seconds)
+
+
+def jobs(model: PreTrainedModel, tokenizer: Any, pairs: Sequence[Pair], layer: int, new_tokens: int) -> dict:
+    """Each job's call, the tokens that it is about, and the weights that these tokens meet in all."""
+    vector = torch.randn(model.config.hidden_size, generator=torch.Generator().manual_seed(0))
+    iv = Intervention("vector", "sft", layer, {"vector": vector}, model_digest(model))
+    positive, negative = encode_pairs(model, tokenizer, pairs)
+    sequences = [*positive, *negative]
+    tokens, answered = sum(len(s.ids) for s in sequences), sum(s.answer_length for s in sequences)
+    count = len(model.model.layers)
+    block = sum(p.numel() for p in model.model.layers[0].parameters())
+    head = model.lm_head.weight.numel()
+    whole = tokens * count * block + answered * head
+    tail = tokens * (count - layer - 1) * block + answered * head
+    lower = tokens * (layer + 1) * block
+    grid = torch.linspace(-4, 4, STRENGTHS).tolist()
+    batches = batched(sequences, model.device)
+    epochs = 2
+    settings = {"form": "vector", "objective": "split", "layer": layer, "epochs": epochs}
+    questions = [pair.question for pair in pairs]
+
+    @torch.no_grad()
+    def plain() -> None:
+        for batch in batches:
+            answer_losses(model, batch)
+
+    def generated() -> None:
+        answers(model, tokenizer, questions, intervention=iv, m=1.0, max_new_tokens=new_tokens, batch_size=64)
+
+    return {
+        "plain forward, head at answers": (plain, tokens, whole),
+        f"sweep of {STRENGTHS} strengths": (
+            lambda: sk.sweep(model, tokenizer, iv, pairs, grid),
+            STRENGTHS * tokens,
+            STRENGTHS * tail + lower,
+        ),
+        # both directions of each pair; backward through the frozen tail costs as much as forward
+        f"SPLIT, {epochs} epochs": (
+            lambda: sk.train(model, tokenizer, pairs, **settings),
+            2 * epochs * tokens,
+            2 * epochs * 2 * tail + lower,
+        ),
+        "answers": (generated, len(pairs) * new_tokens, len(pairs) * new_tokens * (count * block + head)),
+    }
+
+
+def _seconds(call: Callable[[], Any], device: str) -> float:
+    _wait(device)
+    start = time.perf_counter()
+    call()
+    _wait(device)
+    return time.perf_counter() - start
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def test_the_same_code_on_a_small_model_and_the_processor() -> None:
+    _, tokenizer = sk.load_model("embedded-gemma2")
+    model = random_model(SMALL, "cpu", torch.bfloat16)
+    assert model.dtype == torch.bfloat16
+    for call, tokens, weights in jobs(model, tokenizer, sk.load_pairs("axbench/ocean")[:2], 1, 4).values():
+        call()
+        assert 0 < tokens < weights
+    assert matrix_rate("cpu", torch.float32, 64, 2) > 0
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU on this machine")
+def test_the_papers_shape_in_bfloat16(table: Table) -> None:
+    _, tokenizer = sk.load_model("embedded-gemma2")
+    model = random_model(SHAPE, "cuda", torch.bfloat16)
+    # no early end: every answer has all its tokens
+    model.generation_config.eos_token_id = None
+    rate = matrix_rate("cuda", torch.bfloat16, 8192)
+    card = torch.cuda.get_device_name(0)
+    named = {"benchmark": "GPU", "model": "random, Gemma-2-9B's shape", "share": 1.0, "way": OURS}
+    table.add(**named, case=f"matrix product, {card}", value=rate / 1e12, unit="TFLOP/s", rounds=3)
+    pairs = sk.load_pairs("axbench/ocean")[:64]
+    for case, (call, tokens, weights) in jobs(model, tokenizer, pairs, LAYER, 64).items():
+        call()
+        seconds = sorted(_seconds(call, "cuda") for _ in range(3))[1]
+        table.add(**named, case=case, value=tokens / seconds, unit="tokens/s", rounds=3)
+        share = 2 * weights / seconds / rate
+        table.add(**named, case=f"{case}: share of the matrix rate", value=100 * share, unit="%", rounds=3)
