@@ -135,9 +135,9 @@ def check_profile(profile: Profile) -> None:
         "holds training settings by name, finite numbers or texts",
     )
     wanted(
-        isinstance(profile.repeats, Mapping) and _all(list(profile.repeats.values()), int, least=0),
-        "repeats",
-        "says how many seeds a task family has",
+        isinstance(profile.curve_seeds, Mapping) and _all(list(profile.curve_seeds.values()), int, least=0),
+        "curve_seeds",
+        "says with how many seeds a task family has curves",
     )
     wanted(bool(profile.cells()), "kinds", "gives no cell")
 

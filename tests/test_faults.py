@@ -40,7 +40,7 @@ from test_kills import (
 )
 from test_llmjudge import Server, failure, grade
 
-from splitkit import paths, reproduce, settings
+from splitkit import notebooks, paths, settings
 from splitkit.cells import compute_cells
 from splitkit.files import DamagedFolder, RunInProgress, damage
 from splitkit.profiles import Cell, get_profile
@@ -365,8 +365,8 @@ def test_a_key_reaches_no_notebook_table_log_or_reply(
     notebook = tmp_path / "00_judge.ipynb"
     nbformat.write(new_notebook(cells=cells), notebook)
     try:
-        with pytest.raises(reproduce.NotebookError, match=r"refused the key.*no: \[key\]") as caught:
-            reproduce.run_notebook(notebook, get_profile("smoke"), tmp_path / "executed")
+        with pytest.raises(notebooks.NotebookError, match=r"refused the key.*no: \[key\]") as caught:
+            notebooks.run_notebook(notebook, get_profile("smoke"), tmp_path / "executed")
     finally:
         server.http.shutdown()
         server.http.server_close()

@@ -94,7 +94,7 @@ def test_a_response_is_a_completion_or_nonsense(body: str) -> None:
 
 SIZES = ("n_train", "n_sweep", "n_choose", "n_test")
 FIELDS = st.sampled_from(
-    ["models", "tasks", "kinds", "grid", "answered", "seeds", "repeats", "overrides", *SIZES]
+    ["models", "tasks", "kinds", "grid", "answered", "seeds", "curve_seeds", "overrides", *SIZES]
 )
 VALUES = st.one_of(
     TREES,
