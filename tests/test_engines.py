@@ -8,17 +8,23 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
-from test_kills import PROFILE, check_whole, one_process, stamps, visible
+from test_kills import PROFILE, begun, check_whole, one_process, stamps, visible
 
 from splitkit import cells, engines, paths, reproduce
+from splitkit.cellresults import CellResult
 from splitkit.cells import compute_cells
 from splitkit.engines import Dask, EngineError, Loky, Slurm, read_slurm
+from splitkit.profiles import Profile
+
+Work = Callable[[Any], tuple[Any, str | None]]
 
 LIMIT = 300.0
 """Seconds after which a cluster hangs."""
@@ -39,13 +45,31 @@ def die(item: int) -> tuple[int, str | None]:
     return item, None
 
 
-def die_at_first(marks: Path, item: int) -> tuple[int, str | None]:
-    """The first process that gets item 0 is killed in the middle of it."""
-    mark = marks / f"{item}-{os.getpid()}"
-    mark.touch()
-    if item == 0 and len(list(marks.glob("0-*"))) == 1:
-        die(item)
-    return item, mark.name
+def die_in_mid_cell(deaths: Path, work: Work, item: Any) -> tuple[Any, str | None]:
+    """The first two processes that come to a cell's curves are killed there, whichever they are."""
+    make = cells._MAKERS["curves"]
+
+    def begin(result: CellResult, profile: Profile, model: Any, tokenizer: Any, folder: Path) -> None:
+        for death in ("first", "second"):
+            with suppress(FileExistsError):
+                (deaths / death).mkdir()
+                os.kill(os.getpid(), signal.SIGKILL)
+        make(result, profile, model, tokenizer, folder)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(cells._MAKERS, "curves", begin)
+        return work(item)
+
+
+@dataclass(frozen=True)
+class Deadly:
+    """A cluster that loses two workers."""
+
+    engine: Dask
+    deaths: Path
+
+    def outcomes(self, work: Work, items: Sequence[Any]) -> Iterator[tuple[Any, str | None]]:
+        return self.engine.outcomes(partial(die_in_mid_cell, self.deaths, work), items)
 
 
 def refuse(item: int) -> tuple[int, str | None]:
@@ -187,7 +211,7 @@ def test_a_worker_with_several_threads_is_refused(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(paths, "CACHE", tmp_path)
     with (
         distributed.LocalCluster(
-            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0"
         ) as own,
         pytest.raises(EngineError, match="has 2 threads: start it with --nthreads 1"),
     ):
@@ -215,34 +239,13 @@ def test_the_same_cells_as_in_one_process(cluster: Cluster, cache: Path, undistu
     assert check_whole(cache, undisturbed) == check_whole(undisturbed, undisturbed)
 
 
-def test_a_worker_killed_in_mid_cell_is_replaced(cluster: Cluster, cache: Path, undisturbed: Path) -> None:
-    """Both workers are in a cell when one of them is killed; and one is killed by the cell itself."""
-    marks = cache / "marks"
-    marks.mkdir()
-    cluster.worker("victim")
-    cluster.worker("second victim")
-    found = dict(Dask(cluster.address).outcomes(partial(die_at_first, marks), range(6)))
-    assert sorted(found) == list(range(6))
-    assert len(list(marks.glob("0-*"))) == 2
-    victims = [name for name, worker in cluster.workers.items() if worker.poll() is not None]
-    assert len(victims) == 1
-    shutil.rmtree(marks)
-
-    killed = []
-
-    def kill() -> None:
-        """All workers but one, once all of them are in a cell."""
-        alive = [worker for worker in cluster.workers.values() if worker.poll() is None]
-        end = time.monotonic() + LIMIT
-        while len(list(cache.glob("trained/.*.tmp"))) < len(alive) and time.monotonic() < end:
-            time.sleep(0.002)
-        for worker in alive[:-1]:
-            worker.kill()
-            killed.append(worker)
-
-    with meanwhile(kill):
-        compute_cells(PROFILE, progress=False, engine=Dask(cluster.address))
-    assert len(killed) == 2
+def test_a_worker_killed_in_mid_cell_is_replaced(
+    cluster: Cluster, cache: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    cluster.worker("spare")
+    compute_cells(PROFILE, progress=False, engine=Deadly(Dask(cluster.address), tmp_path))
+    assert [worker.poll() for worker in cluster.workers.values()].count(-signal.SIGKILL) == 2
+    assert len(begun(cache, "curves")) == 2, "no worker was in the middle of a cell"
     assert check_whole(cache, undisturbed) == check_whole(undisturbed, undisturbed)
 
 
