@@ -146,9 +146,12 @@ def test_a_disk_that_is_full_while_judging(tmp_path: Path) -> None:
     server = Server()
     receiver, sender = FORKS.Pipe(duplex=False)
     try:
-        with running(judge_with_little_room, tmp_path, server.url, sender):
+        with running(judge_with_little_room, tmp_path, server.url, sender) as process:
             assert receiver.poll(LIMIT)
             said = receiver.recv()
+            # other threads are still taking back what they could not write
+            process.join(LIMIT)
+            assert process.exitcode == 0
         assert said.startswith(f"JudgeError: {tmp_path} takes no more")
         assert len(server.seen) < CASES // 2, "the others were asked for all the same"
         assert not list(tmp_path.rglob("*.json*"))
