@@ -1,78 +1,44 @@
 """Cells: each trained and measured once, kept whole or not at all, and reused by every notebook."""
 
+import errno
 import json
 import logging
 import os
 import time
 import traceback
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-import joblib
 import pandas as pd
 from tqdm import tqdm
 
 from splitkit import paths, results
-from splitkit.files import check_writable, exclusive, sweep_away, whole_folder, write_whole
+from splitkit.cellresults import SPLITS, CellResult
+from splitkit.engines import Engine, EngineError, Loky
+from splitkit.files import (
+    check_writable,
+    damage,
+    discard,
+    exclusive,
+    sweep_away,
+    whole_folder,
+    write_whole,
+)
 from splitkit.profiles import Cell, Profile
-from splitkit.settings import STAGES, cell_folder, finished, settings, stages
+from splitkit.settings import STAGES, cell_folders, check_profile, settings
 
-if TYPE_CHECKING:
-    from splitkit.interventions import Intervention
-
-_SPLITS = ("train", "test")
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 UNIT_PAIRS = 64
 """Training pairs that the matching strength is measured on; its medians are over thousands of tokens."""
 
 
 class CellError(RuntimeError):
     """Some cells could not be computed; the others are kept."""
-
-
-@dataclass(frozen=True)
-class CellResult:
-    """A finished cell, read from its folders when asked; a stage that the profile has not is not there."""
-
-    cell: Cell
-    folders: dict[str, Path] = field(hash=False)
-
-    @property
-    def meta(self) -> dict[str, Any]:
-        """Settings and provenance of the training: hparams, layer, matching_strength, digests, seconds."""
-        return json.loads((self.folders["trained"] / "meta.json").read_text(encoding="utf-8"))
-
-    @property
-    def unit(self) -> float:
-        """The matching strength, in which the relative grids count."""
-        return float(self.meta["matching_strength"])
-
-    def sweep(self, split: str) -> pd.DataFrame:
-        """Losses and log-odds of every pair of 'train' or 'test' over the grid: one row per (m, pair)."""
-        if split not in _SPLITS:
-            raise KeyError(f"no split {split!r}; a cell measures {list(_SPLITS)}")
-        return pd.read_csv(self._folder("curves") / f"sweep_{split}.csv.gz")
-
-    def answers(self, split: str) -> pd.DataFrame:
-        """Scored answers: to 'validation' at every strength of the search, to 'test' at m = 0 and at m*."""
-        if split not in ("validation", "test"):
-            raise KeyError(f"no split {split!r}; answers are to 'validation' or 'test' questions")
-        path = self._folder("answers") / f"{split}.csv.gz"
-        # a broken answer may hold a carriage return, which ends no line
-        return pd.read_csv(path, keep_default_na=False, na_values=["NaN"], lineterminator="\n")
-
-    def intervention(self) -> "Intervention":
-        """The trained intervention."""
-        from splitkit.interventions import load_intervention
-
-        return load_intervention(self.folders["trained"] / "intervention")
-
-    def _folder(self, stage: str) -> Path:
-        if stage not in self.folders:
-            raise KeyError(f"cell {self.cell} has no {stage} in its profile; it has {list(self.folders)}")
-        return self.folders[stage]
 
 
 @contextmanager
@@ -89,16 +55,21 @@ def one_thread() -> Iterator[None]:
 
 
 def compute_cell(cell: Cell, profile: Profile) -> CellResult:
-    """Train, measure and ask a cell where that is not done already; nothing half done is ever kept."""
-    folders = {stage: cell_folder(cell, profile, stage) for stage in stages(cell, profile)}
+    """Train, measure and ask a cell where that is not done already; nothing half done is ever kept.
+
+    A stage whose folder is damaged (see `files.damage`) is made anew.
+    """
+    folders = cell_folders(cell, profile)
     result = CellResult(cell, folders)
-    missing = [stage for stage, folder in folders.items() if not folder.exists()]
+    missing = [stage for stage, folder in folders.items() if damage(folder)]
     if missing:
         from splitkit.models import load_model
 
         with one_thread():
             model, tokenizer = load_model(cell.model)
             for stage in missing:
+                if folders[stage].exists():
+                    discard(folders[stage])
                 with whole_folder(folders[stage]) as temporary:
                     _MAKERS[stage](result, profile, model, tokenizer, temporary)
     return result
@@ -138,7 +109,7 @@ def _sweep(result: CellResult, profile: Profile, model: Any, tokenizer: Any, fol
     from splitkit.sweeps import sweep
 
     iv, task, grid = result.intervention(), result.cell.task, [result.unit * r for r in profile.grid]
-    for split in _SPLITS:
+    for split in SPLITS:
         pairs = load_pairs(task, split=split)[: profile.size("sweep", task)]
         _keep(sweep(model, tokenizer, iv, pairs, m=grid), folder / f"sweep_{split}.csv.gz")
 
@@ -165,49 +136,84 @@ def _keep(table: pd.DataFrame, path: Path) -> None:
     table.to_csv(path, index=False, compression=cast(Any, {"method": "gzip", "mtime": 0}))
 
 
-def _attempt(cell: Cell, profile: Profile) -> tuple[Cell, str | None]:
+@dataclass(frozen=True)
+class _Task:
+    """A missing cell, and the names of the folders that it belongs in by the run's settings."""
+
+    cell: Cell
+    names: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return str(self.cell)
+
+
+def _attempt(profile: Profile, task: _Task) -> tuple[_Task, str | None]:
     """Compute a cell; a failure comes back as text, so that one cell cannot end the others."""
     try:
-        compute_cell(cell, profile)
+        names = tuple(folder.name for folder in cell_folders(task.cell, profile).values())
+        if names != task.names:
+            raise EngineError(
+                f"a worker would compute other numbers for {task}: its code, data or models differ from the "
+                "run's, or were changed since it started. Start the workers anew from the run's checkout."
+            )
+        compute_cell(task.cell, profile)
+    except EngineError:
+        raise
     except Exception as error:
-        logging.getLogger(__name__).debug("%s\n%s", cell, traceback.format_exc())
-        return cell, f"{type(error).__name__}: {error}"
-    return cell, None
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise EngineError(
+                f"{paths.CACHE} takes no more: {error}. What is finished is kept: make room, or point "
+                "SPLITKIT_CACHE at a copy of it elsewhere, and the same command goes on from there."
+            ) from error
+        logging.getLogger(__name__).debug("%s\n%s", task, traceback.format_exc())
+        return task, f"{type(error).__name__}: {error}"
+    return task, None
 
 
-def compute_cells(profile: Profile, jobs: int = 2, progress: bool = True) -> list[CellResult]:
-    """Every cell of the profile, computing those that are missing in `jobs` processes of one thread each.
+def compute_cells(
+    profile: Profile, jobs: int = 2, progress: bool = True, engine: Engine | None = None
+) -> list[CellResult]:
+    """Every cell of the profile, computing those that are missing, by an engine of processes of one thread
+    each (None: `jobs` of this machine).
 
-    A killed run goes on where it was. CellError names the cells that failed; the finished ones are kept.
-    RunInProgress when another process computes cells in the same cache.
+    A killed run goes on where it was. ValueError, before any work, for a profile that cannot be computed.
+    CellError names the cells that failed; the finished ones are kept. RunInProgress when another process
+    computes cells in the same cache. EngineError when the engine is lost, or the disk is full.
     """
-    every = profile.cells()
-    missing = [cell for cell in every if not finished(cell, profile)]
-    if missing:
+    check_profile(profile)
+    every = {cell: cell_folders(cell, profile) for cell in profile.cells()}
+    wrong = {cell for cell, folders in every.items() if any(map(damage, folders.values()))}
+    if wrong:
         check_writable(paths.CACHE)
         with exclusive(paths.CACHE / "trained", f"computing cells of profile {profile.name}"):
             for stage in STAGES:
                 # what a killed run left half done
                 sweep_away(paths.CACHE / stage)
-            _compute_missing(missing, profile, jobs, progress, done=len(every) - len(missing))
-    return [
-        CellResult(cell, {stage: cell_folder(cell, profile, stage) for stage in stages(cell, profile)})
-        for cell in every
-    ]
+            _warn_of_damage([folder for cell in wrong for folder in every[cell].values()])
+            tasks = [_Task(c, tuple(f.name for f in folders.values())) for c, folders in every.items()]
+            missing = [task for task in tasks if task.cell in wrong]
+            _compute_missing(missing, profile, engine or Loky(jobs), progress, len(every) - len(missing))
+    return [CellResult(cell, folders) for cell, folders in every.items()]
 
 
-def _compute_missing(cells: Sequence[Cell], profile: Profile, jobs: int, progress: bool, done: int) -> None:
+def _warn_of_damage(folders: Sequence[Path]) -> None:
+    found = [f"{folder} ({damage(folder)})" for folder in folders if folder.exists() and damage(folder)]
+    if found:
+        warnings.warn("damaged, and computed anew:\n" + "\n".join(sorted(found)), stacklevel=3)
+
+
+def _compute_missing(
+    tasks: Sequence[_Task], profile: Profile, engine: Engine, progress: bool, done: int
+) -> None:
     # the workers' mathematics libraries read this when they start
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    work = joblib.Parallel(n_jobs=jobs, backend="loky", return_as="generator_unordered", batch_size=1)
-    outcomes = work(joblib.delayed(_attempt)(cell, profile) for cell in cells)
     failed: dict[Cell, str] = {}
-    with tqdm(total=done + len(cells), initial=done, desc="cells", unit="cell", disable=not progress) as bar:
-        for cell, error in outcomes:
-            bar.set_postfix_str(str(cell))
+    with tqdm(total=done + len(tasks), initial=done, desc="cells", unit="cell", disable=not progress) as bar:
+        for task, error in engine.outcomes(partial(_attempt, profile), tasks):
+            bar.set_postfix_str(str(task))
             bar.update()
             if error is not None:
-                failed[cell] = error
+                failed[task.cell] = error
     if failed:
         lines = "\n".join(f"  {cell}: {error}" for cell, error in sorted(failed.items()))
-        raise CellError(f"{len(failed)} of {len(cells)} cells failed, the others are kept:\n{lines}")
+        raise CellError(f"{len(failed)} of {len(tasks)} cells failed, the others are kept:\n{lines}")

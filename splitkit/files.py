@@ -1,17 +1,28 @@
 """Files and folders that are written whole or not at all, and the lock that keeps two runs apart."""
 
+import hashlib
+import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
+
+MANIFEST = "manifest.json"
+"""In every folder of `whole_folder`: size and SHA-256 of each of its files."""
 
 
 class RunInProgress(RuntimeError):
     """Another process is writing to the same folder."""
+
+
+class DamagedFolder(RuntimeError):
+    """A file of a finished folder is not as it was written."""
 
 
 def _flush(path: Path) -> None:
@@ -46,22 +57,105 @@ def write_whole(path: Path, text: str) -> None:
 def whole_folder(target: Path) -> Iterator[Path]:
     """A temporary folder beside `target` that becomes `target` when the block succeeds, else vanishes.
 
-    A `target` that is already there wins: the block's folder is dropped, so that two writers of the same
+    A manifest of its files comes with it, so that later damage is found: see `damage` and `read_kept`. A
+    `target` that is already there wins: the block's folder is dropped, so that two writers of the same
     content cannot disturb a reader.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp"))
+    made = temporary.stat()
     try:
         yield temporary
+        seal(temporary)
         for path in temporary.rglob("*"):
             _flush(path)
         _flush(temporary)
         temporary.chmod(0o755)
-        if not target.exists():
+        if not os.path.samestat(made, temporary.stat()):
+            # a writer makes missing folders: what it wrote before is gone
+            raise FileNotFoundError(f"{temporary} was removed while it was written to")
+        try:
             os.rename(temporary, target)
-            _flush(target.parent)
+        except OSError:
+            if not target.exists():
+                raise
+        _flush(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def seal(folder: Path) -> None:
+    """Write the manifest of a folder's files as they are now, whole or not at all."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
+    entries = {path.relative_to(folder).as_posix(): _entry(path) for path in files}
+    write_whole(folder / MANIFEST, json.dumps(entries, indent=1) + "\n")
+
+
+def _entry(path: Path) -> dict[str, Any]:
+    with path.open("rb") as stream:
+        return {"size": path.stat().st_size, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
+
+
+def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
+    """ValueError where it cannot be read."""
+    try:
+        entries = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return {name: {"size": int(e["size"]), "sha256": str(e["sha256"])} for name, e in entries.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{MANIFEST} cannot be read") from error
+
+
+def damage(folder: Path) -> str:
+    """What is wrong with a folder of `whole_folder`, by the presence and size of its files; empty: nothing.
+
+    Contents are not read here, which for a large model's interventions would take minutes: see `read_kept`.
+    """
+    if not folder.is_dir():
+        return "it is not there"
+    try:
+        for name, entry in _manifest(folder).items():
+            path = folder / name
+            if not path.is_file():
+                return f"{name} is not there"
+            if (size := path.stat().st_size) != entry["size"]:
+                return f"{name} has {size} bytes, not {entry['size']}"
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def read_kept(folder: Path, name: str) -> bytes:
+    """A file of a folder of `whole_folder`, byte for byte as it was written.
+
+    DamagedFolder names the file and the way out when it is not there or its SHA-256 is another one.
+    """
+    try:
+        content = (folder / name).read_bytes()
+        fine = hashlib.sha256(content).hexdigest() == _manifest(folder)[name]["sha256"]
+    except (OSError, ValueError, KeyError):
+        fine = False
+    if not fine:
+        raise DamagedFolder(
+            f"{folder / name} is not as it was written. Remove {folder}: the next run makes it anew."
+        )
+    return content
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder so that no reader finds a part of it."""
+    grave = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp"))
+    # another process may have removed it before
+    with suppress(FileNotFoundError):
+        os.rename(folder, grave / folder.name)
+    shutil.rmtree(grave, ignore_errors=True)
+
+
+def safe_name(text: str) -> str:
+    """A file name of any text: no path leads out of a folder by it, and no system refuses it for its length.
+
+    Not unique: two texts may share one.
+    """
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip(".")[:150] or "-"
 
 
 def sweep_away(folder: Path) -> None:

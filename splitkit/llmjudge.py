@@ -6,8 +6,6 @@ interrupted run goes on where it was. Needs the extra: pip install -e '.[judge]'
 
 from __future__ import annotations
 
-import hashlib
-import json
 import secrets
 import threading
 from collections.abc import Sequence
@@ -20,8 +18,9 @@ from tqdm.auto import tqdm
 
 from splitkit import paths
 from splitkit.endpoint import REPLY_TOKENS, Endpoint, Nonsense, NoReply, Unasked
-from splitkit.files import check_writable, write_whole
+from splitkit.files import check_writable
 from splitkit.judges import JudgeError, judged
+from splitkit.replies import Replies
 from splitkit.rubrics import Case, Score, cases, messages, missing, parse_reply, schema
 
 GIVE_UP = 10
@@ -75,7 +74,7 @@ class LLMJudge:
             patience=patience,
         )
         self.concurrency, self.progress = concurrency, progress
-        self.cache = paths.CACHE / "judge" if cache is None else cache
+        self.replies = Replies(paths.CACHE / "judge" if cache is None else cache)
 
     @property
     def requests(self) -> int:
@@ -87,13 +86,18 @@ class LLMJudge:
 
         Raises:
             JudgeError: when the endpoint cannot be reached, refuses the key, the model or the quota, or fails
-                `GIVE_UP` cases in a row. What was scored is kept: the same call goes on from there.
+                `GIVE_UP` cases in a row, or when the disk is full. What was scored is kept: the same call
+                goes on from there.
         """
-        check_writable(self.cache)
+        check_writable(self.replies.folder)
         return judged(cases(task, questions, answers), self._ask)
 
     def _ask(self, open_cases: list[Case]) -> dict[Case, Score]:
-        known = {case: score for case in open_cases if (score := self._recall(case)) is not None}
+        known = {
+            case: score
+            for case in open_cases
+            if (score := self.replies.recall(self._asked(case), case.rubric)) is not None
+        }
         todo = [case for case in open_cases if case not in known]
         stop, failures = threading.Event(), 0
         pool = ThreadPoolExecutor(self.concurrency, thread_name_prefix="judge")
@@ -128,23 +132,19 @@ class LLMJudge:
         except JudgeError:
             stop.set()  # here and not only where it is caught: until then this thread would go on asking
             raise
-        kept = {"model": self.endpoint.model, "case": asdict(case), "code": code, "reply": reply}
-        write_whole(self._file(case), json.dumps(kept, indent=1) + "\n")
+        try:
+            self.replies.keep(
+                self._asked(case), model=self.endpoint.model, case=asdict(case), code=code, reply=reply
+            )
+        except JudgeError:
+            stop.set()
+            raise
         return parse_reply(reply, code, case.rubric)
 
-    def _file(self, case: Case) -> Path:
-        """Where the reply to a case is kept: the hash of all that is asked, but for the code."""
+    def _asked(self, case: Case) -> list[object]:
+        """All that is asked, but for the code."""
         where = [self.endpoint.url, self.endpoint.model, REPLY_TOKENS]
-        asked = [*where, messages(case, ""), asdict(case), schema(case.rubric)]
-        name = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
-        return self.cache / name[:2] / f"{name}.json"
-
-    def _recall(self, case: Case) -> Score | None:
-        try:
-            kept = json.loads(self._file(case).read_text(encoding="utf-8"))
-            return parse_reply(str(kept["reply"]), str(kept["code"]), case.rubric)
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+        return [*where, messages(case, ""), asdict(case), schema(case.rubric)]
 
     def _broken(self, last: Score | NoReply) -> JudgeError:
         said = f" ({last.said})" if isinstance(last, NoReply) and last.said else ""

@@ -1,4 +1,7 @@
-"""A chat model on this machine as judge: the rubrics and the reading of `rubrics.py`, no endpoint."""
+"""A chat model on this machine as judge: the rubrics and the reading of `rubrics.py`, no endpoint.
+
+What it said is kept on disk, batch by batch, so that an interrupted run goes on where it was.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,18 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 import pandas as pd
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from splitkit import generation
+from splitkit import generation, paths
 from splitkit.encoding import prompt_ids
+from splitkit.files import check_writable
 from splitkit.judges import judged
+from splitkit.models import model_digest
+from splitkit.replies import Replies
 from splitkit.rubrics import Case, Score, cases, messages, missing, parse_reply
 
 
@@ -24,6 +31,7 @@ class LocalJudge:
         model, tokenizer: as `load_model` gives them; the tokenizer needs a chat template.
         reply_tokens: where a reply is cut that has not ended.
         batch_size: prompts at a time.
+        cache: the folder of replies (default: .cache/judge); remove it to ask anew.
 
     Raises:
         ValueError: for a tokenizer without a chat template.
@@ -36,12 +44,14 @@ class LocalJudge:
         *,
         reply_tokens: int = 120,
         batch_size: int = 8,
+        cache: Path | None = None,
         progress: bool = True,
     ) -> None:
         if not tokenizer.chat_template:
             raise ValueError("a judge has to be a chat model: this tokenizer has no chat template")
         self.model, self.tokenizer = model, tokenizer
         self.reply_tokens, self.batch_size, self.progress = reply_tokens, batch_size, progress
+        self.replies = Replies(paths.CACHE / "judge" if cache is None else cache)
         added = tokenizer.added_tokens_decoder.values()
         self._special = {str(token) for token in added if token.special} | set(tokenizer.all_special_tokens)
 
@@ -49,14 +59,19 @@ class LocalJudge:
         """See `judges.Judge.score`; a concept may be any text: "axbench/<concept>".
 
         A prompt that leaves no room for a reply in the model's context is not asked, and counted.
+
+        Raises:
+            JudgeError: when the disk is full; what was scored is kept.
         """
+        check_writable(self.replies.folder)
         return judged(cases(task, questions, answers), self._ask)
 
     def _ask(self, open_cases: list[Case]) -> dict[Case, Score]:
         room = getattr(self.model.config, "max_position_embeddings", None)
-        scores: dict[Case, Score] = {}
+        recalled = {case: self.replies.recall(self._asked(case), case.rubric) for case in open_cases}
+        scores = {case: score for case, score in recalled.items() if score is not None}
         asked: list[tuple[int, Case, str]] = []
-        for case in open_cases:
+        for case in (case for case in open_cases if case not in scores):
             prompt = self._prompt(case)
             length = len(prompt_ids(self.tokenizer, prompt))
             if room is not None and length + self.reply_tokens > room:
@@ -75,9 +90,16 @@ class LocalJudge:
                     batch_size=self.batch_size,
                 )
                 for (_, case, _), reply in zip(batch, replies, strict=True):
-                    scores[case] = parse_reply(reply, _code(case), case.rubric)
+                    code = _code(case)
+                    self.replies.keep(self._asked(case), case=asdict(case), code=code, reply=reply)
+                    scores[case] = parse_reply(reply, code, case.rubric)
                 bar.update(len(batch))
         return scores
+
+    def _asked(self, case: Case) -> list[object]:
+        """All that decides a greedy reply."""
+        model = [model_digest(self.model), str(self.model.dtype), self.tokenizer.chat_template]
+        return [*model, self.reply_tokens, self._prompt(case)]
 
     def _prompt(self, case: Case) -> str:
         """Rules and material as one turn: not every chat template has a system's."""

@@ -117,8 +117,8 @@ def test_a_cell_is_computed_once_and_read_back(calls: list[dict[str, Any]]) -> N
         result.sweep("validation")
     kept = {stage: sorted(p.name for p in folder.iterdir()) for stage, folder in result.folders.items()}
     assert kept == {
-        "trained": ["intervention", "meta.json"],
-        "curves": ["sweep_test.csv.gz", "sweep_train.csv.gz"],
+        "trained": ["intervention", "manifest.json", "meta.json"],
+        "curves": ["manifest.json", "sweep_test.csv.gz", "sweep_train.csv.gz"],
     }
 
 
@@ -147,12 +147,12 @@ def test_a_stage_is_computed_anew_alone(calls: list[dict[str, Any]]) -> None:
 
 def test_whatever_decides_a_number_moves_the_cell(calls: list[dict[str, Any]]) -> None:
     cell = PROFILE.cells()[0]
-    here = cells.cell_folder(cell, PROFILE)
+    here = settings.cell_folder(cell, PROFILE)
     longer = Profile(**{**vars(PROFILE), "overrides": {"epochs": 9}})
-    assert cells.cell_folder(cell, longer) != here
+    assert settings.cell_folder(cell, longer) != here
     assert settings.hparams(cell, longer)["epochs"] == 9
     renamed = Profile(**{**vars(PROFILE), "name": "other"})
-    assert cells.cell_folder(cell, renamed) == here
+    assert settings.cell_folder(cell, renamed) == here
 
 
 def test_a_failing_cell_is_named_and_the_others_are_kept(

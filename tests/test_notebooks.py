@@ -11,8 +11,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from splitkit import paths
 from splitkit.digests import data_digest
+from splitkit.notebooks import notebooks, parameters_of, run_notebook
 from splitkit.profiles import get_profile
-from splitkit.reproduce import notebooks, parameters_of, run_notebook
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 MARK = "# NBVAL_CHECK_OUTPUT"

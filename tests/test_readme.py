@@ -3,7 +3,7 @@
 import re
 
 from splitkit import paths, results, verdicts
-from splitkit.reproduce import notebooks
+from splitkit.notebooks import notebooks
 
 README = (paths.ROOT / "README.md").read_text(encoding="utf-8")
 

@@ -7,7 +7,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from splitkit import paths, reproduce, verdicts
+from splitkit import notebooks, paths, reproduce, verdicts
 from splitkit.committed import MADE
 from splitkit.files import RunInProgress, exclusive
 from splitkit.profiles import get_profile
@@ -77,8 +77,8 @@ def test_failing_notebooks_are_named_with_their_cells(
 
 def test_unknown_parameters_are_refused(tmp_path: Path) -> None:
     notebook = toy(tmp_path / "notebooks", "00_a.ipynb", "1", parameters="PROFIL = 'embedded'")
-    with pytest.raises(reproduce.NotebookError, match=r"00_a\.ipynb takes no parameter \['PROFILE'\]"):
-        reproduce.run_notebook(notebook, SMOKE, tmp_path / "out")
+    with pytest.raises(notebooks.NotebookError, match=r"00_a\.ipynb takes no parameter \['PROFILE'\]"):
+        notebooks.run_notebook(notebook, SMOKE, tmp_path / "out")
 
 
 def test_no_write_permission_stops_before_any_work(

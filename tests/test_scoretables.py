@@ -10,6 +10,7 @@ import pytest
 from splitkit import paper, paths, scoretables
 from splitkit.cells import CellResult
 from splitkit.comparisons import METRICS
+from splitkit.files import whole_folder
 from splitkit.profiles import Cell, get_profile
 from splitkit.results import read_table
 from splitkit.scoretables import beside_paper, paper_table, rank_correlation
@@ -20,10 +21,10 @@ MODEL = "embedded-gemma2"
 def kept(folder: Path, cell: Cell, validation: pd.DataFrame, test: pd.DataFrame) -> CellResult:
     """A finished cell with these answers and a matching strength of 0.5."""
     place = folder / cell.slug
-    place.mkdir(parents=True)
-    (place / "meta.json").write_text(json.dumps({"matching_strength": 0.5}))
-    validation.to_csv(place / "validation.csv.gz", index=False)
-    test.to_csv(place / "test.csv.gz", index=False)
+    with whole_folder(place) as written:
+        (written / "meta.json").write_text(json.dumps({"matching_strength": 0.5}))
+        validation.to_csv(written / "validation.csv.gz", index=False)
+        test.to_csv(written / "test.csv.gz", index=False)
     return CellResult(cell, {"trained": place, "answers": place})
 
 
