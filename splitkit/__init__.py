@@ -26,6 +26,8 @@ __version__ = "0.1.0"
 
 # Progress bars are text here; what transformers' bars would rather have installed is no news in a notebook.
 warnings.filterwarnings("ignore", message="IProgress not found")
+# A worker process whose memory has grown is replaced by a new one; no result depends on that.
+warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given to the executor")
 
 _HOME: dict[str, str] = {
     "MODELS": "models",

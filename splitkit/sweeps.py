@@ -54,8 +54,6 @@ def sweep(
             f"intervention is {intervention!r}; the unsteered model is any intervention at m=[0]."
         )
     grid = as_factors(m).reshape(-1)
-    if not len(grid):
-        raise ValueError("the grid of m is empty: there is no strength to measure.")
     if len(grid.unique()) != len(grid):
         raise ValueError("the grid of m names a strength twice: each (m, pair) has one row.")
     if reduction not in REDUCTIONS:
