@@ -11,6 +11,7 @@ import importlib
 import json
 import logging
 import secrets
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -220,7 +221,12 @@ def _close(client: Any) -> None:
 
 
 def _import(name: str) -> Any:
+    before = signal.getsignal(signal.SIGINT)
     try:
         return importlib.import_module(name)
     except ImportError as error:
         raise EngineError(f"this engine needs {name}: pip install -e '.[cluster]'") from error
+    finally:
+        # dask_jobqueue, once imported, would make a silent exit of Ctrl-C
+        if signal.getsignal(signal.SIGINT) is not before:
+            signal.signal(signal.SIGINT, before)

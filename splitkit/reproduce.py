@@ -67,7 +67,10 @@ def reproduce(
         if not from_committed:
             compute_cells(profile, jobs, True, engine)
             make_tables(profile, jobs)
-        executed = run_notebooks(profile, folder, jobs, lambda line: print(line, flush=True))
+        try:
+            executed = run_notebooks(profile, folder, jobs, lambda line: print(line, flush=True))
+        finally:
+            os.environ.pop(MADE, None)
         print(f"all done in {(time.perf_counter() - start) / 60:.1f} minutes\n", flush=True)
     return summary(profile, executed)
 

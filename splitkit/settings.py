@@ -110,7 +110,9 @@ def check_profile(profile: Profile) -> None:
     for field in ("kinds", "answered"):
         pairs = getattr(profile, field)
         wanted(
-            _all(pairs, tuple, least=0) and all(len(pair) == 2 and _all(pair, str) for pair in pairs),
+            isinstance(pairs, tuple)
+            and _all(pairs, tuple, least=0)
+            and all(len(pair) == 2 and _all(pair, str) for pair in pairs),
             field,
             "is a tuple of pairs (form, objective)",
         )
