@@ -430,8 +430,13 @@ def test_an_interrupted_run_goes_on_where_it_was(
         return Response(honest(request).body, sleep=0.05)
 
     server.answer = interrupting
-    with pytest.raises(KeyboardInterrupt):
-        power(judge(concurrency=2), 100)
+    # a shell that starts tests in the background has them ignore SIGINT
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            power(judge(concurrency=2), 100)
+    finally:
+        signal.signal(signal.SIGINT, before)
     end = time.monotonic() + 10  # what was on its way arrives and is kept
     while len(list(tmp_path.rglob("*.json"))) < len(server.seen) and time.monotonic() < end:
         time.sleep(0.02)
