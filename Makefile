@@ -30,7 +30,7 @@ $(INSTALLED): pyproject.toml
 reproduce: $(INSTALLED)  ## compute all, run the notebooks, redraw the figures, end with the verdicts
 	$(BIN)/python -m splitkit.reproduce --profile $(PROFILE) --jobs $(JOBS) --seeds $(SEEDS)
 
-search: $(INSTALLED)  ## choose the training settings anew: every trial of every objective (about half an hour)
+search: $(INSTALLED)  ## choose the training settings anew: every trial of every objective (about fifty minutes)
 	$(BIN)/python -m splitkit.search --jobs $(JOBS)
 
 figures: $(INSTALLED)  ## redraw figures and tables from the committed results (about two minutes)

@@ -21,7 +21,7 @@ from splitkit.pairs import load_pairs
 from splitkit.world import WORLD, Question
 
 STRENGTHS: tuple[float, ...] = tuple(2.0 ** (i / 2) for i in range(-6, 8))
-"""The grid to choose m from, in units of `sweeps.matching_strength`: 1/8 to 11.3, each 1.4 times the last.
+"""The grid to choose m from, in units of `matching.matching_strength`: 1/8 to 11.3, each 1.4 times the last.
 
 Relative, because dh differs in size a hundredfold between forms, objectives and models: at the matching
 strength m dh is as large as the activation it is added to, whatever made it, so one grid gives every cell
