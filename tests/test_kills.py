@@ -66,9 +66,15 @@ def temporary(path: Path) -> bool:
 
 
 def visible(cache: Path) -> list[Path]:
-    """The files that a reader can find: those in no temporary folder, and no locks."""
-    relative = (path.relative_to(cache) for path in cache.rglob("*") if path.is_file())
-    return sorted(path for path in relative if not any(map(temporary, (path, *path.parents[:-1]))))
+    """The files that a reader can find: those in no temporary folder, and no locks.
+
+    Cells may be computed meanwhile: os.walk passes over a temporary folder that becomes a finished one.
+    """
+    found: list[Path] = []
+    for folder, inner, names in os.walk(cache):
+        inner[:] = [name for name in inner if not temporary(Path(name))]
+        found += [Path(folder, name).relative_to(cache) for name in names if not temporary(Path(name))]
+    return sorted(found)
 
 
 def stamps(cache: Path) -> dict[Path, tuple[int, int]]:
