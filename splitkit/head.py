@@ -48,24 +48,21 @@ class _TokenLosses(torch.autograd.Function):
             part = slice(start, start + step)
             target = targets[part].unsqueeze(1)
             scores = functional.linear(hidden[part], weight, bias).to(wide)  # (chunk, vocabulary)
-            if cap is None:
-                slope, chosen = None, scores.gather(1, target)
-                # the largest is taken off before exp, as in logsumexp
-                top = scores.amax(dim=1, keepdim=True)
-                scores.sub_(top).exp_()
-            else:
-                # capped logits need nothing taken off; exp(30) is far from float32's end
-                slope = scores.div_(cap).tanh_()
-                chosen, top = cap * slope.gather(1, target), scores.new_zeros(())
-                scores = (cap * slope).exp_()
-            total = scores.sum(dim=1, keepdim=True)
-            losses[part] = (total.log() + top - chosen).squeeze(1)
+            gate = None
+            if cap is not None:
+                # tanh(x) = 2 sigmoid(2x) - 1, which is many times faster here
+                gate = scores.mul_(2 / cap).sigmoid_()
+                scores = (gate - 0.5).mul_(2 * cap)
+            chosen, top = scores.gather(1, target), scores.amax(1)
+            shares = torch.softmax(scores, 1)
+            # the likeliest token's share is 1 over the sum of exp(score - top), and never rounds to 0
+            losses[part] = top - shares.amax(1).log() - chosen.squeeze(1)
             if gradient is not None:
-                # P(v) - [v = target], times the cap's slope; the sum is divided by at the narrow end
-                scores.scatter_add_(1, target, -total)
-                if slope is not None:
-                    scores.addcmul_(scores, slope.square_(), value=-1)
-                gradient[part] = (scores.to(weight.dtype) @ weight) / total.to(weight.dtype)
+                # P(v) - [v = target], times the cap's slope 1 - tanh^2 = 4 gate (1 - gate)
+                shares.scatter_add_(1, target, shares.new_full((), -1.0).expand_as(target))
+                if gate is not None:
+                    shares.mul_(torch.addcmul(gate, gate, gate, value=-1).mul_(4))
+                gradient[part] = shares.to(weight.dtype) @ weight
         if gradient is not None:
             ctx.save_for_backward(gradient)
         return losses
