@@ -26,7 +26,8 @@ _STEP = 0.01
 class _Watched(Replay):
     """A Replay that keeps what it last passed on: the residual stream and what the head read of it."""
 
-    def onward(self, batch: Batch, residual: Tensor) -> Tensor:
+    def onward(self, batch: Batch, residual: Tensor, needed: Tensor | None = None) -> Tensor:
+        # at every position, whatever is needed
         self.residual, self.hidden = residual, super().onward(batch, residual)
         return self.hidden
 

@@ -21,13 +21,14 @@ TRAINED = (
     "recording",
     "scale",
     "sites",
+    "tails",
     "trainer",
     "training",
     "world",
 )
 """The modules on which a trained intervention depends."""
 
-SWEPT = (*TRAINED, "logodds", "sweeps")
+SWEPT = (*TRAINED, "logodds", "stems", "sweeps")
 """The modules on which a cell's curves depend."""
 
 ANSWERED = (*TRAINED, "evaluation", "generation", "scoring")

@@ -164,16 +164,19 @@ def encode_pairs(
 
 
 def pad_batch(
-    tokenizer: PreTrainedTokenizerBase, sequences: Sequence[Encoded], index: Sequence[int]
+    tokenizer: PreTrainedTokenizerBase,
+    sequences: Sequence[Encoded],
+    index: Sequence[int],
+    side: str | None = None,
 ) -> Batch:
-    """One batch of `sequences`, padded on the tokenizer's side; `index` numbers its rows."""
+    """One batch of `sequences`; `index` numbers its rows. `side` of the padding: the tokenizer's for None."""
     width = max(len(sequence.ids) for sequence in sequences)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     ids = torch.full((len(sequences), width), pad)  # (batch, token)
     attention, answer = torch.zeros_like(ids), torch.zeros_like(ids, dtype=torch.bool)
     for row, sequence in enumerate(sequences):
         length = len(sequence.ids)
-        start = width - length if tokenizer.padding_side == "left" else 0
+        start = width - length if (side or tokenizer.padding_side) == "left" else 0
         ids[row, start : start + length] = torch.tensor(sequence.ids)
         attention[row, start : start + length] = 1
         answer[row, start + sequence.prompt_length : start + length] = True
@@ -185,13 +188,18 @@ def batches(
 ) -> Iterator[Batch]:
     """Batches of sequences of similar length, each at most `token_budget` tokens with its padding (one row
     at least)."""
-    order = sorted(range(len(sequences)), key=lambda row: (len(sequences[row].ids), row))
+    for rows in buckets([len(sequence.ids) for sequence in sequences], token_budget):
+        yield pad_batch(tokenizer, [sequences[row] for row in rows], rows)
+
+
+def buckets(lengths: Sequence[int], token_budget: int = TOKEN_BUDGET) -> Iterator[list[int]]:
+    """Rows of similar length together: their number times the longest is at most `token_budget`, or one."""
     chosen: list[int] = []
-    for row in order:
-        # sorted, so the newest row is the longest
-        if chosen and (len(chosen) + 1) * len(sequences[row].ids) > token_budget:
-            yield pad_batch(tokenizer, [sequences[number] for number in chosen], chosen)
+    # sorted, so that the newest row is the longest
+    for row in sorted(range(len(lengths)), key=lambda row: (lengths[row], row)):
+        if chosen and (len(chosen) + 1) * lengths[row] > token_budget:
+            yield chosen
             chosen = []
         chosen.append(row)
     if chosen:
-        yield pad_batch(tokenizer, [sequences[number] for number in chosen], chosen)
+        yield chosen

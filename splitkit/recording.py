@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -19,7 +19,8 @@ from splitkit.encoding import Batch, Encoded, pad_batch
 from splitkit.head import token_losses_from_hidden
 from splitkit.interventions import add_scaled
 from splitkit.scale import is_steered
-from splitkit.sites import Sites, layer_list, resolve_sites
+from splitkit.sites import Sites, resolve_sites
+from splitkit.tails import Tail, part
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,14 @@ class Recording:
 
 
 def stack_rows(
-    tokenizer: PreTrainedTokenizerBase, sequences: Sequence[Encoded], rows: Sequence[dict[str, Tensor]]
+    tokenizer: PreTrainedTokenizerBase,
+    sequences: Sequence[Encoded],
+    rows: Sequence[dict[str, Tensor]],
+    side: str | None = None,
 ) -> Recording:
-    """A Recording of `sequences`, padded anew, from the unpadded activations of each."""
+    """A Recording of `sequences`, padded anew (see `pad_batch`), from the unpadded activations of each."""
     first = rows[0]["output"]
-    batch = pad_batch(tokenizer, sequences, range(len(sequences))).to(first.device)
+    batch = pad_batch(tokenizer, sequences, range(len(sequences)), side).to(first.device)
     filled = batch.attention_mask.bool()
     activations = {}
     for name in rows[0]:
@@ -81,12 +85,8 @@ class Replay:
             raise ValueError("an intervention is applied to this model: leave its `with` first.")
         self.form = form
         self.device = model.device
-        count = len(layer_list(model))
-        self._before = _part(self.sites, 0, layer + 1)
-        self._after = _part(self.sites, layer + 1, count)
-        if self.sites.paths.position_path is not None:
-            # the residual stream has its positions already
-            self._after.set_submodule(self.sites.paths.position_path, _NoPositions())
+        self._before = part(self.sites, 0, layer + 1)
+        self.tail = Tail(self.sites, layer + 1)
         self._head = model.get_output_embeddings()
         if self._head.weight.device != self.device:
             self._head = copy.deepcopy(self._head).to(self.device)
@@ -117,7 +117,12 @@ class Replay:
         if self.form != "vector" and self.sites.residual is not None:
             handles.append(self.sites.residual.register_forward_pre_hook(keep_residual))
         try:
-            self._run(self._before, batch, input_ids=batch.input_ids)
+            self._before(
+                input_ids=batch.input_ids,
+                attention_mask=batch.attention_mask,
+                position_ids=batch.position_ids,
+                use_cache=False,
+            )
         finally:
             for handle in handles:
                 handle.remove()
@@ -143,14 +148,22 @@ class Replay:
         Returns:
             (batch,) float32 at least; differentiable in dh. The end-of-answer token counts.
         """
-        batch = recording.batch
-        hidden = self.onward(batch, self.steered(recording, dh, m))
-        answer = batch.answer_mask[:, 1:]
+        residual = self.steered(recording, dh, m)
+        needed = predicting(recording.batch)
+        return self.answer_losses(recording.batch, self.onward(recording.batch, residual, needed), needed)
+
+    def answer_losses(
+        self,
+        batch: Batch,
+        hidden: Float[Tensor, "batch token hidden"],
+        needed: Bool[Tensor, "batch token"],
+    ) -> Float[Tensor, " batch"]:
+        """Mean loss of each answer, (batch,), from what the head reads where it predicts a token of it."""
         each = token_losses_from_hidden(
-            hidden[:, :-1][answer], self._head, batch.input_ids[:, 1:][answer], self._cap
+            hidden[needed], self._head, batch.input_ids[batch.answer_mask], self._cap
         )  # (answer tokens of all rows,)
-        row = answer.nonzero()[:, 0]
-        return each.new_zeros(len(answer)).index_add(0, row, each) / answer.sum(1)
+        row = needed.nonzero()[:, 0]
+        return each.new_zeros(len(needed)).index_add(0, row, each) / needed.sum(1)
 
     def steered(self, recording: Recording, dh: Tensor, m: Tensor) -> Float[Tensor, "batch token hidden"]:
         """h' = h + m dh (Eq. 5) as it leaves the layer in the residual stream, at every token but BOS."""
@@ -170,17 +183,20 @@ class Replay:
         return down if self.sites.after_down is None else self.sites.after_down(down).to(down.device)
 
     def onward(
-        self, batch: Batch, residual: Float[Tensor, "batch token hidden"]
+        self,
+        batch: Batch,
+        residual: Float[Tensor, "batch token hidden"],
+        needed: Bool[Tensor, "batch token"] | None = None,
     ) -> Float[Tensor, "batch token hidden"]:
-        """What the head reads: the later layers and the final norm, after `residual` has left this layer."""
-        return self._run(self._after, batch, inputs_embeds=residual).to(residual.device)
+        """What the head reads after `residual` has left this layer; see `Tail`."""
+        return self.tail(batch, residual, needed)
 
-    @staticmethod
-    def _run(part: nn.Module, batch: Batch, **inputs: Tensor) -> Tensor:
-        # a cache would grow at each replay
-        return part(
-            attention_mask=batch.attention_mask, position_ids=batch.position_ids, use_cache=False, **inputs
-        ).last_hidden_state
+
+def predicting(batch: Batch) -> Bool[Tensor, "batch token"]:
+    """The positions before the answer's tokens: those at which the head predicts one."""
+    needed = torch.zeros_like(batch.answer_mask)
+    needed[:, :-1] = batch.answer_mask[:, 1:]
+    return needed
 
 
 @contextmanager
@@ -196,27 +212,3 @@ def at_rest(model: PreTrainedModel) -> Iterator[None]:
             module.training = mode
         for parameter, flag in gradients:
             parameter.requires_grad_(flag)
-
-
-class _NoPositions(nn.Module):
-    """An embedding of positions that adds nothing."""
-
-    def forward(self, position_ids: Tensor) -> Tensor:
-        return torch.zeros((), device=position_ids.device)  # without axes it keeps the other's type
-
-
-def _part(sites: Sites, start: int, stop: int) -> nn.Module:
-    """Layers `start` to `stop` of a decoder as a decoder of its own that shares all modules with it.
-
-    The architecture's own forward makes masks and positions for the part as it does for the whole.
-    """
-    part: Any = copy.copy(sites.decoder)
-    part.__dict__["_modules"] = dict(part._modules)
-    # a device map's own forward, where there is one, is bound to the whole decoder
-    part.__dict__.pop("forward", None)
-    setattr(part, sites.layers_name, nn.ModuleList(list(getattr(part, sites.layers_name))[start:stop]))
-    part.config = copy.deepcopy(part.config)
-    part.config.num_hidden_layers = stop - start
-    if getattr(part.config, "layer_types", None):
-        part.config.layer_types = part.config.layer_types[start:stop]
-    return part

@@ -8,11 +8,12 @@ import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from splitkit.encoding import TOKEN_BUDGET, batches, encode_pairs
+from splitkit.encoding import TOKEN_BUDGET, buckets, encode_pairs
 from splitkit.interventions import Intervention, Strength, as_factors
 from splitkit.logodds import preference_log_odds, utility_log_odds
 from splitkit.pairs import Pair
 from splitkit.recording import Replay, at_rest
+from splitkit.stems import SIDES, record_fork
 
 REDUCTIONS = ("mean", "sum")
 
@@ -30,7 +31,8 @@ def sweep(
 ) -> pd.DataFrame:
     """L_p, L_n, PrefOdds = L_n - L_p (Eq. 7) and UtilOdds (Eq. 8) of every pair at every m.
 
-    The layers up to the steered one run once per pair; each m costs only the later layers and the head.
+    The layers up to the steered one run once per pair; each m costs only the later layers, where the two
+    answers share their prompt, and the head at the answers' tokens.
 
     Args:
         model, tokenizer: the intervention's base model and its tokenizer.
@@ -60,30 +62,29 @@ def sweep(
         raise ValueError(f"unknown reduction {reduction!r}; there are {', '.join(REDUCTIONS)}.")
     intervention.check_base(model)
     positive, negative = encode_pairs(model, tokenizer, pairs)
-    sequences = [*positive, *negative]
-    losses = torch.empty(len(grid), len(sequences), dtype=torch.float64)
+    lengths = torch.tensor([[len(p.ids), len(n.ids)] for p, n in zip(positive, negative, strict=True)])
+    losses = torch.empty(len(grid), len(pairs), SIDES, dtype=torch.float64)
     with (
         at_rest(model),
         torch.no_grad(),
         tqdm(total=losses.numel(), disable=not progress, desc="sweep") as bar,
     ):
         replay = Replay(model, intervention.layer, intervention.form)
-        for batch in batches(tokenizer, sequences, token_budget):
-            recording = replay.record(batch)
-            dh = intervention.delta(recording.x)  # (batch, token, hidden), the same at every m
-            together = max(1, token_budget // batch.input_ids.numel())
+        for rows in buckets(lengths.sum(1).tolist(), token_budget):
+            fork = record_fork(
+                replay, tokenizer, [positive[row] for row in rows], [negative[row] for row in rows]
+            )
+            dh, together = fork.deltas(intervention), max(1, token_budget // fork.tokens)
             for start in range(0, len(grid), together):
-                chosen = grid[start : start + together]
-                found = replay.losses(
-                    recording.repeated(len(chosen)),
-                    dh.repeat(len(chosen), 1, 1),
-                    chosen.repeat_interleave(len(batch.index)).to(dh.device),
-                )
-                losses[start : start + together, batch.index] = found.double().cpu().view(len(chosen), -1)
+                part = slice(start, start + together)
+                found = fork.losses(replay, dh, grid[part].to(replay.device))
+                losses[part, rows] = found.double().cpu()
                 bar.update(found.numel())
     if reduction == "sum":
-        losses *= torch.tensor([sequence.answer_length for sequence in sequences])
-    loss_positive, loss_negative = losses.numpy().reshape(len(grid), 2, -1).swapaxes(0, 1).reshape(2, -1)
+        losses *= torch.tensor(
+            [[p.answer_length, n.answer_length] for p, n in zip(positive, negative, strict=True)]
+        )
+    loss_positive, loss_negative = losses.permute(2, 0, 1).reshape(SIDES, -1).numpy()
     # float32 holds the factors, but the caller's numbers are what the table is looked up by
     written = np.asarray(m, dtype=np.float64).reshape(-1)
     return pd.DataFrame(
