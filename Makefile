@@ -4,7 +4,8 @@
 
 PYTHON ?= python3
 PROFILE ?= embedded
-JOBS ?= 2
+# as many processes as there are cores, 8 at most; each takes about a gigabyte
+JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n < 8 ? n : 8)))
 SEEDS ?= 1
 BIN := .venv/bin
 INSTALLED := .venv/.installed
