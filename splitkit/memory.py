@@ -13,12 +13,15 @@ from pathlib import Path
 import psutil
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoModelForCausalLM, PretrainedConfig
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from splitkit.encoding import TOKEN_BUDGET
 from splitkit.head import CHUNK
 
 GIB = 2**30
+
+MOST_TOKENS = {"cpu": TOKEN_BUDGET, "cuda": 2**16}
+"""Of a forward pass, by kind of device: more fill no cache of a core, or no GPU, any better."""
 
 DeviceMap = str | Mapping[str, int | str | torch.device]
 
@@ -68,14 +71,35 @@ def estimate(
     parameters = _stored(Path(folder)) if folder is not None else None
     parameters = _counted(config) if parameters is None else parameters
     text = config.get_text_config()
-    hidden = int(text.hidden_size)
-    inner = getattr(text, "intermediate_size", None) or getattr(text, "n_inner", None) or 4 * hidden
+    once = 4 * (int(text.hidden_size) * _inner(text) + 3 * CHUNK.get(device, CHUNK["cpu"]))
+    activations = token_budget * _per_token(config, dtype) + once
+    return Estimate(parameters, dtype, parameters * dtype.itemsize, activations)
+
+
+def tokens_that_fit(model: PreTrainedModel) -> int:
+    """Tokens of a forward pass that half of the free memory of the model's device holds.
+
+    At most `MOST_TOKENS` of its kind, beyond which nothing gets faster, and at least 256: what does not fit
+    at all is to fail as such.
+    """
+    most = MOST_TOKENS.get(model.device.type, TOKEN_BUDGET)
+    fit = free_memory(model.device) // 2 // _per_token(model.config, model.dtype)
+    return max(256, min(most, fit))
+
+
+def _inner(text: PretrainedConfig) -> int:
+    """Size of the FFN's inner activation."""
+    found = getattr(text, "intermediate_size", None) or getattr(text, "n_inner", None)
+    return int(found or 4 * text.hidden_size)
+
+
+def _per_token(config: PretrainedConfig, dtype: torch.dtype) -> int:
+    """Bytes of a sweep's activations per token."""
+    text = config.get_text_config()
+    hidden, inner = int(text.hidden_size), _inner(text)
     recorded = 2 * (3 * hidden + inner)
     working = 8 * hidden + 4 * inner
-    wide = 4 * (2 * hidden + inner)
-    per_token = (recorded + working) * dtype.itemsize + wide
-    once = 4 * (hidden * inner + 3 * CHUNK.get(device, CHUNK["cpu"]))
-    return Estimate(parameters, dtype, parameters * dtype.itemsize, token_budget * per_token + once)
+    return (recorded + working) * dtype.itemsize + 4 * (2 * hidden + inner)
 
 
 def free_memory(device: torch.device) -> int:

@@ -8,9 +8,10 @@ import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from splitkit.encoding import TOKEN_BUDGET, buckets, encode_pairs
+from splitkit.encoding import buckets, encode_pairs
 from splitkit.interventions import Intervention, Strength, as_factors
 from splitkit.logodds import preference_log_odds, utility_log_odds
+from splitkit.memory import tokens_that_fit
 from splitkit.pairs import Pair
 from splitkit.recording import Replay, at_rest
 from splitkit.stems import SIDES, record_fork
@@ -26,7 +27,7 @@ def sweep(
     m: Strength,
     *,
     reduction: str = "mean",
-    token_budget: int = TOKEN_BUDGET,
+    token_budget: int | None = None,
     progress: bool = False,
 ) -> pd.DataFrame:
     """L_p, L_n, PrefOdds = L_n - L_p (Eq. 7) and UtilOdds (Eq. 8) of every pair at every m.
@@ -40,7 +41,8 @@ def sweep(
         pairs: questions with two answers.
         m: the grid of strengths, each once; 0 is the base model.
         reduction: "mean" for losses in nats per token of the answer, "sum" for nats (Eq. 28).
-        token_budget: tokens that a forward pass may hold; results do not depend on it.
+        token_budget: tokens that a forward pass may hold, or one pair; as many as memory
+            allows for None (see `memory.tokens_that_fit`). Results do not depend on it but for rounding.
         progress: show a progress bar.
 
     Returns:
@@ -70,11 +72,12 @@ def sweep(
         tqdm(total=losses.numel(), disable=not progress, desc="sweep") as bar,
     ):
         replay = Replay(model, intervention.layer, intervention.form)
-        for rows in buckets(lengths.sum(1).tolist(), token_budget):
+        budget = tokens_that_fit(model) if token_budget is None else token_budget
+        for rows in buckets(lengths.sum(1).tolist(), budget):
             fork = record_fork(
                 replay, tokenizer, [positive[row] for row in rows], [negative[row] for row in rows]
             )
-            dh, together = fork.deltas(intervention), max(1, token_budget // fork.tokens)
+            dh, together = fork.deltas(intervention), max(1, budget // fork.tokens)
             for start in range(0, len(grid), together):
                 part = slice(start, start + together)
                 found = fork.losses(replay, dh, grid[part].to(replay.device))

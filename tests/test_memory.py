@@ -116,3 +116,12 @@ def test_damaged_weights_are_left_to_the_loader_to_name(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"\0" * 40)
     with pytest.raises(ValueError, match="weights of .* are damaged"):
         load_model(tmp_path)
+
+
+def test_passes_hold_fewer_tokens_where_memory_is_scarce(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = architecture("qwen2")
+    counts = []
+    for free in (2**40, 2**22, 2**10):
+        monkeypatch.setattr(memory, "free_memory", lambda device, free=free: free)
+        counts.append(memory.tokens_that_fit(model))
+    assert counts[0] == memory.MOST_TOKENS["cpu"] > counts[1] > counts[2] == 256
