@@ -1,5 +1,6 @@
 """Growth: how time and memory of a sweep grow with strengths, pairs, layers and hidden size."""
 
+import re
 import resource
 import subprocess
 import sys
@@ -147,6 +148,10 @@ if __name__ == "__main__":
     steered, texts, intervention, strengths = sized(own, pairs=32, strengths=max(number, 1))
     if number:
         sk.sweep(steered, own, intervention, texts, strengths)
-    # kilobytes on Linux, bytes on macOS
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    sys.stdout.write(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit}\n")
+    if sys.platform == "linux":
+        # getrusage's peak begins with that of the process that started this one
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        peak = int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) / 2**10
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    sys.stdout.write(f"{peak}\n")
