@@ -7,6 +7,7 @@ from scipy.stats import ttest_rel
 
 from splitkit.cells import compute_cells
 from splitkit.committed import committed_tables
+from splitkit.paper import task_family
 from splitkit.profiles import Profile
 from splitkit.search import TASKS
 
@@ -25,7 +26,7 @@ def few_pairs_profile(profile: Profile) -> Profile:
     keeps those); settings are those recorded for 64 pairs, for every objective alike: nothing was searched
     for two. ValueError when the profile has no AxBench task or scores none of the objectives.
     """
-    concepts = [task for task in profile.tasks if task.startswith("axbench/")]
+    concepts = [task for task in profile.tasks if task_family(task) == "axbench"]
     unseen = [task for task in concepts if task not in TASKS["axbench"]] or concepts
     kinds = tuple(kind for kind in profile.answered if kind[0] in FORMS and kind[1] in OBJECTIVES)
     if not unseen or not kinds:

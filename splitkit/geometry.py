@@ -59,7 +59,7 @@ def _tables(profile: Profile, jobs: int, progress: bool) -> dict[str, pd.DataFra
             groups.setdefault((result.cell.model, result.cell.task), []).append(result)
     models = list(dict.fromkeys(model for model, _ in groups))
     with Parallel(n_jobs=jobs) as work:
-        natures = dict(zip(models, work(delayed(nature)(model) for model in models), strict=True))
+        natures = dict(zip(models, work(delayed(nature)(model, profile) for model in models), strict=True))
         tasks = [delayed(measure)(part, profile, natures[model]) for (model, _), part in groups.items()]
         measured = list(tqdm(work(tasks), total=len(tasks), desc="geometry", disable=not progress))
     tables = {name: pd.concat([part[name] for part in measured], ignore_index=True) for name in TABLES[:-1]}
@@ -78,7 +78,7 @@ def _measured(results: Sequence[CellResult], profile: Profile, nature: "Nature")
     from splitkit.surroundings import N_CONTROLS, N_PAIRS, Surroundings
 
     first = results[0].cell
-    around = Surroundings(first.model, first.task, profile.size("sweep", first.task), nature)
+    around = Surroundings(first.model, first.task, profile, nature)
     chosen = strengths(profile.grid)
     relative = np.array([profile.grid[i] for i in chosen])
     rows: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES[:-1]}

@@ -106,12 +106,10 @@ def beside_paper(table: pd.DataFrame, number: int) -> pd.DataFrame:
     Raises:
         KeyError: for a model without a counterpart in the paper.
     """
-    if unknown := sorted(set(table["model"]) - set(paper.COUNTERPARTS)):
-        raise KeyError(f"no counterpart in the paper for {unknown}; there are {sorted(paper.COUNTERPARTS)}")
     theirs, names = paper.table(number), list(METRICS)
     key = [name for name in theirs.columns if name not in names]
     ours = table.melt(id_vars=key, value_vars=names, var_name="metric", value_name="ours")
-    ours["paper_model"] = ours["model"].map(paper.COUNTERPARTS)
+    ours["paper_model"] = ours["model"].map(paper.counterpart)
     theirs = theirs.melt(id_vars=key, value_vars=names, var_name="metric", value_name="paper")
     theirs = theirs.rename(columns={"model": "paper_model"})
     on = ["paper_model", *key[1:], "metric"]

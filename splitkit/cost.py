@@ -1,0 +1,219 @@
+"""Cost: tokens, judge requests and hours of a profile. `python -m splitkit.cost --help`.
+
+Tokens are counted from the profile and its data; hours are these tokens divided by a throughput that you
+measure (`--measure`) or state. Nothing here decides a number of any table.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from splitkit import grading, modelfiles
+from splitkit.datasets import rows
+from splitkit.evaluation import NEW_TOKENS, STRENGTHS
+from splitkit.pairs import PAPER, load_pairs
+from splitkit.paper import task_family
+from splitkit.profiles import PROFILES, Cell, Profile, get_profile
+from splitkit.rubrics import OF_FAMILY
+from splitkit.settings import hparams
+
+CHARACTERS = 4.0
+"""Of a token of English, where no tokenizer is given."""
+TEMPLATE = 12
+"""Tokens that a chat template adds to a question."""
+PARTNERS = 72
+"""Instructions of a concept of AxBench that the model itself answers, once."""
+KNOWN = {
+    "google/gemma-2-9b-it": (9.24e9, 42),
+    "google/gemma-2-2b-it": (2.61e9, 26),
+    "Qwen/Qwen2.5-7B-Instruct": (7.62e9, 28),
+    "Qwen/Qwen2.5-0.5B-Instruct": (0.494e9, 24),
+}
+"""Parameters and layers of the profiles' models, so that they need not be on this machine to be counted."""
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Mean tokens of a task's questions, as prompts, and of its answers."""
+
+    prompt: float
+    answer: float
+
+
+@dataclass(frozen=True)
+class Work:
+    """What there is to do, in tokens through the whole model; a part of its layers counts as that share.
+
+    forward: training, recording, sweeps and prompts. generated: tokens written. requests: to the judge.
+    """
+
+    forward: float = 0.0
+    generated: float = 0.0
+    requests: int = 0
+
+    def __add__(self, other: "Work") -> "Work":
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return Work(*(mine + theirs for mine, theirs in pairs))
+
+    def hours(self, forward_rate: float, generated_rate: float) -> float:
+        """forward / forward_rate + generated / generated_rate, rates in tokens per second, in hours."""
+        return (self.forward / forward_rate + self.generated / generated_rate) / 3600
+
+
+def lengths(task: str, tokenizer: Any = None) -> Lengths:
+    """A task's mean lengths in tokens: counted by a tokenizer, or else characters / `CHARACTERS`.
+
+    AxBench's concept-free answers, which a model has yet to write, count as long as the others.
+    """
+    pairs = rows(task) if task.startswith(PAPER) else load_pairs(task)
+
+    def mean(texts: Sequence[str]) -> float:
+        count = sum(map(len, texts)) / CHARACTERS
+        if tokenizer is not None:
+            count = sum(len(ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"])
+        return count / len(texts)
+
+    answers = [text for pair in pairs for text in (pair.positive, pair.negative) if text]
+    return Lengths(mean([pair.question for pair in pairs]) + TEMPLATE, mean(answers) + 1)
+
+
+def judge_requests(cell: Cell, profile: Profile) -> int:
+    """Requests for the answers of a cell, one per answer and rubric; equal answers are asked about once."""
+    if not (profile.scored(cell) and grading.is_judged(cell.task)):
+        return 0
+    tested = profile.size("test", cell.task) * (2 if cell.objective == "diffmean" else 1)
+    answers = len(STRENGTHS) * profile.size("choose", cell.task) + tested
+    return answers * len(OF_FAMILY[task_family(cell.task)])
+
+
+def cell_work(cell: Cell, profile: Profile, length: Lengths, tail: float) -> Work:
+    """What a cell takes, by its stages.
+
+    A backward pass through frozen layers counts as a forward one.
+
+    Args:
+        length: of its task.
+        tail: share of the model's layers behind the steered one.
+    """
+    pair = 2 * (length.prompt + length.answer)
+    trained, chosen = profile.size("train", cell.task), hparams(cell, profile)
+    work = Work(forward=(trained + min(trained, 64)) * pair * (1 - tail))
+    if chosen:
+        directions = 2 if chosen.get("negative", "negated") in ("negated", "zero") else 1
+        sides = 0.5 if cell.objective == "sft" else 1.0
+        seen = chosen["epochs"] * trained * directions * sides + trained * (cell.objective == "dpo")
+        work += Work(forward=2 * seen * pair * tail)
+    if profile.swept(cell):
+        swept = profile.size("sweep", cell.task)
+        work += Work(forward=2 * swept * pair * (1 - tail + len(profile.grid) * tail))
+    if profile.scored(cell):
+        family = task_family(cell.task)
+        asked = len(STRENGTHS) * profile.size("choose", cell.task)
+        asked += profile.size("test", cell.task) * (2 if cell.objective == "diffmean" else 1)
+        each = profile.new_tokens if grading.is_judged(cell.task) else NEW_TOKENS[family]
+        # yes and no by likelihood, besides
+        twice = 1 + 2 * tail if family == "psychopathy" and cell.task.startswith(PAPER) else 1
+        work += Work(asked * length.prompt * twice, asked * each, judge_requests(cell, profile))
+    return work
+
+
+def size(model: str) -> tuple[float, int]:
+    """Parameters and layers of a model, from its files or from `KNOWN`."""
+    try:
+        folder = modelfiles.find(model)
+    except FileNotFoundError:
+        folder = None
+    if folder is None and model in KNOWN:
+        return KNOWN[model]
+    from transformers import AutoConfig
+
+    from splitkit.memory import estimate
+
+    config = AutoConfig.from_pretrained(modelfiles.fetch(model), trust_remote_code=False)
+    import torch
+
+    return float(estimate(config, torch.float32, folder).parameters), modelfiles.depth(model)
+
+
+def estimate_cost(profile: Profile) -> pd.DataFrame:
+    """One row per model and part of a run: model, part, cells, forward, generated (tokens), requests.
+
+    Parts: "cells" (the profile's own), "few pairs", "weights of SPLIT", "layers" and "partners" (the notebooks'
+    tables that train or write; what only measures, as the geometry does, is left out: a few per cent).
+    """
+    from splitkit.ablation import GRID, N_PAIRS, ablated_cells, trainings
+    from splitkit.fewpairs import few_pairs_profile
+    from splitkit.psychopathy import layers_of, psychopathy_task
+
+    few = few_pairs_profile(profile)
+    found = {task: lengths(task) for task in dict.fromkeys((*profile.tasks, *few.tasks))}
+    rows = []
+    for model in profile.models:
+        depth = size(model)[1]
+        layer = profile.layers.get(model, depth // 2)
+        tail = (depth - 1 - layer) / depth
+
+        def total(cells: Sequence[Cell], of: Profile, tail: float = tail) -> Work:
+            return sum((cell_work(cell, of, found[cell.task], tail) for cell in cells), Work())
+
+        own = [cell for cell in profile.cells() if cell.model == model]
+        fewer = [cell for cell in few.cells() if cell.model == model]
+        split = [cell for cell in ablated_cells(profile) if cell.model == model]
+        tried = [cell for cell in split for _ in range(trainings(cell, profile))]
+        varied = Work()
+        for cell in tried:
+            pair = 2 * (found[cell.task].prompt + found[cell.task].answer)
+            swept = min(N_PAIRS, profile.size("sweep", cell.task))
+            bare = Profile(**{**vars(profile), "kinds": (), "answered": ()})
+            varied += cell_work(cell, bare, found[cell.task], tail)
+            varied += Work(forward=swept * pair * (1 - tail + len(GRID) * tail))
+        task = psychopathy_task(profile)
+        at = [Cell(model, task, "vector", "split", profile.seeds[0])] * len(layers_of(layer, depth))
+        layers = total(at, Profile(**{**vars(profile), "kinds": (), "answered": (("vector", "split"),)}))
+        concepts = [task for task in profile.tasks if task.startswith(f"{PAPER}axbench")]
+        asked = PARTNERS * sum(found[task].prompt for task in concepts)
+        partners = Work(asked, PARTNERS * len(concepts) * profile.new_tokens)
+        parts = {"cells": (len(own), total(own, profile)), "few pairs": (len(fewer), total(fewer, few))}
+        parts |= {"weights of SPLIT": (len(tried), varied), "layers": (len(at), layers)}
+        for part, (count, work) in (parts | {"partners": (0, partners)}).items():
+            rows.append({"model": model, "part": part, "cells": count, **vars(work)})
+    return pd.DataFrame(rows)
+
+
+def measure(profile: Profile, model_name: str, tokens: int = 256, batch: int = 8) -> tuple[float, float]:
+    """Tokens per second of this machine on a model: through all its layers, and written.
+
+    Random tokens, in the profile's dtype and on its device; the second of two runs is timed.
+    """
+    import time
+
+    import torch
+
+    from splitkit.material import load
+
+    model = load(profile, model_name)[0]
+    ids = torch.randint(10, model.config.vocab_size, (batch, tokens)).to(model.device)
+    new = 32
+    rates = []
+    with torch.inference_mode():
+        for work, count in (
+            (lambda: model(ids, use_cache=False, logits_to_keep=1), batch * tokens),
+            (
+                lambda: model.generate(
+                    ids[:, :16], attention_mask=ids[:, :16] * 0 + 1, min_new_tokens=new, max_new_tokens=new
+                ),
+                batch * new,
+            ),
+        ):
+            for _ in range(2):
+                start = time.perf_counter()
+                work()
+                if model.device.type == "cuda":
+                    torch.cuda.synchronize()
+                seconds = time.perf_counter() - start
+            rates.append(count / seconds)
+    return rates[0], rates[1]
