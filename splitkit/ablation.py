@@ -32,8 +32,7 @@ N_PAIRS = 16
 """Test pairs behind a curve, where the profile sweeps as many."""
 
 _ROW = ["model", "task", "weight", "value"]
-_NOTICED = 0.05
-"""Nats, or a share of the breakdown strength or of |dh|: less than this is called no change."""
+_NOTICED = 0.05  # nats, or a share of the breakdown strength or of |dh|: less is called no change
 
 
 def values_of(profile: Profile) -> Mapping[str, Sequence[float]]:
@@ -46,9 +45,9 @@ def ablate(
 ) -> pd.DataFrame:
     """Both curves of the SPLIT vector for every value (`values_of`) of one weight, the other two as recorded.
 
-    Trained with the profile's pairs and settings at its first seed, on its first tasks of `FAMILIES` or, where
-    it has neither, on its first task; measured on the first test pairs over `GRID`. With the embedded profile the
-    table is read from the committed file. A killed run goes on where it was.
+    Trained with the profile's pairs and settings at its first seed, on its first tasks of `FAMILIES` or,
+    where it has neither, on its first task; measured on the first test pairs over `GRID`. With the embedded
+    profile the table is read from the committed file. A killed run goes on where it was.
 
     Returns:
         One row per (model, task, weight, value, m): recorded (is it the cell's own value), m, m_relative (in
@@ -77,7 +76,7 @@ def ablated_cells(profile: Profile) -> list[Cell]:
 
 
 def trainings(cell: Cell, profile: Profile) -> int:
-    """How many different settings of a cell are trained: its own, and each value that is not its own."""
+    """How many settings of a cell are trained: its own, and every value that is not its own."""
     from splitkit.objectives import OBJECTIVES
 
     own = OBJECTIVES["split"].defaults | hparams(cell, profile)
@@ -232,17 +231,10 @@ def effects(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-_WORDS = {
-    "gained": "preference gained at m = 1",
-    "lost": "utility lost at m = 1",
-    "reached": "preference at the strength of training",
-    "breakdown": "the breakdown strength",
-    "norm": "|dh|",
-}
-
-
 def sentences(effects: pd.DataFrame) -> list[str]:
     """The rows of `effects` in words, one sentence each."""
+    words = {"gained": "preference gained at m = 1", "lost": "utility lost at m = 1", "norm": "|dh|"}
+    words |= {"reached": "preference at the strength of training", "breakdown": "the breakdown strength"}
     lines = []
     for row in effects.to_dict("records"):
         ratio = row["quantity"] in ("breakdown", "norm")
@@ -253,6 +245,6 @@ def sentences(effects: pd.DataFrame) -> list[str]:
         if not row["cases"]:
             counts = "is defined in no case"
         lines.append(
-            f"{row['weight']} from {row['low']:g} to {row['high']:g}: {_WORDS[row['quantity']]} {counts}"
+            f"{row['weight']} from {row['low']:g} to {row['high']:g}: {words[row['quantity']]} {counts}"
         )
     return lines

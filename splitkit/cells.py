@@ -156,8 +156,8 @@ def _attempt(profile: Profile, task: _Task) -> tuple[_Task, str | None]:
         names = tuple(folder.name for folder in cell_folders(task.cell, profile).values())
         if names != task.names:
             raise EngineError(
-                f"a worker would compute other numbers for {task}: its code, data, models or judge differ from "
-                "the run's, or were changed since it started. Start the workers anew from the run's checkout."
+                f"a worker would compute other numbers for {task}: its code, data, models or judge differ "
+                "from the run's, or were changed since it started. Start the workers anew from its checkout."
             )
         compute_cell(task.cell, profile)
     except EngineError:
@@ -179,8 +179,8 @@ def compute_cells(
     """Every cell of the profile, computing those that are missing, by an engine of processes of one thread
     each (None: `jobs` of this machine).
 
-    A killed run goes on where it was. ValueError, before any work, for a profile that cannot be computed; what
-    a run lacks besides (models, data, device, judge) is told before any work too, see `preparation`.
+    A killed run goes on where it was. ValueError, before any work, for a profile that cannot be computed;
+    what a run lacks besides (models, data, device, judge) is told before any work too, see `preparation`.
     CellError names the cells that failed; the finished ones are kept. RunInProgress when another process
     computes cells in the same cache. EngineError when the engine is lost, or the disk is full.
     """

@@ -142,8 +142,8 @@ def size(model: str) -> tuple[float, int]:
 def estimate_cost(profile: Profile) -> pd.DataFrame:
     """One row per model and part of a run: model, part, cells, forward, generated (tokens), requests.
 
-    Parts: "cells" (the profile's own), "few pairs", "weights of SPLIT", "layers" and "partners" (the notebooks'
-    tables that train or write; what only measures, as the geometry does, is left out: a few per cent).
+    Parts: "cells" (the profile's own), "few pairs", "weights of SPLIT", "layers" and "partners" (the
+    tables that train or write besides). What only measures once more, as the geometry does, is left out.
     """
     from splitkit.ablation import GRID, N_PAIRS, ablated_cells, trainings
     from splitkit.fewpairs import few_pairs_profile
@@ -184,36 +184,58 @@ def estimate_cost(profile: Profile) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def measure(profile: Profile, model_name: str, tokens: int = 256, batch: int = 8) -> tuple[float, float]:
-    """Tokens per second of this machine on a model: through all its layers, and written.
+def summary(table: pd.DataFrame, rates: dict[str, tuple[float, float]]) -> pd.DataFrame:
+    """`estimate_cost` by model, and hours at each model's rates, see `Work.hours`; the last row is all."""
+    rows = table.groupby("model", sort=False)[["cells", "forward", "generated", "requests"]].sum()
+    rows["hours"] = [
+        Work(row.forward, row.generated).hours(*rates[str(model)]) for model, row in rows.iterrows()
+    ]
+    rows.loc["all"] = rows.sum()
+    return rows.astype({"cells": int, "requests": int}).reset_index()
 
-    Random tokens, in the profile's dtype and on its device; the second of two runs is timed.
-    """
-    import time
 
-    import torch
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line."""
+    from tabulate import tabulate
 
-    from splitkit.material import load
+    from splitkit.throughput import throughput
 
-    model = load(profile, model_name)[0]
-    ids = torch.randint(10, model.config.vocab_size, (batch, tokens)).to(model.device)
-    new = 32
-    rates = []
-    with torch.inference_mode():
-        for work, count in (
-            (lambda: model(ids, use_cache=False, logits_to_keep=1), batch * tokens),
-            (
-                lambda: model.generate(
-                    ids[:, :16], attention_mask=ids[:, :16] * 0 + 1, min_new_tokens=new, max_new_tokens=new
-                ),
-                batch * new,
-            ),
-        ):
-            for _ in range(2):
-                start = time.perf_counter()
-                work()
-                if model.device.type == "cuda":
-                    torch.cuda.synchronize()
-                seconds = time.perf_counter() - start
-            rates.append(count / seconds)
-    return rates[0], rates[1]
+    parser = argparse.ArgumentParser(prog="python -m splitkit.cost", description=__doc__)
+    parser.add_argument("--profile", choices=sorted(PROFILES), default="paper")
+    parser.add_argument("--model", default="", help="only this model")
+    parser.add_argument("--seeds", type=int, default=1, help="how many of the profile's seeds")
+    parser.add_argument(
+        "--tokens-per-second", type=float, default=150_000.0, help="through a model of 1e9 parameters"
+    )
+    parser.add_argument(
+        "--generated-per-second", type=float, default=8_000.0, help="written by a model of 1e9 parameters"
+    )
+    parser.add_argument(
+        "--measure",
+        action="store_true",
+        help="measure both on this machine instead, with the models themselves",
+    )
+    chosen = parser.parse_args(arguments)
+    profile = get_profile(chosen.profile, chosen.model)
+    profile = profile.first_seeds(min(chosen.seeds, len(profile.seeds)))
+    if chosen.measure:
+        rates = {model: throughput(profile, model) for model in profile.models}
+    else:
+        stated = (chosen.tokens_per_second, chosen.generated_per_second)
+        rates = {m: (stated[0] * 1e9 / size(m)[0], stated[1] * 1e9 / size(m)[0]) for m in profile.models}
+    table = estimate_cost(profile)
+    parts = (
+        table.groupby("part", sort=False)[["cells", "forward", "generated", "requests"]].sum().reset_index()
+    )
+    for shown in (parts, summary(table, rates)):
+        sys.stdout.write(
+            tabulate(shown.to_numpy().tolist(), list(shown), floatfmt=",.4g", intfmt=",") + "\n\n"
+        )
+    for model, (forward, generated) in rates.items():
+        how = "measured here" if chosen.measure else "assumed"
+        sys.stdout.write(f"{model}: {forward:,.0f} tokens per second, {generated:,.0f} written ({how})\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -45,13 +45,15 @@ def few_pairs_profile(profile: Profile) -> Profile:
 def few_pairs(profile: Profile, jobs: int = 2, progress: bool = True) -> pd.DataFrame:
     """The scored test answers of every form and objective trained on two pairs, as `answer_scores`.
 
+    Without questions that a judge left unscored, see `scoretables.complete`.
+
     Committed as `few_pairs`; what it is compared by is `comparisons.differences`.
     """
-    from splitkit.scoretables import tables
+    from splitkit.scoretables import complete, tables
 
     def compute() -> dict[str, pd.DataFrame]:
         cells = compute_cells(few_pairs_profile(profile), jobs, progress)
-        return {"few_pairs": tables(cells, jobs)["answer_scores"]}
+        return {"few_pairs": complete(tables(cells, jobs)["answer_scores"])}
 
     return committed_tables(["few_pairs"], profile, compute, tolerance=1e-3)["few_pairs"]
 

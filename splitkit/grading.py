@@ -47,7 +47,7 @@ def is_judged(task: str) -> bool:
 
 
 def identity() -> dict[str, str]:
-    """Who judges: model and host as SPLITKIT_JUDGE_MODEL and SPLITKIT_JUDGE_URL say, digest of the rubrics."""
+    """Who judges: model and host, as SPLITKIT_JUDGE_MODEL and _URL say, and a digest of the rubrics."""
     from splitkit.endpoint import DEFAULT_MODEL, DEFAULT_URL
 
     url = os.environ.get("SPLITKIT_JUDGE_URL") or DEFAULT_URL
@@ -60,7 +60,7 @@ def identity() -> dict[str, str]:
 
 
 def check_judge() -> None:
-    """Ask the judge for one grade. JudgeError when there is no key, no endpoint or no reply that can be read."""
+    """Ask the judge for one grade. JudgeError without a key, an endpoint or a reply that can be read."""
     from splitkit.llmjudge import LLMJudge
 
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():

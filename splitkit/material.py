@@ -49,7 +49,7 @@ def pairs(
     model: PreTrainedModel | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> list[Pair]:
-    """A task's pairs, the paper's own in its sizes; of AxBench's own data with this model's unsteered answers.
+    """A task's pairs, the paper's own in its sizes; AxBench's with this model's unsteered answers.
 
     The paper's AxBench concepts have 64 pairs to train on and 8 to test, and none besides: there
     "validation" is the training instructions, on which a strength is chosen; test questions stay unseen.

@@ -49,7 +49,9 @@ def parameters_of(notebook: Path) -> set[str]:
 
 
 def run_notebook(notebook: Path, profile: Profile, folder: Path) -> Path:
-    """Run a notebook from scratch with PROFILE set, and MODEL where the profile has one only; its executed copy appears in `folder` once it is whole.
+    """Run a notebook from scratch with PROFILE set, and MODEL where the profile has one only.
+
+    Its executed copy appears in `folder` once it is whole.
 
     NotebookError names the notebook and the cell that failed (its number among the code cells and its first
     line), and where the unfinished copy lies.

@@ -42,8 +42,8 @@ def check(profile: Profile, missing: Iterable[tuple[Cell, str]], here: bool = Tr
         here: whether cells are computed on this machine.
 
     Raises:
-        FileNotFoundError, ConnectionError, ImportError, ValueError: see `downloads.fetch`; ValueError also for
-            a device that is not there.
+        FileNotFoundError, ConnectionError, ImportError, ValueError: see `downloads.fetch`; ValueError also
+            for a device that is not there.
         JudgeError: when the judge cannot be asked, or would be asked more than SPLITKIT_JUDGE_BUDGET says.
     """
     work = list(missing)

@@ -66,10 +66,7 @@ class Profile:
         return n if isinstance(n, int) else n[task_family(task)]
 
     def layer(self, model: str) -> int:
-        """The layer that is steered: as `layers` says, else a shipped model's own, else the middle one.
-
-        Raises: see `modelfiles.config`; ValueError for a config that does not say how many layers there are.
-        """
+        """The layer steered: as `layers` says, a shipped model's, or the middle one (`depth` raises)."""
         if model in self.layers:
             return self.layers[model]
         from splitkit.modelfiles import depth
@@ -78,10 +75,9 @@ class Profile:
         return MODELS[model].layer if model in MODELS else depth(model) // 2
 
     def narrowed(self, model: str) -> "Profile":
-        """The same profile with one model: of its own, or any other that `load_model` takes.
-
-        Its tables go to a folder of their own.
-        """
+        """The same profile with one model, its own or another; its tables go to a folder of their own."""
+        # notebooks run in another folder
+        model = str(Path(model).resolve()) if Path(model).is_dir() else model
         return replace(self, models=(model,), only=model)
 
     def cells(self) -> list[Cell]:
@@ -114,7 +110,7 @@ class Profile:
 
     @property
     def committed(self) -> bool:
-        """Whether the profile's tables are among the committed ones: the whole embedded profile's alone."""
+        """Whether its tables are among the committed ones: the whole embedded profile's alone."""
         return self.name == "embedded" and not self.only
 
     @property

@@ -38,7 +38,7 @@ def yes_no_table(profile: Profile, jobs: int = 2) -> pd.DataFrame:
 def layer_table(profile: Profile, jobs: int = 2, progress: bool = True) -> pd.DataFrame:
     """Psychopathy accuracy of a SPLIT vector at each layer, from the committed table or computed.
 
-    One row per model and layer (see `layers_of`), trained with the cell's own settings and the first seed: model, layer,
+    One row per model and layer (see `layers_of`), trained with the cell's settings, first seed: model, layer,
     steered (whether it is the layer of all other results), m_relative (the best of `evaluation.STRENGTHS` on
     the validation questions), score (accuracy there, in percent), low and high (its 95 % Wilson interval),
     unsteered (the same questions without steering), n (their number). m is chosen on the questions that are
@@ -78,7 +78,7 @@ def psychopathy_task(profile: Profile) -> str:
 
 
 def layers_of(steered: int, depth: int) -> list[int]:
-    """The layers that are tried: all of a model of `MOST_LAYERS`, of a deeper one some, first and last too."""
+    """The layers that are tried: all of a model of `MOST_LAYERS`, of a deeper one some, both ends too."""
     if depth <= MOST_LAYERS:
         return list(range(depth))
     return sorted({round(i * (depth - 1) / (MOST_LAYERS - 1)) for i in range(MOST_LAYERS)} | {steered})
@@ -95,8 +95,8 @@ def _both_ways(profile: Profile, jobs: int) -> pd.DataFrame:
 
 
 def _read_both_ways(profile: Profile, name: str) -> pd.DataFrame:
-    from splitkit.evaluation import STRENGTHS
     from splitkit import material
+    from splitkit.evaluation import STRENGTHS
     from splitkit.yesno import side_by_side, yes_no_accuracy
 
     task = psychopathy_task(profile)

@@ -10,6 +10,7 @@ import pandas as pd
 from splitkit import paper, scoring
 from splitkit.cells import CellResult, compute_cells, one_thread
 from splitkit.committed import committed_tables
+from splitkit.pairs import PAPER
 from splitkit.profiles import Profile
 
 SHOWN: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -57,20 +58,31 @@ def sample_answers(table: pd.DataFrame, model: str, task: str, form: str, object
 
 
 def as_markdown(rows: pd.DataFrame) -> str:
-    """Answers of `sample_answers` as a table in Markdown, the words of the embedded world's concepts in bold."""
-    family, _, concept = rows["task"].iloc[0].partition("/")
-    # one line per answer, and nothing in it that Markdown would read
-    texts = [" ".join(str(text).split()).replace("|", "\\|") for text in rows["answer"].fillna("")]
-    if family == "axbench":
-        texts = [scoring.highlight(text, concept) for text in texts]
+    """Answers of `sample_answers` as a table in Markdown, the words of the world's concepts in bold."""
+    task = rows["task"].iloc[0]
+    texts = [in_bold(str(text), task) for text in rows["answer"].fillna("")]
     lines = [
         f"| {m:g} | {_written(score)} | {text or '(says nothing)'} |"
         for m, score, text in zip(rows["m_relative"], rows["score"], texts, strict=True)
     ]
     title = f"**{' '.join(str(rows['question'].iloc[0]).split())}**"
-    if paper.task_family(rows["task"].iloc[0]) == "axbench" != family:
-        title += " (this concept has no list of words: nothing is in bold)"
+    title += f" ({note})" if (note := without_words(task)) else ""
     return "\n".join([title, "", "| strength | score | answer |", "|---|---|---|", *lines])
+
+
+def in_bold(text: str, task: str) -> str:
+    """An answer as one line of Markdown, the words of its task's concept in bold where they are listed."""
+    # nothing in it that Markdown would read
+    line = " ".join(text.split()).replace("|", "\\|")
+    family, _, concept = task.partition("/")
+    return scoring.highlight(line, concept) if family == "axbench" else line
+
+
+def without_words(task: str) -> str:
+    """Why nothing is in bold in answers to a concept of the paper's data; empty for other tasks."""
+    if not task.startswith(f"{PAPER}axbench/"):
+        return ""
+    return "this concept has no list of words: nothing is in bold"
 
 
 def _written(score: float) -> str:

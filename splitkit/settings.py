@@ -29,7 +29,9 @@ def hparams(cell: Cell, profile: Profile | None = None) -> dict[str, Any]:
     """The training settings of a cell: its row of data/hparams.csv, the profile's overrides before them.
 
     A model that is not shipped and has no row takes the official code's of its counterpart in the paper (see
-    `paper.official_settings`): nothing was searched for it. KeyError names the row that is missing, ValueError the entry or column that cannot be one. An empty entry
+    `paper.official_settings`): nothing was searched for it.
+
+    KeyError names the row that is missing, ValueError the entry or column that cannot be one. An empty entry
     leaves `train`'s own default; diffmean, which is a closed form, has no settings and no row.
     """
     if cell.objective == "diffmean":

@@ -36,7 +36,7 @@ REAL = {"gemma": 256_000, "qwen": 151_936}
 
 
 def made_tokenizer(texts: Iterable[str] = (), size: int = 263) -> PreTrainedTokenizerFast:
-    """Byte-level BPE learnt from some texts, its vocabulary filled up to a size with tokens that nothing uses."""
+    """Byte-level BPE learnt from some texts, filled up to a size with tokens that nothing uses."""
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
