@@ -121,7 +121,7 @@ def main() -> int:
     store = chosen.folder / "models"
     if not store.exists():
         names = get_profile(chosen.profile).models
-        write_models(store, names, texts, REAL, layers=4, hidden=64, room=2048)
+        write_models(store, names, texts, REAL, layers=3, hidden=16, room=2048)
     server = Server()
     server.answer = by_hash
     environment = os.environ | {
