@@ -135,8 +135,8 @@ _MAKERS = {"trained": _train, "curves": _sweep, "answers": _ask}
 
 
 def _keep(table: pd.DataFrame, path: Path) -> None:
-    # mtime 0: equal tables are equal files
-    table.to_csv(path, index=False, compression=cast(Any, {"method": "gzip", "mtime": 0}))
+    # mtime 0: equal tables are equal files; an answer that is not scored is no answer that says nothing
+    table.to_csv(path, index=False, na_rep="NaN", compression=cast(Any, {"method": "gzip", "mtime": 0}))
 
 
 @dataclass(frozen=True)

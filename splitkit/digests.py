@@ -60,10 +60,10 @@ def model_digest(model: str) -> str:
 
     'absent' for a model that is not on this machine.
     """
-    from splitkit.modelfiles import digest, find
+    from splitkit.modelfiles import digest, find, is_shipped
 
     card = paths.MODELS / model / "splitkit.json"
-    if card.exists():
+    if is_shipped(model) and card.exists():
         return json.loads(card.read_text(encoding="utf-8"))["sha256"]
     folder = find(model)
     return "absent" if folder is None else digest(folder)

@@ -18,15 +18,19 @@ READ = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
 """What is read of a model's files; no weights of another format, and no code."""
 
 
+def is_shipped(name: str) -> bool:
+    """Whether a model of this name ships with the project."""
+    return "/" not in name and (paths.MODELS / name).is_dir()
+
+
 def find(name: str) -> Path | None:
     """A model's folder on this machine: shipped, as named, below SPLITKIT_MODELS or in the hub's local cache.
 
     None where the hub has to be asked. FileNotFoundError when SPLITKIT_MODELS is set and has no such model,
     naming what was looked for.
     """
-    shipped = paths.MODELS / name
-    if "/" not in name and (shipped / "config.json").is_file():
-        return shipped
+    if is_shipped(name):
+        return paths.MODELS / name
     if Path(name).is_dir():
         return Path(name)
     own = os.environ.get(VARIABLE)

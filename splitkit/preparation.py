@@ -5,7 +5,8 @@ import os
 import warnings
 from collections.abc import Iterable
 
-from splitkit import grading, paths
+from splitkit import grading
+from splitkit.modelfiles import is_shipped
 from splitkit.pairs import PAPER
 from splitkit.paper import task_family
 from splitkit.profiles import Cell, Profile
@@ -47,7 +48,7 @@ def check(profile: Profile, missing: Iterable[tuple[Cell, str]], here: bool = Tr
         JudgeError: when the judge cannot be asked, or would be asked more than SPLITKIT_JUDGE_BUDGET says.
     """
     work = list(missing)
-    if here and profile.device != "cpu" and any(not (paths.MODELS / cell.model).is_dir() for cell, _ in work):
+    if here and profile.device != "cpu" and any(not is_shipped(cell.model) for cell, _ in work):
         _check_device(profile.device)
     for task in dict.fromkeys(cell.task for cell, _ in work if cell.task.startswith(PAPER)):
         _check_data(task)

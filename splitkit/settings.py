@@ -15,6 +15,7 @@ import pandas as pd
 from splitkit import digests, grading, paths
 from splitkit.datasets import data_files
 from splitkit.files import safe_name
+from splitkit.modelfiles import is_shipped
 from splitkit.pairs import PAPER
 from splitkit.paper import counterpart, official_settings, task_family
 from splitkit.profiles import Cell, Profile
@@ -39,7 +40,7 @@ def hparams(cell: Cell, profile: Profile | None = None) -> dict[str, Any]:
     path = paths.DATA / "hparams.csv"
     wanted = (cell.model, cell.form, cell.objective, task_family(cell.task))
     found = _recorded(path, path.stat().st_mtime_ns).get(wanted, [])
-    if not found and not (paths.MODELS / cell.model).is_dir() and counterpart(cell.model, ""):
+    if not found and not is_shipped(cell.model) and counterpart(cell.model, ""):
         found = [official_settings(cell.model, cell.form, cell.objective, task_family(cell.task))]
     if len(found) != 1:
         raise KeyError(
@@ -78,7 +79,7 @@ def settings(cell: Cell, profile: Profile, stage: str = "trained") -> dict[str, 
         "model_digest": digests.model_digest(cell.model),
         "world_digest": digests.data_digest(paths.DATA / "world"),
     }
-    if not (paths.MODELS / cell.model).is_dir():
+    if not is_shipped(cell.model):
         trained |= {"dtype": profile.dtype, "device": profile.device.partition(":")[0]}
         trained |= {"hparams_of": counterpart(cell.model, cell.model)}
     if cell.task.startswith(PAPER):

@@ -75,8 +75,9 @@ def layer_size(name: str) -> tuple[int, int]:
 def _in_small(config: Any) -> Any:
     text = config.get_text_config()
     for key, value in SMALL.items():
-        if hasattr(text, key):
-            setattr(text, key, value)
+        if getattr(text, key, None) is not None:
+            # layers only ever fewer: each has a type in the config
+            setattr(text, key, min(value, text.num_hidden_layers) if key == "num_hidden_layers" else value)
     if getattr(text, "layer_types", None):
-        text.layer_types = text.layer_types[: SMALL["num_hidden_layers"]]
+        text.layer_types = text.layer_types[: text.num_hidden_layers]
     return config
