@@ -7,24 +7,15 @@ measure (`--measure`) or state. Nothing here decides a number of any table.
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
-from splitkit import grading, modelfiles
-from splitkit.datasets import rows
-from splitkit.evaluation import NEW_TOKENS, STRENGTHS
-from splitkit.pairs import PAPER, load_pairs
+from splitkit import modelfiles
+from splitkit.pairs import PAPER
 from splitkit.paper import task_family
 from splitkit.profiles import PROFILES, Cell, Profile, get_profile
-from splitkit.rubrics import OF_FAMILY
-from splitkit.settings import hparams
+from splitkit.work import Work, cell_work, lengths
 
-CHARACTERS = 4.0
-"""Of a token of English, where no tokenizer is given."""
-TEMPLATE = 12
-"""Tokens that a chat template adds to a question."""
 PARTNERS = 72
 """Instructions of a concept of AxBench that the model itself answers, once."""
 KNOWN = {
@@ -34,91 +25,6 @@ KNOWN = {
     "Qwen/Qwen2.5-0.5B-Instruct": (0.494e9, 24),
 }
 """Parameters and layers of the profiles' models, so that they need not be on this machine to be counted."""
-
-
-@dataclass(frozen=True)
-class Lengths:
-    """Mean tokens of a task's questions, as prompts, and of its answers."""
-
-    prompt: float
-    answer: float
-
-
-@dataclass(frozen=True)
-class Work:
-    """What there is to do, in tokens through the whole model; a part of its layers counts as that share.
-
-    forward: training, recording, sweeps and prompts. generated: tokens written. requests: to the judge.
-    """
-
-    forward: float = 0.0
-    generated: float = 0.0
-    requests: int = 0
-
-    def __add__(self, other: "Work") -> "Work":
-        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
-        return Work(*(mine + theirs for mine, theirs in pairs))
-
-    def hours(self, forward_rate: float, generated_rate: float) -> float:
-        """forward / forward_rate + generated / generated_rate, rates in tokens per second, in hours."""
-        return (self.forward / forward_rate + self.generated / generated_rate) / 3600
-
-
-def lengths(task: str, tokenizer: Any = None) -> Lengths:
-    """A task's mean lengths in tokens: counted by a tokenizer, or else characters / `CHARACTERS`.
-
-    AxBench's concept-free answers, which a model has yet to write, count as long as the others.
-    """
-    pairs = rows(task) if task.startswith(PAPER) else load_pairs(task)
-
-    def mean(texts: Sequence[str]) -> float:
-        count = sum(map(len, texts)) / CHARACTERS
-        if tokenizer is not None:
-            count = sum(len(ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"])
-        return count / len(texts)
-
-    answers = [text for pair in pairs for text in (pair.positive, pair.negative) if text]
-    return Lengths(mean([pair.question for pair in pairs]) + TEMPLATE, mean(answers) + 1)
-
-
-def judge_requests(cell: Cell, profile: Profile) -> int:
-    """Requests for the answers of a cell, one per answer and rubric; equal answers are asked about once."""
-    if not (profile.scored(cell) and grading.is_judged(cell.task)):
-        return 0
-    tested = profile.size("test", cell.task) * (2 if cell.objective == "diffmean" else 1)
-    answers = len(STRENGTHS) * profile.size("choose", cell.task) + tested
-    return answers * len(OF_FAMILY[task_family(cell.task)])
-
-
-def cell_work(cell: Cell, profile: Profile, length: Lengths, tail: float) -> Work:
-    """What a cell takes, by its stages.
-
-    A backward pass through frozen layers counts as a forward one.
-
-    Args:
-        length: of its task.
-        tail: share of the model's layers behind the steered one.
-    """
-    pair = 2 * (length.prompt + length.answer)
-    trained, chosen = profile.size("train", cell.task), hparams(cell, profile)
-    work = Work(forward=(trained + min(trained, 64)) * pair * (1 - tail))
-    if chosen:
-        directions = 2 if chosen.get("negative", "negated") in ("negated", "zero") else 1
-        sides = 0.5 if cell.objective == "sft" else 1.0
-        seen = chosen["epochs"] * trained * directions * sides + trained * (cell.objective == "dpo")
-        work += Work(forward=2 * seen * pair * tail)
-    if profile.swept(cell):
-        swept = profile.size("sweep", cell.task)
-        work += Work(forward=2 * swept * pair * (1 - tail + len(profile.grid) * tail))
-    if profile.scored(cell):
-        family = task_family(cell.task)
-        asked = len(STRENGTHS) * profile.size("choose", cell.task)
-        asked += profile.size("test", cell.task) * (2 if cell.objective == "diffmean" else 1)
-        each = profile.new_tokens if grading.is_judged(cell.task) else NEW_TOKENS[family]
-        # yes and no by likelihood, besides
-        twice = 1 + 2 * tail if family == "psychopathy" and cell.task.startswith(PAPER) else 1
-        work += Work(asked * length.prompt * twice, asked * each, judge_requests(cell, profile))
-    return work
 
 
 def size(model: str) -> tuple[float, int]:
@@ -184,6 +90,30 @@ def estimate_cost(profile: Profile) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def concepts_cost(profile: Profile, concepts: int, each: int = 12) -> pd.DataFrame:
+    """The work of `each` cells of so many AxBench concepts per model, by the mean of the profile's own ones.
+
+    The columns of `estimate_cost`, one row per model.
+    """
+    tasks = [task for task in profile.tasks if task_family(task) == "axbench"]
+    found = {task: lengths(task) for task in tasks}
+    rows = []
+    for model in profile.models:
+        depth = size(model)[1]
+        tail = (depth - 1 - profile.layers.get(model, depth // 2)) / depth
+        own = [cell for cell in profile.cells() if cell.model == model and cell.task in tasks]
+        work = sum((cell_work(cell, profile, found[cell.task], tail) for cell in own), Work())
+        share = concepts * each / len(own)
+        prompts = concepts * PARTNERS * sum(length.prompt for length in found.values()) / len(found)
+        rows.append(
+            {"model": model, "part": f"{concepts} concepts", "cells": concepts * each}
+            | {"forward": work.forward * share + prompts}
+            | {"generated": work.generated * share + concepts * PARTNERS * profile.new_tokens}
+            | {"requests": round(work.requests * share)}
+        )
+    return pd.DataFrame(rows)
+
+
 def summary(table: pd.DataFrame, rates: dict[str, tuple[float, float]]) -> pd.DataFrame:
     """`estimate_cost` by model, and hours at each model's rates, see `Work.hours`; the last row is all."""
     rows = table.groupby("model", sort=False)[["cells", "forward", "generated", "requests"]].sum()
@@ -203,6 +133,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m splitkit.cost", description=__doc__)
     parser.add_argument("--profile", choices=sorted(PROFILES), default="paper")
     parser.add_argument("--model", default="", help="only this model")
+    parser.add_argument(
+        "--concepts", type=int, help="instead: 12 cells per model of so many AxBench concepts"
+    )
     parser.add_argument("--seeds", type=int, default=1, help="how many of the profile's seeds")
     parser.add_argument(
         "--tokens-per-second", type=float, default=150_000.0, help="through a model of 1e9 parameters"
@@ -223,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         stated = (chosen.tokens_per_second, chosen.generated_per_second)
         rates = {m: (stated[0] * 1e9 / size(m)[0], stated[1] * 1e9 / size(m)[0]) for m in profile.models}
-    table = estimate_cost(profile)
+    table = concepts_cost(profile, chosen.concepts) if chosen.concepts else estimate_cost(profile)
     parts = (
         table.groupby("part", sort=False)[["cells", "forward", "generated", "requests"]].sum().reset_index()
     )

@@ -38,7 +38,11 @@ def few_pairs_profile(profile: Profile) -> Profile:
         answered=kinds,
         seeds=profile.seeds[:1],
         n_train=N_PAIRS,
-        overrides={"epochs": EPOCHS, **profile.overrides, "batch_size": N_PAIRS},
+        overrides={
+            **profile.overrides,
+            "epochs": profile.overrides["epochs"] if profile.small else EPOCHS,
+            "batch_size": N_PAIRS,
+        },
     )
 
 

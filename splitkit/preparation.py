@@ -80,8 +80,8 @@ def _check_data(task: str) -> None:
 
 
 def _check_budget(profile: Profile, judged: list[Cell]) -> None:
-    from splitkit.cost import judge_requests
     from splitkit.judges import JudgeError
+    from splitkit.work import judge_requests
 
     said = os.environ.get(BUDGET, "")
     if not said:
