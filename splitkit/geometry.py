@@ -43,7 +43,8 @@ def geometry(
     controls are vectors of objective "random" and "natural". manifold_projection: mean position on the
     preference and utility axes, in natural standard deviations. manifold_cloud: the same token by token for
     one cell per model and task, at three strengths. utility_angle: per cell the angle of its mean dh with the
-    gradient of utility, a probe of valid text, and, to see what a direction that is used looks like, the
+    gradient of utility (no row where Eq. 8 is undefined for every pair), a probe of valid text, and, to see
+    what a direction that is used looks like, the
     gradient of preference. manifold_relation: see `splitkit.relation.relation_table`.
     """
     chosen = get_profile(profile) if isinstance(profile, str) else profile
@@ -170,6 +171,8 @@ def _add_angles(
 
     change = mean_change(around.trained_on, iv, unit)
     for direction, axis in around.axes.items():
+        if np.isnan(axis).any():  # utility is undefined for every pair
+            continue
         row = {"direction": direction, **angle(axis, change, around.random)}
         row["probe_accuracy"] = around.nature.accuracy if direction == "probe" else np.nan
         rows["utility_angle"].append(_keyed(key, pd.DataFrame([row])))
