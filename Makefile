@@ -1,6 +1,6 @@
 # Everything runs in its own virtual environment, .venv, which each target makes when it is not there.
 .DEFAULT_GOAL := help
-.PHONY: help venv reproduce search figures notebooks models test bench lint clean
+.PHONY: help venv reproduce rehearse search figures notebooks models test bench lint clean
 
 PYTHON ?= python3
 PROFILE ?= embedded
@@ -30,6 +30,10 @@ $(INSTALLED): pyproject.toml
 
 reproduce: $(INSTALLED)  ## compute all, run the notebooks, redraw the figures, end with the verdicts
 	$(BIN)/python -m splitkit.reproduce --profile $(PROFILE) --jobs $(JOBS) --seeds $(SEEDS)
+
+# Stand-ins: random models with the real vocabularies, the real data files in DATA, a judge on this machine.
+rehearse: $(INSTALLED)  ## all of the laptop profile in small, on stand-ins for its models; DATA: a folder of the data files
+	$(BIN)/python -m tests.standins build/rehearsal --data $(DATA)
 
 search: $(INSTALLED)  ## choose the training settings anew: every trial of every objective (about fifty minutes)
 	$(BIN)/python -m splitkit.search --jobs $(JOBS)
