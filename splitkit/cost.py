@@ -14,7 +14,7 @@ from splitkit import modelfiles
 from splitkit.pairs import PAPER
 from splitkit.paper import task_family
 from splitkit.profiles import PROFILES, Cell, Profile, get_profile
-from splitkit.work import Work, cell_work, lengths
+from splitkit.work import Work, cell_work, lengths, sweep_work
 
 PARTNERS = 72
 """Instructions of a concept of AxBench that the model itself answers, once."""
@@ -25,6 +25,9 @@ KNOWN = {
     "Qwen/Qwen2.5-0.5B-Instruct": (0.494e9, 24),
 }
 """Parameters and layers of the profiles' models, so that they need not be on this machine to be counted."""
+
+ASSUMED = {"cuda": (150_000.0, 8_000.0), "mps": (1_500.0, 400.0), "cpu": (100.0, 60.0)}
+"""Tokens per second through a model of 1e9 parameters, and written by it; nobody measured them."""
 
 
 def size(model: str) -> tuple[float, int]:
@@ -72,11 +75,10 @@ def estimate_cost(profile: Profile) -> pd.DataFrame:
         tried = [cell for cell in split for _ in range(trainings(cell, profile))]
         varied = Work()
         for cell in tried:
-            pair = 2 * (found[cell.task].prompt + found[cell.task].answer)
             swept = min(N_PAIRS, profile.size("sweep", cell.task))
             bare = Profile(**{**vars(profile), "kinds": (), "answered": ()})
             varied += cell_work(cell, bare, found[cell.task], tail)
-            varied += Work(forward=swept * pair * (1 - tail + len(GRID) * tail))
+            varied += sweep_work(swept, found[cell.task], len(GRID), tail)
         task = psychopathy_task(profile)
         at = [Cell(model, task, "vector", "split", profile.seeds[0])] * len(layers_of(layer, depth))
         layers = total(at, Profile(**{**vars(profile), "kinds": (), "answered": (("vector", "split"),)}))
@@ -125,11 +127,7 @@ def summary(table: pd.DataFrame, rates: dict[str, tuple[float, float]]) -> pd.Da
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line."""
-    from tabulate import tabulate
-
-    from splitkit.throughput import throughput
-
+    """The command line; the exit status is 1 when data or a model is missing."""
     parser = argparse.ArgumentParser(prog="python -m splitkit.cost", description=__doc__)
     parser.add_argument("--profile", choices=sorted(PROFILES), default="paper")
     parser.add_argument("--model", default="", help="only this model")
@@ -137,24 +135,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--concepts", type=int, help="instead: 12 cells per model of so many AxBench concepts"
     )
     parser.add_argument("--seeds", type=int, default=1, help="how many of the profile's seeds")
-    parser.add_argument(
-        "--tokens-per-second", type=float, default=150_000.0, help="through a model of 1e9 parameters"
-    )
-    parser.add_argument(
-        "--generated-per-second", type=float, default=8_000.0, help="written by a model of 1e9 parameters"
-    )
+    parser.add_argument("--tokens-per-second", type=float, help="through a model of 1e9 parameters")
+    parser.add_argument("--generated-per-second", type=float, help="written by a model of 1e9 parameters")
     parser.add_argument(
         "--measure",
         action="store_true",
         help="measure both on this machine instead, with the models themselves",
     )
-    chosen = parser.parse_args(arguments)
+    try:
+        _report(parser.parse_args(arguments))
+    except (OSError, ImportError, ValueError, KeyError) as error:
+        sys.stderr.write(f"no cost was counted: {error}\n")
+        return 1
+    return 0
+
+
+def _report(chosen: argparse.Namespace) -> None:
+    """Write the tables of what the options ask for."""
+    from tabulate import tabulate
+
+    from splitkit.throughput import throughput
+
     profile = get_profile(chosen.profile, chosen.model)
     profile = profile.first_seeds(min(chosen.seeds, len(profile.seeds)))
     if chosen.measure:
         rates = {model: throughput(profile, model) for model in profile.models}
     else:
-        stated = (chosen.tokens_per_second, chosen.generated_per_second)
+        forward, generated = ASSUMED[profile.device.partition(":")[0]]
+        stated = (chosen.tokens_per_second or forward, chosen.generated_per_second or generated)
         rates = {m: (stated[0] * 1e9 / size(m)[0], stated[1] * 1e9 / size(m)[0]) for m in profile.models}
     table = concepts_cost(profile, chosen.concepts) if chosen.concepts else estimate_cost(profile)
     parts = (
@@ -164,10 +172,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write(
             tabulate(shown.to_numpy().tolist(), list(shown), floatfmt=",.4g", intfmt=",") + "\n\n"
         )
-    for model, (forward, generated) in rates.items():
+    for model, (through, written) in rates.items():
         how = "measured here" if chosen.measure else "assumed"
-        sys.stdout.write(f"{model}: {forward:,.0f} tokens per second, {generated:,.0f} written ({how})\n")
-    return 0
+        sys.stdout.write(f"{model}: {through:,.3g} tokens per second, {written:,.3g} written ({how})\n")
 
 
 if __name__ == "__main__":

@@ -34,6 +34,11 @@ PATIENCE = 20.0
 """Seconds that a dask scheduler has to answer in."""
 
 
+def cores() -> int:
+    """How many processes work side by side unless a user says: one per core, 8 at most, for memory's sake."""
+    return int(min(8, joblib.cpu_count()))
+
+
 class EngineError(RuntimeError):
     """Nothing further can be computed; what is finished is kept."""
 

@@ -11,9 +11,10 @@ from splitkit import paths
 from splitkit.cellresults import CellResult
 from splitkit.cells import CellError, compute_cells
 from splitkit.committed import MADE
-from splitkit.engines import Dask, Engine, EngineError, Loky, read_slurm
+from splitkit.engines import Dask, Engine, EngineError, Loky, cores, read_slurm
 from splitkit.files import DamagedFolder, RunInProgress, check_writable, exclusive
 from splitkit.judges import JudgeError
+from splitkit.modelfiles import is_shipped
 from splitkit.notebooks import NotebookError, run_notebooks
 from splitkit.paper import CLAIMS
 from splitkit.profiles import PROFILES, Profile, get_profile
@@ -99,7 +100,8 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--jobs",
         type=int,
-        help="processes side by side, one thread each; 2, or 1 for a profile that runs on a GPU",
+        help="processes side by side, one thread each; as many as there are cores, 8 at most, or 1 for a "
+        "profile of models that are not shipped: each process holds its own",
     )
     parser.add_argument(
         "--seeds",
@@ -148,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         profile = get_profile(chosen.profile, chosen.model)
         if chosen.jobs is None:
-            chosen.jobs = 1 if profile.device.startswith("cuda") else 2
+            chosen.jobs = cores() if all(map(is_shipped, profile.models)) else 1
         print(reproduce(profile, chosen.jobs, chosen.from_committed, _engine(chosen)))
     except (
         OSError,

@@ -18,6 +18,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from splitkit import digests, paths, results
+from splitkit.engines import cores
 from splitkit.files import check_writable, write_whole
 from splitkit.paper import COUNTERPARTS, official_hparams
 from splitkit.profiles import AXBENCH, PROFILES
@@ -224,7 +225,7 @@ def best(table: pd.DataFrame) -> pd.DataFrame:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m splitkit.search", description=__doc__)
-    parser.add_argument("--jobs", type=int, default=2, help="processes side by side, one thread each")
+    parser.add_argument("--jobs", type=int, default=cores(), help="processes side by side, one thread each")
     chosen = parser.parse_args(arguments)
     profile = PROFILES["embedded"]
     table = search(profile.models, chosen.jobs)

@@ -73,6 +73,12 @@ def judge_requests(cell: Cell, profile: Profile) -> int:
     return answers * len(OF_FAMILY[task_family(cell.task)])
 
 
+def sweep_work(pairs: int, length: Lengths, strengths: int, tail: float) -> Work:
+    """A sweep: both answers recorded whole, then the later layers at each strength, a prompt once a pair."""
+    recorded, replayed = 2 * (length.prompt + length.answer), length.prompt + 2 * length.answer
+    return Work(forward=pairs * (recorded * (1 - tail) + replayed * strengths * tail))
+
+
 def cell_work(cell: Cell, profile: Profile, length: Lengths, tail: float) -> Work:
     """What a cell takes, by its stages.
 
@@ -92,7 +98,7 @@ def cell_work(cell: Cell, profile: Profile, length: Lengths, tail: float) -> Wor
         work += Work(forward=2 * seen * pair * tail)
     if profile.swept(cell):
         swept = profile.size("sweep", cell.task)
-        work += Work(forward=2 * swept * pair * (1 - tail + len(profile.grid) * tail))
+        work += sweep_work(2 * swept, length, len(profile.grid), tail)
     if profile.scored(cell):
         family = task_family(cell.task)
         asked = len(STRENGTHS) * profile.size("choose", cell.task)

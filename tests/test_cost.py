@@ -25,7 +25,7 @@ def test_a_cell_by_hand() -> None:
     found = cell_work(cell, PAPER, Lengths(prompt=30.0, answer=70.0), tail=0.5)
     recorded = (64 + 64) * 200 * 0.5
     trained = 12 * 64 * 200 * 0.5 * 2
-    swept = 2 * 16 * 200 * (0.5 + 41 * 0.5)
+    swept = 2 * 16 * (200 * 0.5 + 170 * 41 * 0.5)  # the prompt once for both answers
     answered = 14 * 8 + 8
     assert found.forward == pytest.approx(recorded + trained + swept + answered * 30)
     assert found.generated == answered * 128
@@ -61,3 +61,10 @@ def test_the_whole_of_a_profile_and_the_command_line(capsys: pytest.CaptureFixtu
     slow = capsys.readouterr().out
     assert cost.main(["--profile", "paper", "--model", MODEL, "--concepts", "500"]) == 0
     assert "(assumed)" in slow and "6,000" in capsys.readouterr().out
+
+
+def test_missing_data_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys, tmp_path: Path) -> None:
+    monkeypatch.setenv("SPLITKIT_DATA", str(tmp_path / "nowhere"))
+    assert cost.main(["--profile", "paper", "--model", MODEL]) == 1
+    said = capsys.readouterr()
+    assert "no cost was counted" in said.err and "nowhere" in said.err and not said.out
