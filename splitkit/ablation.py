@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from splitkit import digests, paths
-from splitkit.cells import UNIT_PAIRS, one_thread
+from splitkit.cells import UNIT_PAIRS, own_threads
 from splitkit.committed import committed_tables
 from splitkit.files import check_writable, exclusive, write_whole
 from splitkit.paper import first_tasks
@@ -112,7 +112,7 @@ def measure(cell: Cell, decides: dict[str, Any], profile: Profile) -> dict[str, 
     text = json.dumps(decides, sort_keys=True)
     path = paths.CACHE / "ablation" / f"{cell.slug}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
     if not path.exists():
-        with one_thread():
+        with own_threads():
             write_whole(path, json.dumps(_measured(cell, decides, profile)) + "\n")
     return dict(json.loads(path.read_text(encoding="utf-8")))
 

@@ -41,13 +41,23 @@ class CellError(RuntimeError):
     """Some cells could not be computed; the others are kept."""
 
 
+def thread_count() -> int:
+    """Torch threads of a process, by SPLITKIT_THREADS; 1 where it is not set. ValueError for no number."""
+    said = os.environ.get("SPLITKIT_THREADS") or "1"
+    if not said.isdigit() or not int(said):
+        raise ValueError(f"SPLITKIT_THREADS is a number of threads, 1 or more, not {said!r}")
+    return int(said)
+
+
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """One torch thread: processes side by side do not wait for each other, and results repeat bit for bit."""
+def own_threads() -> Iterator[None]:
+    """`thread_count` torch threads. With one, processes side by side do not wait for each other, and results
+    repeat bit for bit.
+    """
     import torch
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    before, count = torch.get_num_threads(), thread_count()
+    torch.set_num_threads(count)
     try:
         yield
     finally:
@@ -65,7 +75,7 @@ def compute_cell(cell: Cell, profile: Profile) -> CellResult:
     if missing:
         from splitkit.material import load
 
-        with one_thread():
+        with own_threads():
             model, tokenizer = load(profile, cell.model)
             for stage in missing:
                 if folders[stage].exists():
@@ -185,6 +195,7 @@ def compute_cells(
     computes cells in the same cache. EngineError when the engine is lost, or the disk is full.
     """
     check_profile(profile)
+    thread_count()
     preparation.fetch_models(profile)
     every = {cell: cell_folders(cell, profile) for cell in profile.cells()}
     wrong = {cell for cell, folders in every.items() if any(map(damage, folders.values()))}

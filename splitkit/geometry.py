@@ -12,7 +12,7 @@ import pandas as pd
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
-from splitkit.cells import CellResult, one_thread
+from splitkit.cells import CellResult, own_threads
 from splitkit.committed import committed_tables
 from splitkit.curvetables import swept_cells
 from splitkit.decay import mean_curve
@@ -69,7 +69,7 @@ def _tables(profile: Profile, jobs: int, progress: bool) -> dict[str, pd.DataFra
 
 def measure(results: Sequence[CellResult], profile: Profile, nature: "Nature") -> dict[str, pd.DataFrame]:
     """The measured `TABLES`, all but the last, of the cells of one model and task."""
-    with one_thread():
+    with own_threads():
         return _measured(results, profile, nature)
 
 

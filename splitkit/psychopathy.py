@@ -10,7 +10,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from splitkit import digests, paths
-from splitkit.cells import UNIT_PAIRS, compute_cell, one_thread
+from splitkit.cells import UNIT_PAIRS, compute_cell, own_threads
 from splitkit.committed import committed_tables
 from splitkit.files import check_writable, write_whole
 from splitkit.paper import first_tasks
@@ -103,7 +103,7 @@ def _read_both_ways(profile: Profile, name: str) -> pd.DataFrame:
     pairs = material.pairs(profile, task, "validation")[: profile.size("choose", task)]
     relative = [0.0, *STRENGTHS]
     result = compute_cell(_cell(profile, name), profile)
-    with one_thread():
+    with own_threads():
         model, tokenizer = material.load(profile, name)
         strengths = [result.unit * r for r in relative]
         table = yes_no_accuracy(model, tokenizer, result.intervention(), pairs, strengths)
@@ -147,7 +147,7 @@ def _attempt(profile: Profile, model_name: str, layer: int) -> dict[str, Any]:
     path = paths.CACHE / "layers" / f"{digest}.json"
     if path.exists():
         return dict(json.loads(path.read_text(encoding="utf-8")))
-    with one_thread():
+    with own_threads():
         model, tokenizer = material.load(profile, model_name)
         pairs = material.pairs(profile, task, "train")[: profile.size("train", task)]
         iv = train(model, tokenizer, pairs, FORM, OBJECTIVE, layer, cell.seed, **decides["hparams"])

@@ -8,7 +8,7 @@ import joblib
 import pandas as pd
 
 from splitkit import paper, scoring
-from splitkit.cells import CellResult, compute_cells, one_thread
+from splitkit.cells import CellResult, compute_cells, own_threads
 from splitkit.committed import committed_tables
 from splitkit.pairs import PAPER
 from splitkit.profiles import Profile
@@ -139,7 +139,7 @@ def _unsteered(profile: Profile, jobs: int) -> pd.DataFrame:
 def _answered(name: str, task: str, profile: Profile) -> pd.DataFrame:
     from splitkit import material
 
-    with one_thread():
+    with own_threads():
         model, tokenizer = material.load(profile, name)
         table = material.measure(
             profile, model, tokenizer, None, task, "validation", [0.0], profile.size("choose", task)

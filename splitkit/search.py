@@ -109,7 +109,7 @@ def attempt(
 
     A loss that is not finite makes a run without a score, which is kept too.
     """
-    from splitkit.cells import one_thread
+    from splitkit.cells import own_threads
     from splitkit.evaluation import STRENGTHS, choose_strength, measure_strengths
     from splitkit.matching import matching_strength
     from splitkit.models import MODELS, load_model
@@ -135,7 +135,7 @@ def attempt(
         return dict(json.loads(path.read_text(encoding="utf-8")))
     begun = time.perf_counter()
     row = key | {"score": float("nan"), "m_relative": float("nan")} | chosen
-    with one_thread():
+    with own_threads():
         model, tokenizer = load_model(model_name)
         pairs = load_pairs(task, split="train")[: profile.size("train", task)]
         try:

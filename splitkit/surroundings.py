@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from splitkit import corpus, material
 from splitkit.activations import SITES, Dialogue, RecordedPairs, corrupted, natural_activations
-from splitkit.cells import one_thread
+from splitkit.cells import own_threads
 from splitkit.directions import gradients, probe, probe_accuracy, random_directions
 from splitkit.interventions import Intervention
 from splitkit.manifold import Manifold, fit_manifold
@@ -66,7 +66,7 @@ class Nature:
 
 def nature(model_name: str, profile: Profile) -> Nature:
     """Natural activations of a model, and what is estimated from them."""
-    with one_thread():
+    with own_threads():
         model, tokenizer = material.load(profile, model_name)
         layer = profile.layer(model_name)
 

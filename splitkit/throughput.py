@@ -5,32 +5,37 @@ from collections.abc import Callable
 
 import torch
 
+from splitkit.cells import own_threads
+from splitkit.evaluation import BATCH_SIZE as EVALUATED
+from splitkit.grading import BATCH_SIZE as GRADED
 from splitkit.material import load
+from splitkit.modelfiles import is_shipped
 from splitkit.profiles import Profile
 
-TOKENS, BATCH = 256, 8
-"""Of the texts that run through the model; a text to be gone on with has a sixteenth."""
-NEW = 32
+TOKENS, ROWS = 64, 64
+"""Of the texts that run through the model: a pass of about as many tokens as cells have."""
+START, NEW = 16, 32
+"""Tokens of a text that is gone on with, and of how it goes on."""
 
 
 def throughput(profile: Profile, name: str) -> tuple[float, float]:
     """Tokens per second: through all layers of a model, and written by it.
 
-    Random tokens, in the profile's dtype and on its device; the second of two runs is timed. Raises: see
-    `material.load`.
+    Random tokens, in the profile's dtype, on its device and in as many threads as a cell has; the second of
+    two runs is timed. Raises: see `material.load`.
     """
-    model = load(profile, name)[0]
-    ids = torch.randint(10, model.config.vocab_size, (BATCH, TOKENS)).to(model.device)
-    start = ids[:, : TOKENS // 16]
+    model, rows = load(profile, name)[0], EVALUATED if is_shipped(name) else GRADED
+    ids = torch.randint(10, model.config.vocab_size, (max(ROWS, rows), TOKENS)).to(model.device)
+    start = ids[:rows, :START]
 
     def write() -> None:
         model.generate(start, attention_mask=torch.ones_like(start), min_new_tokens=NEW, max_new_tokens=NEW)  # type: ignore[operator]
 
     def run() -> None:
-        model(ids, use_cache=False, logits_to_keep=1)
+        model(ids[:ROWS], use_cache=False, logits_to_keep=1)
 
-    with torch.inference_mode():
-        return BATCH * TOKENS / _seconds(run), BATCH * NEW / _seconds(write)
+    with torch.inference_mode(), own_threads():
+        return ROWS * TOKENS / _seconds(run), rows * NEW / _seconds(write)
 
 
 def _seconds(work: Callable[[], None]) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from splitkit import cells, curvetables, digests, pairs, paths, settings
 from splitkit.files import RunInProgress, exclusive
@@ -289,3 +290,16 @@ def test_a_failure_in_a_worker_process_is_named_too(tmp_path: Path, monkeypatch:
     )
     with pytest.raises(cells.CellError, match=r"2 of 2 cells(?s:.*)axbench/nothing(?s:.*)psychopathy"):
         cells.compute_cells(unknown, jobs=2, progress=False)
+
+
+def test_threads_are_one_or_as_many_as_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    for said, count in (("", 1), ("2", 2)):
+        monkeypatch.setenv("SPLITKIT_THREADS", said)
+        with cells.own_threads():
+            assert torch.get_num_threads() == count
+        assert torch.get_num_threads() == before
+    for wrong in ("0", "all", "-1"):
+        monkeypatch.setenv("SPLITKIT_THREADS", wrong)
+        with pytest.raises(ValueError, match="SPLITKIT_THREADS is a number of threads"):
+            cells.compute_cells(get_profile("smoke"), progress=False)
