@@ -20,7 +20,7 @@ READ = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
 
 def is_shipped(name: str) -> bool:
     """Whether a model of this name ships with the project."""
-    return "/" not in name and (paths.MODELS / name).is_dir()
+    return name not in ("", ".", "..") and Path(name).name == name and (paths.MODELS / name).is_dir()
 
 
 def find(name: str) -> Path | None:
