@@ -1,11 +1,11 @@
 # Everything runs in its own virtual environment, .venv, which each target makes when it is not there.
 .DEFAULT_GOAL := help
-.PHONY: help venv reproduce search figures notebooks models test bench lint clean
+.PHONY: help venv reproduce rehearse search figures notebooks models test bench lint clean
 
 PYTHON ?= python3
 PROFILE ?= embedded
-# as many processes as there are cores, 8 at most; each takes about a gigabyte
-JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n < 8 ? n : 8)))
+# empty: as many processes as there are cores, 8 at most
+JOBS ?=
 SEEDS ?= 1
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -29,10 +29,14 @@ $(INSTALLED): pyproject.toml
 	@touch $@
 
 reproduce: $(INSTALLED)  ## compute all, run the notebooks, redraw the figures, end with the verdicts
-	$(BIN)/python -m splitkit.reproduce --profile $(PROFILE) --jobs $(JOBS) --seeds $(SEEDS)
+	$(BIN)/python -m splitkit.reproduce --profile $(PROFILE) $(if $(JOBS),--jobs $(JOBS)) --seeds $(SEEDS)
+
+# Stand-ins: random models with the real vocabularies, the real data files in DATA, a judge on this machine.
+rehearse: $(INSTALLED)  ## all of the laptop profile in small, on stand-ins for its models; DATA: a folder of the data files
+	$(BIN)/python -m tests.standins build/rehearsal --data $(DATA)
 
 search: $(INSTALLED)  ## choose the training settings anew: every trial of every objective (about fifty minutes)
-	$(BIN)/python -m splitkit.search --jobs $(JOBS)
+	$(BIN)/python -m splitkit.search $(if $(JOBS),--jobs $(JOBS))
 
 figures: $(INSTALLED)  ## redraw figures and tables from the committed results (about two minutes)
 	$(BIN)/python -m splitkit.reproduce --profile embedded --from-committed

@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 
 from splitkit import digests, paths
-from splitkit.cells import UNIT_PAIRS, one_thread
+from splitkit.cells import UNIT_PAIRS, own_threads
 from splitkit.committed import committed_tables
 from splitkit.files import check_writable, exclusive, write_whole
+from splitkit.paper import first_tasks
 from splitkit.profiles import Cell, Profile, strength_grid
-from splitkit.settings import settings
+from splitkit.settings import hparams, settings
 
 VALUES: dict[str, tuple[float, ...]] = {
     "lambda_n": (0.0, 0.25, 0.5, 1.0),
@@ -24,20 +25,19 @@ VALUES: dict[str, tuple[float, ...]] = {
 }
 """What is tried of each weight; the value that a cell's own settings have is tried besides."""
 
-TASKS: tuple[str, ...] = ("powerseeking", "axbench/ocean")
+FAMILIES: tuple[str, ...] = ("powerseeking", "axbench")
 GRID: tuple[float, ...] = tuple(round(r, 6) for r in strength_grid(16.0, 13, 2 * math.acosh(8.0)))
 """In matching strengths; with this curvature 1 is one of them."""
 N_PAIRS = 16
 """Test pairs behind a curve, where the profile sweeps as many."""
 
 _ROW = ["model", "task", "weight", "value"]
-_NOTICED = 0.05
-"""Nats, or a share of the breakdown strength or of |dh|: less than this is called no change."""
+_NOTICED = 0.05  # nats, or a share of the breakdown strength or of |dh|: less is called no change
 
 
 def values_of(profile: Profile) -> Mapping[str, Sequence[float]]:
-    """What is tried of each weight: all `VALUES`, but a smoke run's the two ends of each."""
-    return {name: tried[:: 3 if profile.name == "smoke" else 1] for name, tried in VALUES.items()}
+    """What is tried of each weight: all `VALUES`, but of a small profile the two ends of each."""
+    return {name: tried[:: 3 if profile.small else 1] for name, tried in VALUES.items()}
 
 
 def ablate(
@@ -45,9 +45,9 @@ def ablate(
 ) -> pd.DataFrame:
     """Both curves of the SPLIT vector for every value (`values_of`) of one weight, the other two as recorded.
 
-    Trained with the profile's pairs and settings at its first seed, on `TASKS` or, where the profile has
-    neither, on its first task; measured on the first test pairs over `GRID`. With the embedded profile the
-    table is read from the committed file. A killed run goes on where it was.
+    Trained with the profile's pairs and settings at its first seed, on its first tasks of `FAMILIES` or,
+    where it has neither, on its first task; measured on the first test pairs over `GRID`. With the embedded
+    profile the table is read from the committed file. A killed run goes on where it was.
 
     Returns:
         One row per (model, task, weight, value, m): recorded (is it the cell's own value), m, m_relative (in
@@ -68,10 +68,19 @@ def ablate(
 
 def ablated_cells(profile: Profile) -> list[Cell]:
     """The cells that are varied: the SPLIT vector of every model, at the first seed."""
-    tasks = [task for task in TASKS if task in profile.tasks] or list(profile.tasks[:1])
+    first = first_tasks(profile.tasks)
+    tasks = [first[family] for family in FAMILIES if family in first] or list(profile.tasks[:1])
     return [
         Cell(model, task, "vector", "split", profile.seeds[0]) for model in profile.models for task in tasks
     ]
+
+
+def trainings(cell: Cell, profile: Profile) -> int:
+    """How many settings of a cell are trained: its own, and every value that is not its own."""
+    from splitkit.objectives import OBJECTIVES
+
+    own = OBJECTIVES["split"].defaults | hparams(cell, profile)
+    return 1 + sum(value != own[name] for name, tried in values_of(profile).items() for value in tried)
 
 
 def variants(
@@ -95,7 +104,7 @@ def variants(
             yield weight, value, value == weights[weight], chosen | {"hparams": hparams}
 
 
-def measure(cell: Cell, decides: dict[str, Any]) -> dict[str, Any]:
+def measure(cell: Cell, decides: dict[str, Any], profile: Profile) -> dict[str, Any]:
     """Train and sweep one variant, or read it where that was done: dh, matching strength, m_trained, curve.
 
     Kept whole or not at all, under a digest of all that decides it.
@@ -103,25 +112,24 @@ def measure(cell: Cell, decides: dict[str, Any]) -> dict[str, Any]:
     text = json.dumps(decides, sort_keys=True)
     path = paths.CACHE / "ablation" / f"{cell.slug}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
     if not path.exists():
-        with one_thread():
-            write_whole(path, json.dumps(_measured(cell, decides)) + "\n")
+        with own_threads():
+            write_whole(path, json.dumps(_measured(cell, decides, profile)) + "\n")
     return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
-def _measured(cell: Cell, decides: dict[str, Any]) -> dict[str, Any]:
+def _measured(cell: Cell, decides: dict[str, Any], profile: Profile) -> dict[str, Any]:
+    from splitkit import material
     from splitkit.decay import mean_curve
     from splitkit.matching import matching_strength
-    from splitkit.models import MODELS, load_model
-    from splitkit.pairs import load_pairs
     from splitkit.sweeps import sweep
     from splitkit.training import train
 
-    model, tokenizer = load_model(cell.model)
-    pairs = load_pairs(cell.task, split="train")[: decides["n_train"]]
-    layer, form, objective = MODELS[cell.model].layer, cell.form, cell.objective
+    model, tokenizer = material.load(profile, cell.model)
+    pairs = material.pairs(profile, cell.task, "train", model, tokenizer)[: decides["n_train"]]
+    layer, form, objective = decides["layer"], cell.form, cell.objective
     iv = train(model, tokenizer, pairs, form, objective, layer, cell.seed, **decides["hparams"])
     unit = matching_strength(model, tokenizer, iv, pairs[:UNIT_PAIRS])
-    asked = load_pairs(cell.task, split="test")[: decides["n_sweep"]]
+    asked = material.pairs(profile, cell.task, "test", model, tokenizer)[: decides["n_sweep"]]
     curve = mean_curve(sweep(model, tokenizer, iv, asked, m=[unit * r for r in decides["grid"]]))
     config = iv.details["config"]
     return {
@@ -140,7 +148,7 @@ def _table(profile: Profile, jobs: int, values: Mapping[str, Sequence[float]]) -
     check_writable(paths.CACHE)
     with exclusive(paths.CACHE / "ablation", f"ablation of profile {profile.name}"):
         run = joblib.Parallel(n_jobs=jobs, backend="loky", batch_size=1)
-        results = run(joblib.delayed(measure)(*one) for one in distinct.values())
+        results = run(joblib.delayed(measure)(*one, profile) for one in distinct.values())
     found = dict(zip(distinct, results, strict=True))
     own = {cell: found[json.dumps(decides, sort_keys=True)] for cell, _, _, own, decides in work if own}
     parts = []
@@ -223,17 +231,10 @@ def effects(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-_WORDS = {
-    "gained": "preference gained at m = 1",
-    "lost": "utility lost at m = 1",
-    "reached": "preference at the strength of training",
-    "breakdown": "the breakdown strength",
-    "norm": "|dh|",
-}
-
-
 def sentences(effects: pd.DataFrame) -> list[str]:
     """The rows of `effects` in words, one sentence each."""
+    words = {"gained": "preference gained at m = 1", "lost": "utility lost at m = 1", "norm": "|dh|"}
+    words |= {"reached": "preference at the strength of training", "breakdown": "the breakdown strength"}
     lines = []
     for row in effects.to_dict("records"):
         ratio = row["quantity"] in ("breakdown", "norm")
@@ -244,6 +245,6 @@ def sentences(effects: pd.DataFrame) -> list[str]:
         if not row["cases"]:
             counts = "is defined in no case"
         lines.append(
-            f"{row['weight']} from {row['low']:g} to {row['high']:g}: {_WORDS[row['quantity']]} {counts}"
+            f"{row['weight']} from {row['low']:g} to {row['high']:g}: {words[row['quantity']]} {counts}"
         )
     return lines

@@ -55,6 +55,11 @@ class CellResult:
             kept, compression="gzip", keep_default_na=False, na_values=["NaN"], lineterminator="\n"
         )
 
+    def judge(self) -> dict[str, Any] | None:
+        """Who judged the answers, the requests sent, answers and unscored ones; None where nobody had to."""
+        folder = self._folder("answers")
+        return json.loads(read_kept(folder, "judge.json")) if (folder / "judge.json").exists() else None
+
     def intervention(self) -> "Intervention":
         """The trained intervention."""
         from splitkit.interventions import load_intervention

@@ -17,7 +17,7 @@ from typing import Any, cast
 import pandas as pd
 from tqdm import tqdm
 
-from splitkit import paths, results
+from splitkit import paths, preparation, results
 from splitkit.cellresults import SPLITS, CellResult
 from splitkit.engines import Engine, EngineError, Loky
 from splitkit.files import (
@@ -41,13 +41,23 @@ class CellError(RuntimeError):
     """Some cells could not be computed; the others are kept."""
 
 
+def thread_count() -> int:
+    """Torch threads of a process, by SPLITKIT_THREADS; 1 where it is not set. ValueError for no number."""
+    said = os.environ.get("SPLITKIT_THREADS") or "1"
+    if not said.isdigit() or not int(said):
+        raise ValueError(f"SPLITKIT_THREADS is a number of threads, 1 or more, not {said!r}")
+    return int(said)
+
+
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """One torch thread: processes side by side do not wait for each other, and results repeat bit for bit."""
+def own_threads() -> Iterator[None]:
+    """`thread_count` torch threads. With one, processes side by side do not wait for each other, and results
+    repeat bit for bit.
+    """
     import torch
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    before, count = torch.get_num_threads(), thread_count()
+    torch.set_num_threads(count)
     try:
         yield
     finally:
@@ -63,10 +73,10 @@ def compute_cell(cell: Cell, profile: Profile) -> CellResult:
     result = CellResult(cell, folders)
     missing = [stage for stage, folder in folders.items() if damage(folder)]
     if missing:
-        from splitkit.models import load_model
+        from splitkit.material import load
 
-        with one_thread():
-            model, tokenizer = load_model(cell.model)
+        with own_threads():
+            model, tokenizer = load(profile, cell.model)
             for stage in missing:
                 if folders[stage].exists():
                     discard(folders[stage])
@@ -76,27 +86,24 @@ def compute_cell(cell: Cell, profile: Profile) -> CellResult:
 
 
 def _train(result: CellResult, profile: Profile, model: Any, tokenizer: Any, folder: Path) -> None:
+    from splitkit import material
     from splitkit.matching import matching_strength
-    from splitkit.models import MODELS
-    from splitkit.pairs import load_pairs
     from splitkit.training import train
 
-    cell, start = result.cell, time.perf_counter()
-    chosen, layer = settings(cell, profile), MODELS[cell.model].layer
-    pairs = load_pairs(cell.task, split="train")[: profile.size("train", cell.task)]
+    cell, start, chosen = result.cell, time.perf_counter(), settings(result.cell, profile)
+    pairs = material.pairs(profile, cell.task, "train", model, tokenizer)[: profile.size("train", cell.task)]
     iv = train(
         model,
         tokenizer,
         pairs,
         form=cell.form,
         objective=cell.objective,
-        layer=layer,
+        layer=chosen["layer"],
         seed=cell.seed,
         **chosen["hparams"],
     )
     iv.save(folder / "intervention")
     meta = chosen | {
-        "layer": layer,
         "matching_strength": matching_strength(model, tokenizer, iv, pairs[:UNIT_PAIRS]),
         "seconds": round(time.perf_counter() - start, 2),
         "provenance": results.provenance(profile),
@@ -105,35 +112,41 @@ def _train(result: CellResult, profile: Profile, model: Any, tokenizer: Any, fol
 
 
 def _sweep(result: CellResult, profile: Profile, model: Any, tokenizer: Any, folder: Path) -> None:
-    from splitkit.pairs import load_pairs
+    from splitkit import material
     from splitkit.sweeps import sweep
 
     iv, task, grid = result.intervention(), result.cell.task, [result.unit * r for r in profile.grid]
     for split in SPLITS:
-        pairs = load_pairs(task, split=split)[: profile.size("sweep", task)]
+        pairs = material.pairs(profile, task, split, model, tokenizer)[: profile.size("sweep", task)]
         _keep(sweep(model, tokenizer, iv, pairs, m=grid), folder / f"sweep_{split}.csv.gz")
 
 
 def _ask(result: CellResult, profile: Profile, model: Any, tokenizer: Any, folder: Path) -> None:
-    from splitkit.evaluation import STRENGTHS, choose_strength, measure_strengths
+    from splitkit.evaluation import STRENGTHS
+    from splitkit.material import choose, measure
 
     iv, task, unit = result.intervention(), result.cell.task, result.unit
     tried = [unit * r for r in STRENGTHS]
-    table = measure_strengths(model, tokenizer, iv, task, "validation", tried, profile.size("choose", task))
-    chosen = choose_strength(table, task)
-    n = profile.size("test", task)
+    table = measure(profile, model, tokenizer, iv, task, "validation", tried, profile.size("choose", task))
+    chosen = choose(table, task)
     # the test questions are answered at the chosen strength alone, and once, for the closed form, unsteered
     used = [0.0, chosen] if result.cell.objective == "diffmean" else [chosen]
+    tested = measure(profile, model, tokenizer, iv, task, "test", used, profile.size("test", task))
     _keep(table, folder / "validation.csv.gz")
-    _keep(measure_strengths(model, tokenizer, iv, task, "test", used, n), folder / "test.csv.gz")
+    _keep(tested, folder / "test.csv.gz")
+    if judge := settings(result.cell, profile, "answers").get("judge"):
+        asked = {"requests": table.attrs["requests"] + tested.attrs["requests"]}
+        asked |= {"answers": len(table) + len(tested)}
+        asked |= {"unscored": int(table["score"].isna().sum() + tested["score"].isna().sum())}
+        write_whole(folder / "judge.json", json.dumps(judge | asked, indent=2, sort_keys=True) + "\n")
 
 
 _MAKERS = {"trained": _train, "curves": _sweep, "answers": _ask}
 
 
 def _keep(table: pd.DataFrame, path: Path) -> None:
-    # mtime 0: equal tables are equal files
-    table.to_csv(path, index=False, compression=cast(Any, {"method": "gzip", "mtime": 0}))
+    # mtime 0: equal tables are equal files; an answer that is not scored is no answer that says nothing
+    table.to_csv(path, index=False, na_rep="NaN", compression=cast(Any, {"method": "gzip", "mtime": 0}))
 
 
 @dataclass(frozen=True)
@@ -153,8 +166,8 @@ def _attempt(profile: Profile, task: _Task) -> tuple[_Task, str | None]:
         names = tuple(folder.name for folder in cell_folders(task.cell, profile).values())
         if names != task.names:
             raise EngineError(
-                f"a worker would compute other numbers for {task}: its code, data or models differ from the "
-                "run's, or were changed since it started. Start the workers anew from the run's checkout."
+                f"a worker would compute other numbers for {task}: its code, data, models or judge differ "
+                "from the run's, or were changed since it started. Start the workers anew from its checkout."
             )
         compute_cell(task.cell, profile)
     except EngineError:
@@ -176,15 +189,20 @@ def compute_cells(
     """Every cell of the profile, computing those that are missing, by an engine of processes of one thread
     each (None: `jobs` of this machine).
 
-    A killed run goes on where it was. ValueError, before any work, for a profile that cannot be computed.
+    A killed run goes on where it was. ValueError, before any work, for a profile that cannot be computed;
+    what a run lacks besides (models, data, device, judge) is told before any work too, see `preparation`.
     CellError names the cells that failed; the finished ones are kept. RunInProgress when another process
     computes cells in the same cache. EngineError when the engine is lost, or the disk is full.
     """
     check_profile(profile)
+    thread_count()
+    preparation.fetch_models(profile)
     every = {cell: cell_folders(cell, profile) for cell in profile.cells()}
     wrong = {cell for cell, folders in every.items() if any(map(damage, folders.values()))}
     if wrong:
         check_writable(paths.CACHE)
+        todo = [(c, stage) for c in every for stage, folder in every[c].items() if damage(folder)]
+        preparation.check(profile, todo, here=engine is None or isinstance(engine, Loky))
         with exclusive(paths.CACHE / "trained", f"computing cells of profile {profile.name}"):
             for stage in STAGES:
                 # what a killed run left half done

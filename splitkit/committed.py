@@ -34,7 +34,7 @@ def committed_tables(
     """
     there = all((profile.results / f"{name}.csv").exists() for name in names)
     made = set(names) <= set(os.environ.get(MADE, "").split(","))
-    read = made or (profile.name == "embedded" and os.environ.get("SPLITKIT_RECOMPUTE") != "1")
+    read = made or (profile.committed and os.environ.get("SPLITKIT_RECOMPUTE") != "1")
     if not (there and read):
         start = time.perf_counter()
         tables = compute()

@@ -1,6 +1,7 @@
 """Curve tables: the mean curves of every cell of a profile."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 import joblib
 import pandas as pd
@@ -8,6 +9,9 @@ import pandas as pd
 from splitkit.cells import CellResult, compute_cells
 from splitkit.committed import committed_tables
 from splitkit.profiles import Profile, get_profile
+
+TOGETHER = 64
+"""Curves that are held as tables of their own."""
 
 
 def swept_cells(profile: Profile, jobs: int = 2, progress: bool = True) -> list[CellResult]:
@@ -17,13 +21,22 @@ def swept_cells(profile: Profile, jobs: int = 2, progress: bool = True) -> list[
 
 def curve_table(profile: Profile, jobs: int = 2, progress: bool = True) -> pd.DataFrame:
     """Mean curves of every cell: one row per (model, task, form, objective, seed, split, m)."""
-    work = joblib.Parallel(n_jobs=jobs)
+    work = joblib.Parallel(n_jobs=jobs, return_as="generator")
     parts = work(
         joblib.delayed(_curve)(result, split, profile.grid)
         for result in swept_cells(profile, jobs, progress)
         for split in ("train", "test")
     )
-    return pd.concat(parts, ignore_index=True)
+    # many small tables take several times the memory of one that holds their rows
+    together = [pd.concat(some) for some in batched(parts, TOGETHER)]
+    return pd.concat(together, ignore_index=True)
+
+
+def batched(parts: Iterable[pd.DataFrame], size: int) -> Iterator[list[pd.DataFrame]]:
+    """The tables in lists of `size`, the last one shorter."""
+    waiting = iter(parts)
+    while some := list(islice(waiting, size)):
+        yield some
 
 
 def _curve(result: CellResult, split: str, grid: Sequence[float]) -> pd.DataFrame:

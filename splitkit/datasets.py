@@ -157,6 +157,14 @@ def concept(task: str, *, progress: bool = True) -> Concept:
     return found[id_]
 
 
+def rows(task: str) -> list[Example]:
+    """The usable rows of a task that are not its test file's, as they are in the files.
+
+    Raises: what `downloads.fetch` raises; ValueError for an unknown task.
+    """
+    return _rows(_known_task(task), progress=False)[0]
+
+
 def data_files(task: str) -> dict[str, str]:
     """The SHA-256 of every file that a task's pairs are made from: what its numbers depend on."""
     files = {"psychopathy": [_PSYCHOPATHY], "powerseeking": [_POWER_TRAIN, _POWER_TEST]}

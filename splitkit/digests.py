@@ -34,6 +34,12 @@ SWEPT = (*TRAINED, "logodds", "stems", "sweeps")
 ANSWERED = (*TRAINED, "evaluation", "generation", "scoring")
 """The modules on which a cell's scored answers depend."""
 
+PAIRED = ("datafiles", "datasets", "examples", "generation", "material", "partners", "splits")
+"""The modules on which the pairs of the paper's own tasks depend besides."""
+
+GRADED = ("endpoint", "grading", "judges", "llmjudge", "rubrics", "yesno")
+"""The modules on which the scores of answers to the paper's own tasks depend besides."""
+
 
 @cache
 def file_digest(path: Path) -> str:
@@ -51,9 +57,17 @@ def data_digest(folder: Path) -> str:
 
 
 def model_digest(model: str) -> str:
-    """The digest that a shipped model states in its `splitkit.json`; 'absent' where it has none."""
+    """The digest that a shipped model states in its `splitkit.json`, another model's from its files.
+
+    'absent' for a model that is not on this machine.
+    """
+    from splitkit.modelfiles import digest, find, is_shipped
+
     card = paths.MODELS / model / "splitkit.json"
-    return json.loads(card.read_text(encoding="utf-8"))["sha256"] if card.exists() else "absent"
+    if is_shipped(model) and card.exists():
+        return json.loads(card.read_text(encoding="utf-8"))["sha256"]
+    folder = find(model)
+    return "absent" if folder is None else digest(folder)
 
 
 def syntax(source: str) -> str:

@@ -27,10 +27,11 @@ def gradients(
     a vector v's curve is g v. The mean is over pairs; those without Eq. 8 at c = 0 are left out of utility.
 
     Returns:
-        "preference" and "utility", each (hidden,), in nats per unit of the stream.
+        "preference" and "utility", each (hidden,), in nats per unit of the stream; utility's is NaN where no
+        pair has Eq. 8 defined, as for answers of one word that are as good as certain together.
 
     Raises:
-        ValueError: when no pair has Eq. 8 defined, besides what bad pairs raise.
+        ValueError: what bad pairs raise.
     """
     positive, negative = encode_pairs(model, tokenizer, pairs)
     sums: dict[str, np.ndarray] = {}
@@ -55,8 +56,8 @@ def gradients(
                 (slope,) = torch.autograd.grad(total, shift, retain_graph=True)
                 sums[name] = sums.get(name, 0.0) + slope.double().cpu().numpy()
     if defined_pairs == 0:
-        raise ValueError("Eq. 8 is defined for no pair at m = 0: utility has no direction.")
-    return {"preference": sums["preference"] / len(pairs), "utility": sums["utility"] / defined_pairs}
+        sums["utility"] = np.full_like(sums["utility"], np.nan)
+    return {"preference": sums["preference"] / len(pairs), "utility": sums["utility"] / max(1, defined_pairs)}
 
 
 def probe(
@@ -119,5 +120,5 @@ def angle(
     for kind, directions in random.items():
         sizes = np.abs(cosine(directions, direction))
         row[f"{kind}_95"] = float(np.quantile(sizes, 0.95))
-        row[f"{kind}_share"] = float((sizes >= abs(found)).mean())
+        row[f"{kind}_share"] = float((sizes >= abs(found)).mean()) if np.isfinite(found) else np.nan
     return row

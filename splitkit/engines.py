@@ -23,6 +23,7 @@ from typing import Any, Protocol, TypeVar
 import joblib
 
 from splitkit import paths
+from splitkit.workers import told_of_absence
 
 Item = TypeVar("Item")
 Outcome = tuple[Item, str | None]
@@ -31,6 +32,11 @@ Outcome = tuple[Item, str | None]
 
 PATIENCE = 20.0
 """Seconds that a dask scheduler has to answer in."""
+
+
+def cores() -> int:
+    """How many processes work side by side unless a user says: one per core, 8 at most, for memory's sake."""
+    return int(min(8, joblib.cpu_count()))
 
 
 class EngineError(RuntimeError):
@@ -90,8 +96,7 @@ class Dask:
             client = distributed.Client(self.scheduler, timeout=PATIENCE, set_as_default=False)
         except (OSError, ValueError) as error:
             raise EngineError(f"no dask scheduler answers at {self.scheduler}: {error}") from error
-        with client, _token() as token:
-            self._say_what_is_awaited(client)
+        with client, _token() as token, told_of_absence(client, self.scheduler, self.gpu):
             # keys of their own: two runs on one cluster do not take each other's outcomes for theirs
             keys = {f"{item}-{token.name}": item for item in items}
             futures = client.map(
@@ -112,14 +117,6 @@ class Dask:
                         "scheduler and workers, and the same command goes on from there."
                     )
                 yield self._outcome(keys.pop(future.key), future.status, result)
-
-    def _say_what_is_awaited(self, client: Any) -> None:
-        workers = client.scheduler_info(n_workers=-1)["workers"].values()
-        if not [worker for worker in workers if worker["resources"].get("GPU") or not self.gpu]:
-            tag = ' --resources "GPU=1"' if self.gpu else ""
-            logging.getLogger(__name__).warning(
-                "waiting for workers: dask worker %s --nthreads 1%s", self.scheduler, tag
-            )
 
     @staticmethod
     def _outcome(item: Item, status: str, result: Any) -> Outcome[Item]:

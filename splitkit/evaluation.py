@@ -15,9 +15,11 @@ import pandas as pd
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from splitkit import scoring
+from splitkit.datasets import TASKS
 from splitkit.generation import answers
 from splitkit.interventions import Intervention, Strength, as_factors
 from splitkit.pairs import load_pairs
+from splitkit.paper import task_family
 from splitkit.world import WORLD, Question
 
 STRENGTHS: tuple[float, ...] = tuple(2.0 ** (i / 2) for i in range(-6, 8))
@@ -48,9 +50,9 @@ class Asked:
 
 def family_of(task: str) -> str:
     """The task's family: "axbench/ocean" is of "axbench". ValueError lists the tasks there are."""
-    if task not in WORLD.tasks:
-        raise ValueError(f"unknown task {task!r}; there are {', '.join(WORLD.tasks)}.")
-    return task.partition("/")[0]
+    if task not in WORLD.tasks and task not in TASKS:
+        raise ValueError(f"unknown task {task!r}; there are {', '.join([*WORLD.tasks, *TASKS])}.")
+    return task_family(task)
 
 
 def questions(task: str, split: str, n: int | None = None) -> list[Asked]:

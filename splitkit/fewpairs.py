@@ -7,6 +7,7 @@ from scipy.stats import ttest_rel
 
 from splitkit.cells import compute_cells
 from splitkit.committed import committed_tables
+from splitkit.paper import task_family
 from splitkit.profiles import Profile
 from splitkit.search import TASKS
 
@@ -25,7 +26,7 @@ def few_pairs_profile(profile: Profile) -> Profile:
     keeps those); settings are those recorded for 64 pairs, for every objective alike: nothing was searched
     for two. ValueError when the profile has no AxBench task or scores none of the objectives.
     """
-    concepts = [task for task in profile.tasks if task.startswith("axbench/")]
+    concepts = [task for task in profile.tasks if task_family(task) == "axbench"]
     unseen = [task for task in concepts if task not in TASKS["axbench"]] or concepts
     kinds = tuple(kind for kind in profile.answered if kind[0] in FORMS and kind[1] in OBJECTIVES)
     if not unseen or not kinds:
@@ -37,20 +38,26 @@ def few_pairs_profile(profile: Profile) -> Profile:
         answered=kinds,
         seeds=profile.seeds[:1],
         n_train=N_PAIRS,
-        overrides={"epochs": EPOCHS, **profile.overrides, "batch_size": N_PAIRS},
+        overrides={
+            **profile.overrides,
+            "epochs": profile.overrides["epochs"] if profile.small else EPOCHS,
+            "batch_size": N_PAIRS,
+        },
     )
 
 
 def few_pairs(profile: Profile, jobs: int = 2, progress: bool = True) -> pd.DataFrame:
     """The scored test answers of every form and objective trained on two pairs, as `answer_scores`.
 
+    Without questions that a judge left unscored, see `scoretables.complete`.
+
     Committed as `few_pairs`; what it is compared by is `comparisons.differences`.
     """
-    from splitkit.scoretables import tables
+    from splitkit.scoretables import complete, tables
 
     def compute() -> dict[str, pd.DataFrame]:
         cells = compute_cells(few_pairs_profile(profile), jobs, progress)
-        return {"few_pairs": tables(cells, jobs)["answer_scores"]}
+        return {"few_pairs": complete(tables(cells, jobs)["answer_scores"])}
 
     return committed_tables(["few_pairs"], profile, compute, tolerance=1e-3)["few_pairs"]
 

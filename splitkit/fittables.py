@@ -93,7 +93,7 @@ def beside_paper(table: pd.DataFrame, number: int, curve: str) -> pd.DataFrame:
     names = {family: f"{_PREFIX[curve]}_{family}" for family in (*FAMILIES, "avg")}
     lines = []
     for row in table.to_dict("records"):
-        key = (paper.COUNTERPARTS.get(row["model"], row["model"]), row["form"], row["objective"])
+        key = (paper.counterpart(row["model"], row["model"]), row["form"], row["objective"])
         printed = theirs.loc[key] if key in theirs.index else None
         star = "" if printed is not None else " *"
         line = {"model": row["model"], "form": row["form"], "objective": f"{row['objective']}{star}"}

@@ -12,7 +12,7 @@ import pandas as pd
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
-from splitkit.cells import CellResult, one_thread
+from splitkit.cells import CellResult, own_threads
 from splitkit.committed import committed_tables
 from splitkit.curvetables import swept_cells
 from splitkit.decay import mean_curve
@@ -43,7 +43,8 @@ def geometry(
     controls are vectors of objective "random" and "natural". manifold_projection: mean position on the
     preference and utility axes, in natural standard deviations. manifold_cloud: the same token by token for
     one cell per model and task, at three strengths. utility_angle: per cell the angle of its mean dh with the
-    gradient of utility, a probe of valid text, and, to see what a direction that is used looks like, the
+    gradient of utility (no row where Eq. 8 is undefined for every pair), a probe of valid text, and, to see
+    what a direction that is used looks like, the
     gradient of preference. manifold_relation: see `splitkit.relation.relation_table`.
     """
     chosen = get_profile(profile) if isinstance(profile, str) else profile
@@ -59,7 +60,7 @@ def _tables(profile: Profile, jobs: int, progress: bool) -> dict[str, pd.DataFra
             groups.setdefault((result.cell.model, result.cell.task), []).append(result)
     models = list(dict.fromkeys(model for model, _ in groups))
     with Parallel(n_jobs=jobs) as work:
-        natures = dict(zip(models, work(delayed(nature)(model) for model in models), strict=True))
+        natures = dict(zip(models, work(delayed(nature)(model, profile) for model in models), strict=True))
         tasks = [delayed(measure)(part, profile, natures[model]) for (model, _), part in groups.items()]
         measured = list(tqdm(work(tasks), total=len(tasks), desc="geometry", disable=not progress))
     tables = {name: pd.concat([part[name] for part in measured], ignore_index=True) for name in TABLES[:-1]}
@@ -68,7 +69,7 @@ def _tables(profile: Profile, jobs: int, progress: bool) -> dict[str, pd.DataFra
 
 def measure(results: Sequence[CellResult], profile: Profile, nature: "Nature") -> dict[str, pd.DataFrame]:
     """The measured `TABLES`, all but the last, of the cells of one model and task."""
-    with one_thread():
+    with own_threads():
         return _measured(results, profile, nature)
 
 
@@ -78,7 +79,7 @@ def _measured(results: Sequence[CellResult], profile: Profile, nature: "Nature")
     from splitkit.surroundings import N_CONTROLS, N_PAIRS, Surroundings
 
     first = results[0].cell
-    around = Surroundings(first.model, first.task, profile.size("sweep", first.task), nature)
+    around = Surroundings(first.model, first.task, profile, nature)
     chosen = strengths(profile.grid)
     relative = np.array([profile.grid[i] for i in chosen])
     rows: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES[:-1]}
@@ -170,6 +171,8 @@ def _add_angles(
 
     change = mean_change(around.trained_on, iv, unit)
     for direction, axis in around.axes.items():
+        if np.isnan(axis).any():  # utility is undefined for every pair
+            continue
         row = {"direction": direction, **angle(axis, change, around.random)}
         row["probe_accuracy"] = around.nature.accuracy if direction == "probe" else np.nan
         rows["utility_angle"].append(_keyed(key, pd.DataFrame([row])))

@@ -82,6 +82,8 @@ def strength_axis(axes: Axes, limit: float, fontsize: float | None = None) -> No
 def save(figure: Canvas, name: str, folder: Path) -> list[Path]:
     """Write `name`.png (150 dpi) and `name`.svg into the folder; equal figures give equal bytes."""
     folder.mkdir(parents=True, exist_ok=True)
+    # a hub id has a slash
+    name = name.replace("/", "-")
     png, svg = folder / f"{name}.png", folder / f"{name}.svg"
     with mpl.rc_context({"svg.hashsalt": name}):
         frame = figure.settled()

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -22,6 +23,7 @@ from transformers import (
 
 from splitkit import paths
 from splitkit.memory import DeviceMap, check_memory, devices_of, estimate
+from splitkit.modelfiles import VARIABLE, find
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,9 @@ def load_model(
     What it takes is estimated and printed (to stderr) before anything is loaded, but for a shipped model.
 
     Args:
-        name: a name of `MODELS`, a local folder, or a hub id ("owner/name"). Only safetensors are read, and
-            no code that comes with a model is ever run. HF_HUB_OFFLINE, HF_HOME and HF_TOKEN are respected.
+        name: a name of `MODELS`, a local folder, or a hub id ("owner/name"), which is looked up below the
+            folder that SPLITKIT_MODELS names, if it is set. Only safetensors are read, and no code that comes
+            with a model is ever run. HF_HUB_OFFLINE, HF_HOME and HF_TOKEN are respected.
         dtype: a name of `DTYPES`, or "auto" for the type that the model's config names.
         device: "cpu", "cuda", "cuda:1", "mps".
         device_map: instead of a device, how to spread the model over several: "auto" for all GPUs, or a dict
@@ -76,7 +79,7 @@ def load_model(
         ConnectionError: for a hub model that is not in the local cache when the hub does not answer.
         MemoryError: when the model does not fit, with what would.
     """
-    place = _check_device(device, device_map)
+    place = check_device(device, device_map)
     wanted = _check_dtype(dtype)
     shipped = str(name) in MODELS
     source = str(MODELS[str(name)].folder if shipped else name)
@@ -85,7 +88,8 @@ def load_model(
     if not Path(source).is_dir():
         if source.startswith((".", "/", "~")) or source.count("/") > 1:
             raise FileNotFoundError(f"there is no model folder {source!r}.")
-        source = _ask_hub(source)
+        own = find(source) if os.environ.get(VARIABLE) else None
+        source = _ask_hub(source) if own is None else str(own)
     # its bar over a file of a few MB is noise in a notebook
     transformers.utils.logging.disable_progress_bar()
     devices = devices_of(place, device_map)
@@ -132,7 +136,7 @@ def _check_dtype(dtype: str | torch.dtype) -> torch.dtype | None:
     raise ValueError(f"unknown dtype {dtype!r}; there are {', '.join(DTYPES)} and auto.")
 
 
-def _check_device(device: str | torch.device, device_map: DeviceMap | None) -> torch.device:
+def check_device(device: str | torch.device, device_map: DeviceMap | None) -> torch.device:
     there = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
     there += ["mps"] if torch.backends.mps.is_available() else []
     try:

@@ -49,7 +49,9 @@ def parameters_of(notebook: Path) -> set[str]:
 
 
 def run_notebook(notebook: Path, profile: Profile, folder: Path) -> Path:
-    """Run a notebook from scratch with PROFILE set; its executed copy appears in `folder` once it is whole.
+    """Run a notebook from scratch with PROFILE set, and MODEL where the profile has one only.
+
+    Its executed copy appears in `folder` once it is whole.
 
     NotebookError names the notebook and the cell that failed (its number among the code cells and its first
     line), and where the unfinished copy lies.
@@ -57,7 +59,7 @@ def run_notebook(notebook: Path, profile: Profile, folder: Path) -> Path:
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    parameters = {"PROFILE": profile.name}
+    parameters = {"PROFILE": profile.name} | ({"MODEL": profile.only} if profile.only else {})
     known = parameters_of(notebook)
     # papermill itself would only warn, and every notebook would run with its default
     if unknown := sorted(set(parameters) - set(known)):

@@ -1,10 +1,12 @@
 """What the paper reports: its tables, its claims, and our numbers laid beside its own."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import pandas as pd
 
+from splitkit.pairs import PAPER as PREFIX
 from splitkit.paths import PAPER
 
 TABLES: dict[int, str] = {
@@ -19,8 +21,12 @@ TABLES: dict[int, str] = {
 COUNTERPARTS: dict[str, str] = {
     "embedded-gemma2": "gemma-2-9b-it",
     "embedded-qwen2": "qwen2.5-7b-instruct",
+    "google/gemma-2-9b-it": "gemma-2-9b-it",
+    "google/gemma-2-2b-it": "gemma-2-9b-it",
+    "Qwen/Qwen2.5-7B-Instruct": "qwen2.5-7b-instruct",
+    "Qwen/Qwen2.5-0.5B-Instruct": "qwen2.5-7b-instruct",
 }
-"""The paper's model beside which one of ours is laid: the same architecture, not the same size."""
+"""The paper's model beside which one of ours is laid: the same architecture, not always the same size."""
 
 _CURVES = {"pref": "preference", "util": "utility"}
 
@@ -75,8 +81,66 @@ def official_hparams() -> pd.DataFrame:
 
 
 def task_family(task: str) -> str:
-    """The paper's name for a task, as in Tables 2, 6 and 7: 'axbench/ocean' is a concept of 'axbench'."""
-    return task.split("/", 1)[0]
+    """The paper's name for a task, as in Tables 2, 6 and 7: 'axbench/ocean' is a concept of 'axbench'.
+
+    So is 'paper/axbench/night', whose data are the paper's own.
+    """
+    return task.removeprefix(PREFIX).split("/", 1)[0]
+
+
+def first_tasks(tasks: Sequence[str]) -> dict[str, str]:
+    """The first of some tasks of each family, by family, the last family first."""
+    return {task_family(task): task for task in reversed(tasks)}
+
+
+def counterpart(model: str, default: str | None = None) -> str:
+    """The paper's model beside which `model` is laid: that of `COUNTERPARTS`, or the one that is built alike.
+
+    Built alike is, for a model of your own, Gemma 2 where a norm follows the down-projection and Qwen 2.5
+    where none does: that decides what a weight form can do. KeyError for a model of unknown architecture or
+    without files on this machine, with the models there are.
+    """
+    if model in COUNTERPARTS:
+        return COUNTERPARTS[model]
+    from splitkit.modelfiles import architecture
+    from splitkit.sites import SITES
+
+    try:
+        paths = SITES[architecture(model)]
+    except (OSError, KeyError, ValueError) as error:
+        if default is not None:
+            return default
+        raise KeyError(
+            f"no counterpart in the paper for {model!r}: its architecture is not known here ({error}); "
+            f"there are {sorted(COUNTERPARTS)}"
+        ) from error
+    return "gemma-2-9b-it" if paths.after_down_path else "qwen2.5-7b-instruct"
+
+
+_NEGATIVE = {"negated factor": "negated", "zero factor": "negated", "none": "none"}
+"""Here m = 0 is the base model, so that a zero factor trains nothing: it is negated instead."""
+
+
+def official_settings(model: str, form: str, objective: str, family: str) -> dict[str, float | str]:
+    """The official code's training settings of a model's counterpart, as arguments of `training.train`.
+
+    DPO, which has no row, takes RePS's, with its direction drawn; a LoRA's rank is 4 where a row leaves it
+    out. KeyError names the row that is missing.
+    """
+    wanted = (counterpart(model), family, form, "reps" if objective == "dpo" else objective)
+    table = official_hparams()
+    rows = table[table[["model", "dataset", "form", "objective"]].eq(list(wanted)).all(axis=1)]
+    if len(rows) != 1:
+        raise KeyError(f"{len(rows)} rows of official_hparams.csv for {wanted}, not one")
+    row = rows.iloc[0]
+    names = ["lr", "dropout", "factor_min", "factor_max", "factor_step"]
+    if objective != "dpo":
+        names += ["lambda_p", "lambda_n", "gamma", "theta", "beta", "simpo_scaler"]
+    found: dict[str, float | str] = {name: float(row[name]) for name in names if pd.notna(row[name])}
+    found |= {"epochs": int(row["epochs"]), "batch_size": int(row["batch_size"] * row["grad_accumulation"])}
+    if form == "lora":
+        found["rank"] = int(row["rank"]) if pd.notna(row["rank"]) else 4
+    return found | {"negative": "drawn" if objective == "dpo" else _NEGATIVE[row["negative_pairs"]]}
 
 
 def tidy(number: int) -> pd.DataFrame:
@@ -102,11 +166,7 @@ def beside(ours: pd.DataFrame, number: int) -> pd.DataFrame:
     needed = ["model", "task", "form", "objective", "curve", "r2"]
     if missing := [column for column in needed if column not in ours]:
         raise ValueError(f"the table to lay beside the paper's lacks {missing}; it needs {needed}")
-    if unknown := sorted(set(ours["model"]) - set(COUNTERPARTS)):
-        raise KeyError(f"no counterpart in the paper for {unknown}; there are {sorted(COUNTERPARTS)}")
-    keyed = ours.assign(
-        paper_model=ours["model"].map(COUNTERPARTS), task_family=ours["task"].map(task_family)
-    )
+    keyed = ours.assign(paper_model=ours["model"].map(counterpart), task_family=ours["task"].map(task_family))
     theirs = tidy(number).rename(columns={"model": "paper_model", "r2": "paper"})
     joined = keyed.merge(
         theirs, how="left", on=["paper_model", "form", "objective", "curve", "task_family"], validate="m:1"

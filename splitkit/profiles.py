@@ -1,61 +1,26 @@
 """What a run computes: models, tasks, cells, grid and sizes, one entry per profile in one table."""
 
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from splitkit import paths
+from splitkit.datasets import TASKS
+from splitkit.grids import strength_grid
+from splitkit.kinds import DPO_CELLS, VECTOR_CELLS, WEIGHT_CELLS, Cell
+from splitkit.paper import task_family
 from splitkit.world import WORLD
-
-WEIGHT_CELLS: tuple[tuple[str, str], ...] = tuple(
-    (form, objective) for form in ("local_weight", "lora") for objective in ("sft", "reps", "split")
-)
-DPO_CELLS: tuple[tuple[str, str], ...] = tuple((form, "dpo") for form in ("local_weight", "lora", "vector"))
-"""The paper has scores of DPO (Table 4) and no curves."""
-VECTOR_CELLS: tuple[tuple[str, str], ...] = tuple(
-    ("vector", objective) for objective in ("diffmean", "sft", "reps", "split")
-)
-
 
 AXBENCH: tuple[str, ...] = tuple(task for task in WORLD.tasks if task.startswith("axbench/"))
 """The ten concepts of the embedded world."""
 
-
-@dataclass(frozen=True, order=True)
-class Cell:
-    """One model x task x form x objective x seed."""
-
-    model: str
-    task: str
-    form: str
-    objective: str
-    seed: int = 0
-
-    @property
-    def slug(self) -> str:
-        """A file name's worth of the cell, as in 'embedded-qwen2_axbench-ocean_vector_split_0'."""
-        parts = (self.model, self.task, self.form, self.objective, str(self.seed))
-        return "_".join(part.replace("/", "-") for part in parts)
-
-    def __str__(self) -> str:
-        return f"{self.model} {self.task} {self.form} {self.objective} seed {self.seed}"
+PAPER_CONCEPTS: tuple[str, ...] = tuple(task for task in TASKS if task.startswith("paper/axbench/"))
+"""The ten concepts of the paper's AxBench data."""
 
 
-def strength_grid(limit: float, n: int, curvature: float = 5.0) -> tuple[float, ...]:
-    """m_i = limit sinh(c t_i) / sinh(c), t_i even in [-1, 1]: symmetric, 0 in the middle, denser near it.
-
-    In units of the matching strength. ValueError unless n is odd and at least 3 and limit is positive.
-    """
-    if n < 3 or n % 2 == 0:
-        raise ValueError(f"a symmetric grid with 0 in it needs an odd number of points, at least 3; got {n}")
-    if not (limit > 0 and math.isfinite(limit)):
-        raise ValueError(f"the largest strength must be positive and finite; got {limit}")
-    half = n // 2
-    # mirrored, not computed twice, so that the grid is symmetric to the last bit
-    positive = [limit * math.sinh(curvature * i / half) / math.sinh(curvature) for i in range(1, half + 1)]
-    return (*(-m for m in reversed(positive)), 0.0, *positive)
+REHEARSAL = "-rehearsal"
+"""What the name of a profile's rehearsal ends with."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +48,37 @@ class Profile:
     curve_seeds: Mapping[str, int] = field(default_factory=dict, hash=False)
     """With how many of the seeds a task family has curves; with all where it is not named."""
     overrides: dict[str, float] = field(default_factory=dict, hash=False)
-    """Training settings of this profile that go before those of data/hparams.csv."""
+    """Training settings of this profile that go before the recorded ones (see `settings.hparams`)."""
+    layers: Mapping[str, int] = field(default_factory=dict, hash=False)
+    """The layer steered of a model, where it is not the one that `layer` finds."""
+    dtype: str = "float32"
+    """Of the weights, a name of `models.DTYPES`; an intervention computes in float32 whatever it is."""
+    device: str = "cpu"
+    """Where models run, as torch names it; SPLITKIT_DEVICE goes before it."""
+    new_tokens: int = 128
+    """Tokens that an open answer to the paper's own questions may have: AxBench's are cut there too."""
+    only: str = ""
+    """The one model that the profile was narrowed to."""
 
     def size(self, what: str, task: str) -> int:
         """How many pairs or questions of a task there are for "train", "sweep", "choose" or "test"."""
         n = getattr(self, f"n_{what}")
-        return n if isinstance(n, int) else n[task.partition("/")[0]]
+        return n if isinstance(n, int) else n[task_family(task)]
+
+    def layer(self, model: str) -> int:
+        """The layer steered: as `layers` says, a shipped model's, or the middle one (`depth` raises)."""
+        if model in self.layers:
+            return self.layers[model]
+        from splitkit.modelfiles import depth
+        from splitkit.models import MODELS
+
+        return MODELS[model].layer if model in MODELS else depth(model) // 2
+
+    def narrowed(self, model: str) -> "Profile":
+        """The same profile with one model, its own or another; its tables go to a folder of their own."""
+        # notebooks run in another folder
+        model = str(Path(model).resolve()) if Path(model).is_dir() else model
+        return replace(self, models=(model,), only=model)
 
     def cells(self) -> list[Cell]:
         """Every cell of the profile, seed by seed. diffmean is a closed form and has the first seed only."""
@@ -103,8 +93,7 @@ class Profile:
 
     def swept(self, cell: Cell) -> bool:
         """Whether a cell of this profile has curves."""
-        family = cell.task.partition("/")[0]
-        with_curves = self.seeds[: self.curve_seeds.get(family, len(self.seeds))]
+        with_curves = self.seeds[: self.curve_seeds.get(task_family(cell.task), len(self.seeds))]
         return (cell.form, cell.objective) in self.kinds and cell.seed in with_curves
 
     def scored(self, cell: Cell) -> bool:
@@ -120,18 +109,33 @@ class Profile:
         return replace(self, seeds=self.seeds[:count])
 
     @property
+    def committed(self) -> bool:
+        """Whether its tables are among the committed ones: the whole embedded profile's alone."""
+        return self.name == "embedded" and not self.only
+
+    @property
+    def small(self) -> bool:
+        """Whether it only shows that everything runs: the smoke profile, and rehearsals."""
+        return self.name == "smoke" or self.name.endswith(REHEARSAL)
+
+    @property
+    def folder(self) -> Path:
+        """What a run makes besides committed files lies below build/ and the cache under this name."""
+        return Path(self.name, self.only.strip("/.~").replace("/", "-")) if self.only else Path(self.name)
+
+    @property
     def results(self) -> Path:
         """Where the profile's tables go: only the embedded profile's belong among the committed ones."""
-        if self.name == "embedded" or os.environ.get("SPLITKIT_RESULTS"):
+        if self.committed or os.environ.get("SPLITKIT_RESULTS"):
             return paths.RESULTS
-        return paths.CACHE / "profiles" / self.name / "results"
+        return paths.CACHE / "profiles" / self.folder / "results"
 
     @property
     def figures(self) -> Path:
         """Where the profile's figures go; see `results`."""
-        if self.name == "embedded" or os.environ.get("SPLITKIT_FIGURES"):
+        if self.committed or os.environ.get("SPLITKIT_FIGURES"):
             return paths.FIGURES
-        return paths.CACHE / "profiles" / self.name / "figures"
+        return paths.CACHE / "profiles" / self.folder / "figures"
 
 
 PROFILES: dict[str, Profile] = {
@@ -167,18 +171,80 @@ PROFILES: dict[str, Profile] = {
             # the curves of AxBench are repeated by its ten concepts
             curve_seeds={"axbench": 1},
         ),
+        Profile(
+            name="laptop",
+            models=("google/gemma-2-2b-it", "Qwen/Qwen2.5-0.5B-Instruct"),
+            tasks=("paper/psychopathy", "paper/powerseeking", PAPER_CONCEPTS[0]),
+            kinds=WEIGHT_CELLS + VECTOR_CELLS,
+            grid=strength_grid(64.0, 21, 6.0),
+            n_train=64,
+            n_sweep=8,
+            n_choose={"psychopathy": 24, "powerseeking": 4, "axbench": 4},
+            n_test={"psychopathy": 100, "powerseeking": 24, "axbench": 8},
+            overrides={"epochs": 2},
+            answered=WEIGHT_CELLS + VECTOR_CELLS + DPO_CELLS,
+            # the middle ones, of 26 and 24; not searched
+            layers={"google/gemma-2-2b-it": 13, "Qwen/Qwen2.5-0.5B-Instruct": 12},
+            # float32 would take 13 GiB for both
+            dtype="bfloat16",
+        ),
+        Profile(
+            name="paper",
+            models=("google/gemma-2-9b-it", "Qwen/Qwen2.5-7B-Instruct"),
+            tasks=("paper/psychopathy", "paper/powerseeking", *PAPER_CONCEPTS),
+            kinds=WEIGHT_CELLS + VECTOR_CELLS,
+            grid=strength_grid(64.0, 41, 6.0),
+            n_train={"psychopathy": 500, "powerseeking": 500, "axbench": 64},
+            n_sweep={"psychopathy": 100, "powerseeking": 100, "axbench": 16},
+            n_choose={"psychopathy": 100, "powerseeking": 24, "axbench": 8},
+            n_test={"psychopathy": 100, "powerseeking": 200, "axbench": 8},
+            answered=WEIGHT_CELLS + VECTOR_CELLS + DPO_CELLS,
+            seeds=(0, 1, 2),
+            curve_seeds={"axbench": 1},
+            layers={"google/gemma-2-9b-it": 20, "Qwen/Qwen2.5-7B-Instruct": 14},
+            dtype="bfloat16",
+            device="cuda",
+        ),
     )
 }
 
 
-def get_profile(name: str) -> Profile:
+def rehearsal(profile: Profile) -> Profile:
+    """The whole way of a profile in small, to be walked once before the hours that it takes.
+
+    Its models at their middle layers, its data, dtype, device and judge; one task per family, few cells,
+    pairs and strengths. What it finds says nothing about any claim.
+    """
+    smoke = PROFILES["smoke"]
+    first = {task_family(task): task for task in reversed(profile.tasks)}
+    return replace(
+        smoke,
+        name=f"{profile.name}{REHEARSAL}",
+        models=profile.models,
+        tasks=tuple(task for task in profile.tasks if task in first.values()),
+        n_train=8,
+        n_sweep=4,
+        new_tokens=16,
+        dtype=profile.dtype,
+        device=profile.device,
+    )
+
+
+PROFILES |= {made.name: made for made in (rehearsal(PROFILES["laptop"]), rehearsal(PROFILES["paper"]))}
+
+
+def get_profile(name: str, model: str = "") -> Profile:
     """The profile of that name, with its first SPLITKIT_SEEDS seeds where the environment says so.
 
-    KeyError lists the profiles there are.
+    With `model`, one of the profile's or any other that `load_model` takes, narrowed to that one. Models that
+    are not shipped run on SPLITKIT_DEVICE where the environment says so. KeyError lists the profiles.
     """
     if name not in PROFILES:
         raise KeyError(f"no profile {name!r}; there are {sorted(PROFILES)}")
     profile, count = PROFILES[name], os.environ.get("SPLITKIT_SEEDS", "")
     if count and not count.isdigit():
         raise ValueError(f"SPLITKIT_SEEDS is a number of seeds, not {count!r}")
+    profile = profile.narrowed(model) if model else profile
+    if device := os.environ.get("SPLITKIT_DEVICE", ""):
+        profile = replace(profile, device=device)
     return profile.first_seeds(min(int(count), len(profile.seeds))) if count else profile

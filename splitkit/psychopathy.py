@@ -10,13 +10,16 @@ import pandas as pd
 from tqdm import tqdm
 
 from splitkit import digests, paths
-from splitkit.cells import UNIT_PAIRS, compute_cell, one_thread
+from splitkit.cells import UNIT_PAIRS, compute_cell, own_threads
 from splitkit.committed import committed_tables
 from splitkit.files import check_writable, write_whole
+from splitkit.paper import first_tasks
 from splitkit.profiles import Cell, Profile
 from splitkit.settings import settings
 
-TASK, FORM, OBJECTIVE = "psychopathy", "vector", "split"
+FAMILY, FORM, OBJECTIVE = "psychopathy", "vector", "split"
+MOST_LAYERS = 8
+"""A deeper model is trained at so many of its layers, evenly spaced, and at the steered one."""
 LAYERS, YES_NO = "psychopathy_layers", "psychopathy_yes_no"
 
 
@@ -35,7 +38,7 @@ def yes_no_table(profile: Profile, jobs: int = 2) -> pd.DataFrame:
 def layer_table(profile: Profile, jobs: int = 2, progress: bool = True) -> pd.DataFrame:
     """Psychopathy accuracy of a SPLIT vector at each layer, from the committed table or computed.
 
-    One row per model and layer, trained with the cell's own settings and the first seed: model, layer,
+    One row per model and layer (see `layers_of`), trained with the cell's settings, first seed: model, layer,
     steered (whether it is the layer of all other results), m_relative (the best of `evaluation.STRENGTHS` on
     the validation questions), score (accuracy there, in percent), low and high (its 95 % Wilson interval),
     unsteered (the same questions without steering), n (their number). m is chosen on the questions that are
@@ -67,8 +70,22 @@ def findings(layers: pd.DataFrame) -> list[str]:
     return sentences
 
 
+def psychopathy_task(profile: Profile) -> str:
+    """The profile's task of this family. ValueError, with its tasks, where it has none."""
+    if FAMILY not in (first := first_tasks(profile.tasks)):
+        raise ValueError(f"profile {profile.name} has no {FAMILY}: its tasks are {', '.join(profile.tasks)}")
+    return first[FAMILY]
+
+
+def layers_of(steered: int, depth: int) -> list[int]:
+    """The layers that are tried: all of a model of `MOST_LAYERS`, of a deeper one some, both ends too."""
+    if depth <= MOST_LAYERS:
+        return list(range(depth))
+    return sorted({round(i * (depth - 1) / (MOST_LAYERS - 1)) for i in range(MOST_LAYERS)} | {steered})
+
+
 def _cell(profile: Profile, model_name: str) -> Cell:
-    return Cell(model_name, TASK, FORM, OBJECTIVE, profile.seeds[0])
+    return Cell(model_name, psychopathy_task(profile), FORM, OBJECTIVE, profile.seeds[0])
 
 
 def _both_ways(profile: Profile, jobs: int) -> pd.DataFrame:
@@ -78,16 +95,16 @@ def _both_ways(profile: Profile, jobs: int) -> pd.DataFrame:
 
 
 def _read_both_ways(profile: Profile, name: str) -> pd.DataFrame:
+    from splitkit import material
     from splitkit.evaluation import STRENGTHS
-    from splitkit.models import load_model
-    from splitkit.pairs import load_pairs
     from splitkit.yesno import side_by_side, yes_no_accuracy
 
-    pairs = load_pairs(TASK, split="validation")[: profile.size("choose", TASK)]
+    task = psychopathy_task(profile)
+    pairs = material.pairs(profile, task, "validation")[: profile.size("choose", task)]
     relative = [0.0, *STRENGTHS]
     result = compute_cell(_cell(profile, name), profile)
-    with one_thread():
-        model, tokenizer = load_model(name)
+    with own_threads():
+        model, tokenizer = material.load(profile, name)
         strengths = [result.unit * r for r in relative]
         table = yes_no_accuracy(model, tokenizer, result.intervention(), pairs, strengths)
     both = side_by_side(table).drop(columns="m")
@@ -98,18 +115,13 @@ def _read_both_ways(profile: Profile, name: str) -> pd.DataFrame:
 
 def _every_layer(profile: Profile, jobs: int, progress: bool) -> pd.DataFrame:
     from scipy.stats import binomtest
-    from transformers import AutoConfig
 
-    from splitkit.models import MODELS
+    from splitkit.modelfiles import depth
 
     check_writable(paths.CACHE / "layers")
     # the workers' mathematics libraries read this when they start
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    work = [
-        (name, layer)
-        for name in profile.models
-        for layer in range(AutoConfig.from_pretrained(MODELS[name].folder).num_hidden_layers)
-    ]
+    work = [(name, layer) for name in profile.models for layer in layers_of(profile.layer(name), depth(name))]
     run = joblib.Parallel(n_jobs=jobs, backend="loky", return_as="generator", batch_size=1)
     found = run(joblib.delayed(_attempt)(profile, name, layer) for name, layer in work)
     table = pd.DataFrame(tqdm(found, total=len(work), desc="layers", unit="layer", disable=not progress))
@@ -122,29 +134,29 @@ def _every_layer(profile: Profile, jobs: int, progress: bool) -> pd.DataFrame:
 
 def _attempt(profile: Profile, model_name: str, layer: int) -> dict[str, Any]:
     """Train at one layer, choose m and score; kept under a digest of all that decides it, so done once."""
-    from splitkit.evaluation import STRENGTHS, choose_strength, measure_strengths
+    from splitkit import material
+    from splitkit.evaluation import STRENGTHS
     from splitkit.matching import matching_strength
-    from splitkit.models import MODELS, load_model
-    from splitkit.pairs import load_pairs
     from splitkit.training import train
 
-    cell, n = _cell(profile, model_name), profile.size("choose", TASK)
+    cell, steered = _cell(profile, model_name), profile.layer(model_name)
+    task, n = cell.task, profile.size("choose", cell.task)
     decides = settings(cell, profile) | {"layer": layer, "n_choose": n, "strengths": STRENGTHS}
     decides["code_digest"] = digests.code_digest((*digests.ANSWERED, "psychopathy"))
     digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
     path = paths.CACHE / "layers" / f"{digest}.json"
     if path.exists():
         return dict(json.loads(path.read_text(encoding="utf-8")))
-    with one_thread():
-        model, tokenizer = load_model(model_name)
-        pairs = load_pairs(TASK, split="train")[: profile.size("train", TASK)]
+    with own_threads():
+        model, tokenizer = material.load(profile, model_name)
+        pairs = material.pairs(profile, task, "train")[: profile.size("train", task)]
         iv = train(model, tokenizer, pairs, FORM, OBJECTIVE, layer, cell.seed, **decides["hparams"])
         unit = matching_strength(model, tokenizer, iv, pairs[:UNIT_PAIRS])
         strengths = [unit * r for r in STRENGTHS]
-        table = measure_strengths(model, tokenizer, iv, TASK, "validation", [0.0, *strengths], n)
-    m = choose_strength(table[table["m"] != 0], TASK)
+        table = material.measure(profile, model, tokenizer, iv, task, "validation", [0.0, *strengths], n)
+    m = material.choose(table[table["m"] != 0], task)
     score = table.groupby("m")["score"].mean()
-    row = {"model": model_name, "layer": layer, "steered": layer == MODELS[model_name].layer, "n": n}
+    row = {"model": model_name, "layer": layer, "steered": layer == steered, "n": n}
     row |= {"m_relative": STRENGTHS[strengths.index(m)], "score": score[m], "unsteered": score[0.0]}
     write_whole(path, json.dumps(row) + "\n")
     return row

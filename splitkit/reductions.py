@@ -13,25 +13,28 @@ from splitkit.committed import committed_tables
 from splitkit.curvetables import swept_cells
 from splitkit.decay import mean_curve
 from splitkit.fits import fit_table
-from splitkit.profiles import Profile
+from splitkit.paper import first_tasks
+from splitkit.profiles import Profile, get_profile
 from splitkit.shapes import shape_table
 
 TABLES = ("reduction", "reduction_curves")
 REDUCTIONS = ("mean", "sum")
-TASKS = ("psychopathy", "powerseeking", "axbench/ocean")
 OBJECTIVE = "split"
 """Shown for one objective in all forms, a task of each family, and each profile's first seed."""
 _CELL = ["model", "task", "form", "objective", "seed"]
 _SIDES = ("positive", "negative")
 
 
-def answer_lengths(model: str, task: str, n_pairs: int, split: str = "train") -> Int[np.ndarray, "side pair"]:
+def answer_lengths(
+    model: str, task: str, n_pairs: int, split: str = "train", profile: Profile | None = None
+) -> Int[np.ndarray, "side pair"]:
     """Tokens of the positive and of the negative answers, (2, pair), the end-of-answer token counted."""
+    from splitkit import material
     from splitkit.encoding import encode_pairs
-    from splitkit.models import load_model
-    from splitkit.pairs import load_pairs
 
-    encoded = encode_pairs(*load_model(model), load_pairs(task, split=split)[:n_pairs])
+    profile = get_profile("embedded") if profile is None else profile
+    loaded = material.load(profile, model)
+    encoded = encode_pairs(*loaded, material.pairs(profile, task, split, *loaded)[:n_pairs])
     return np.array([[one.answer_length for one in side] for side in encoded])
 
 
@@ -85,20 +88,20 @@ def reductions(profile: Profile, jobs: int = 2, progress: bool = True) -> dict[s
 def _measure(profile: Profile, jobs: int, progress: bool) -> dict[str, pd.DataFrame]:
     chosen = _chosen(swept_cells(profile, jobs, progress), profile)
     if not chosen:
-        raise ValueError(f"profile {profile.name} has no curves of {OBJECTIVE} on any of {', '.join(TASKS)}")
+        raise ValueError(f"profile {profile.name} has no curves of {OBJECTIVE} at seed {profile.seeds[0]}")
     work = joblib.Parallel(n_jobs=jobs)
-    measured = work(joblib.delayed(_both)(result, profile.grid) for result in chosen)
+    measured = work(joblib.delayed(_both)(result, profile) for result in chosen)
     rows, curves = ([one for part in parts for one in part] for parts in zip(*measured, strict=True))
     return dict(zip(TABLES, (pd.DataFrame(rows), pd.concat(curves, ignore_index=True)), strict=True))
 
 
-def _both(result: CellResult, grid: Sequence[float]) -> tuple[list[dict[str, Any]], list[pd.DataFrame]]:
+def _both(result: CellResult, profile: Profile) -> tuple[list[dict[str, Any]], list[pd.DataFrame]]:
     """The rows of "reduction" and the parts of "reduction_curves" of one cell, by each reduction."""
     rows, curves = [], []
     cell, sweep = result.cell, result.sweep("train")
-    lengths = answer_lengths(cell.model, cell.task, sweep["pair"].nunique())
+    lengths = answer_lengths(cell.model, cell.task, sweep["pair"].nunique(), profile=profile)
     for reduction, own in (("mean", sweep), ("sum", summed(sweep, lengths))):
-        curve = mean_curve(own).assign(**vars(cell), split="train", m_relative=list(grid))
+        curve = mean_curve(own).assign(**vars(cell), split="train", m_relative=list(profile.grid))
         fits = fit_table(curve).set_index("curve")["r2"]
         shape = shape_table(curve).iloc[0].to_dict()
         rows.append(
@@ -117,10 +120,11 @@ def _both(result: CellResult, grid: Sequence[float]) -> tuple[list[dict[str, Any
 
 
 def _chosen(cells: Sequence[CellResult], profile: Profile) -> list[CellResult]:
+    tasks = first_tasks(profile.tasks).values()
     return [
         one
         for one in cells
-        if one.cell.task in TASKS and one.cell.objective == OBJECTIVE and one.cell.seed == profile.seeds[0]
+        if one.cell.task in tasks and one.cell.objective == OBJECTIVE and one.cell.seed == profile.seeds[0]
     ]
 
 

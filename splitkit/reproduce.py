@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from splitkit import paths
+from splitkit.cellresults import CellResult
 from splitkit.cells import CellError, compute_cells
 from splitkit.committed import MADE
-from splitkit.engines import Dask, Engine, EngineError, Loky, read_slurm
+from splitkit.engines import Dask, Engine, EngineError, Loky, cores, read_slurm
 from splitkit.files import DamagedFolder, RunInProgress, check_writable, exclusive
+from splitkit.judges import JudgeError
+from splitkit.modelfiles import is_shipped
 from splitkit.notebooks import NotebookError, run_notebooks
 from splitkit.paper import CLAIMS
 from splitkit.profiles import PROFILES, Profile, get_profile
@@ -38,7 +41,7 @@ def summary(profile: Profile, executed: Sequence[Path]) -> str:
         lines += [tabulate(shown.to_numpy().tolist(), list(shown.columns), floatfmt=".3g"), ""]
         claims = [CLAIMS[claim] for claim in dict.fromkeys(table["claim"])]
         lines += [f"{claim.id}: {claim.text} ({claim.where})" for claim in claims]
-    compared = sorted((paths.CACHE / "comparisons" / profile.name).glob("*.txt"))
+    compared = sorted((paths.CACHE / "comparisons" / profile.folder).glob("*.txt"))
     lines += ["", *(path.read_text(encoding="utf-8").strip() for path in compared), ""]
     lines += [
         f"figures    {_said(profile.figures)}",
@@ -54,10 +57,11 @@ def reproduce(
     """Compute all cells and tables, run all notebooks, and return the summary; `jobs` processes side by side.
 
     The cells are computed by `engine` (None: `jobs` processes of this machine), the rest here. With
-    `from_committed` the committed tables are used and no cell is computed. PermissionError and RunInProgress
-    come before any work; CellError, EngineError and NotebookError after it, and what was finished is kept.
+    `from_committed` the committed tables are used and no cell is computed. PermissionError, RunInProgress and
+    what `preparation.check` raises come before any work; CellError, EngineError and
+    NotebookError after it, and what was finished is kept.
     """
-    folder = paths.BUILD / "notebooks" / profile.name
+    folder = paths.BUILD / "notebooks" / profile.folder
     check_writable(profile.results, profile.figures, paths.CACHE, folder)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ["SPLITKIT_RECOMPUTE"] = "0" if from_committed else "1"
@@ -65,7 +69,7 @@ def reproduce(
     with exclusive(profile.results, f"reproducing profile {profile.name}"):
         start = time.perf_counter()
         if not from_committed:
-            compute_cells(profile, jobs, True, engine)
+            print(judging(compute_cells(profile, jobs, True, engine)), end="", flush=True)
             make_tables(profile, jobs)
         try:
             executed = run_notebooks(profile, folder, jobs, lambda line: print(line, flush=True))
@@ -75,10 +79,30 @@ def reproduce(
     return summary(profile, executed)
 
 
+def judging(cells: Sequence[CellResult]) -> str:
+    """A line on who judged the answers of some cells, with how many requests; empty where nobody had to."""
+    found = [judge for one in cells if "answers" in one.folders and (judge := one.judge())]
+    if not found:
+        return ""
+    sent, answers, lost = (sum(one[name] for one in found) for name in ("requests", "answers", "unscored"))
+    who = ", ".join(sorted({f"{one['model']} at {one['host']}" for one in found}))
+    return f"judge {who}: {sent:,} requests; {lost:,} of {answers:,} answers to its cells are unscored\n"
+
+
 def _options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m splitkit.reproduce", description=__doc__)
     parser.add_argument("--profile", choices=sorted(PROFILES), default="embedded", help="what to compute")
-    parser.add_argument("--jobs", type=int, default=2, help="processes side by side, one thread each")
+    parser.add_argument(
+        "--model",
+        default="",
+        help="only this model: one of the profile's, or your own (a hub id or a local folder)",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        help="processes side by side, one thread each; as many as there are cores, 8 at most, or 1 for a "
+        "profile of models that are not shipped: each process holds its own",
+    )
     parser.add_argument(
         "--seeds",
         type=int,
@@ -124,13 +148,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = _options().parse_args(arguments)
     os.environ["SPLITKIT_SEEDS"] = str(chosen.seeds)
     try:
-        engine = _engine(chosen)
-        print(reproduce(get_profile(chosen.profile), chosen.jobs, chosen.from_committed, engine))
+        profile = get_profile(chosen.profile, chosen.model)
+        if chosen.jobs is None:
+            chosen.jobs = cores() if all(map(is_shipped, profile.models)) else 1
+        print(reproduce(profile, chosen.jobs, chosen.from_committed, _engine(chosen)))
     except (
-        PermissionError,
+        OSError,
+        ImportError,
+        MemoryError,
         RunInProgress,
         CellError,
         EngineError,
+        JudgeError,
         DamagedFolder,
         NotebookError,
         ValueError,

@@ -14,8 +14,11 @@ from typing import Any
 import pandas as pd
 
 from splitkit import paths
+from splitkit.datasets import data_files
 from splitkit.digests import data_digest, model_digest
 from splitkit.files import check_writable, write_whole
+from splitkit.grading import identity, is_judged
+from splitkit.pairs import PAPER
 from splitkit.profiles import Profile, get_profile
 
 _PACKAGES = ("torch", "transformers", "peft", "numpy", "scipy", "pandas")
@@ -130,10 +133,17 @@ def _accelerator() -> str:
 
 def provenance(profile: Profile, seconds: float | None = None) -> dict[str, Any]:
     """What a number depends on: digests of models and data, seeds, versions, revision, hardware, seconds."""
+    own = [task for task in profile.tasks if task.startswith(PAPER)]
+    files = {name: digest for task in own for name, digest in data_files(task).items()}
     return {
         "profile": profile.name,
         "models": {model: model_digest(model) for model in profile.models},
-        "data": {"world": data_digest(paths.DATA / "world"), "paper": data_digest(paths.PAPER)},
+        "data": {
+            "world": data_digest(paths.DATA / "world"),
+            "paper": data_digest(paths.PAPER),
+            **({"files": files} if files else {}),
+        },
+        **({"judge": identity()} if any(map(is_judged, own)) else {}),
         "seeds": list(profile.seeds),
         "packages": {name: version(name) for name in _PACKAGES},
         "python": platform.python_version(),
@@ -172,7 +182,7 @@ def write_table(
         record = json.dumps(provenance(profile, seconds), indent=2, sort_keys=True)
         write_whole(folder / f"{name}.provenance.json", record + "\n")
     written = Written(path, status, comparison.max_deviation, comparison.reason)
-    write_whole(paths.CACHE / "comparisons" / profile.name / f"{name}.txt", f"{written}\n")
+    write_whole(paths.CACHE / "comparisons" / profile.folder / f"{name}.txt", f"{written}\n")
     return written
 
 

@@ -7,10 +7,10 @@ and objective the first seed, at every strength of `SHOWN`.
 import joblib
 import pandas as pd
 
-from splitkit import scoring
-from splitkit.cells import CellResult, compute_cells, one_thread
+from splitkit import paper, scoring
+from splitkit.cells import CellResult, compute_cells, own_threads
 from splitkit.committed import committed_tables
-from splitkit.paper import task_family
+from splitkit.pairs import PAPER
 from splitkit.profiles import Profile
 
 SHOWN: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -40,7 +40,7 @@ def samples(profile: Profile, jobs: int = 2, progress: bool = True) -> dict[str,
 
 def first_tasks(profile: Profile) -> dict[str, str]:
     """The task that a family's samples are of, by family: the profile's first one."""
-    return {task_family(task): task for task in reversed(profile.tasks)}
+    return paper.first_tasks(profile.tasks)
 
 
 def sample_answers(table: pd.DataFrame, model: str, task: str, form: str, objective: str) -> pd.DataFrame:
@@ -58,18 +58,35 @@ def sample_answers(table: pd.DataFrame, model: str, task: str, form: str, object
 
 
 def as_markdown(rows: pd.DataFrame) -> str:
-    """Answers of `sample_answers` as a table in Markdown, a concept's words in bold."""
-    family, _, concept = rows["task"].iloc[0].partition("/")
-    # one line per answer, and nothing in it that Markdown would read
-    texts = [" ".join(str(text).split()).replace("|", "\\|") for text in rows["answer"].fillna("")]
-    if family == "axbench":
-        texts = [scoring.highlight(text, concept) for text in texts]
+    """Answers of `sample_answers` as a table in Markdown, the words of the world's concepts in bold."""
+    task = rows["task"].iloc[0]
+    texts = [in_bold(str(text), task) for text in rows["answer"].fillna("")]
     lines = [
-        f"| {m:g} | {score:.2f} | {text or '(says nothing)'} |"
+        f"| {m:g} | {_written(score)} | {text or '(says nothing)'} |"
         for m, score, text in zip(rows["m_relative"], rows["score"], texts, strict=True)
     ]
-    title = f"**{rows['question'].iloc[0]}**"
+    title = f"**{' '.join(str(rows['question'].iloc[0]).split())}**"
+    title += f" ({note})" if (note := without_words(task)) else ""
     return "\n".join([title, "", "| strength | score | answer |", "|---|---|---|", *lines])
+
+
+def in_bold(text: str, task: str) -> str:
+    """An answer as one line of Markdown, the words of its task's concept in bold where they are listed."""
+    # nothing in it that Markdown would read
+    line = " ".join(text.split()).replace("|", "\\|")
+    family, _, concept = task.partition("/")
+    return scoring.highlight(line, concept) if family == "axbench" else line
+
+
+def without_words(task: str) -> str:
+    """Why nothing is in bold in answers to a concept of the paper's data; empty for other tasks."""
+    if not task.startswith(f"{PAPER}axbench/"):
+        return ""
+    return "this concept has no list of words: nothing is in bold"
+
+
+def _written(score: float) -> str:
+    return "not scored" if pd.isna(score) else f"{score:.2f}"
 
 
 def _compute(profile: Profile, jobs: int, progress: bool) -> dict[str, pd.DataFrame]:
@@ -82,7 +99,7 @@ def _compute(profile: Profile, jobs: int, progress: bool) -> dict[str, pd.DataFr
         for result in cells
         if result.cell.task in shown and result.cell.seed == profile.seeds[0]
     ]
-    parts = [_worded(part, task) for rows in kept for task, part in rows.groupby("task", sort=False)]
+    parts = [_worded(part, task, profile) for rows in kept for task, part in rows.groupby("task", sort=False)]
     measured = [column for column in _COMPONENTS if column in unsteered]
     grouped = unsteered.groupby(["model", "task"], sort=False)
     means = grouped[["score", *measured]].mean().astype(float)
@@ -92,11 +109,13 @@ def _compute(profile: Profile, jobs: int, progress: bool) -> dict[str, pd.DataFr
     return {"samples": table[wanted], "unsteered": means.reset_index()}
 
 
-def _worded(rows: pd.DataFrame, task: str) -> pd.DataFrame:
+def _worded(rows: pd.DataFrame, task: str, profile: Profile) -> pd.DataFrame:
     """The same rows with the question in words, its place in the split being 0, and the text as `answer`."""
-    from splitkit.evaluation import questions
+    from splitkit import material
 
-    asked = questions(task, "validation", 1)[0].text
+    # the first model's: of AxBench's own questions one that it has no answer to is left out
+    loaded = material.load(profile, profile.models[0]) if task.startswith("paper/axbench/") else ()
+    asked = material.pairs(profile, task, "validation", *loaded)[0].question
     return rows.assign(question=asked).rename(columns={"text": "answer"})
 
 
@@ -112,18 +131,17 @@ def _unsteered(profile: Profile, jobs: int) -> pd.DataFrame:
     """Answers of every model to every task's validation questions without an intervention, and scores."""
     work = joblib.Parallel(n_jobs=jobs)
     parts = work(
-        joblib.delayed(_answered)(name, task, profile.size("choose", task))
-        for name in profile.models
-        for task in profile.tasks
+        joblib.delayed(_answered)(name, task, profile) for name in profile.models for task in profile.tasks
     )
     return pd.concat(parts, ignore_index=True)
 
 
-def _answered(name: str, task: str, n: int) -> pd.DataFrame:
-    from splitkit.evaluation import measure_strengths
-    from splitkit.models import load_model
+def _answered(name: str, task: str, profile: Profile) -> pd.DataFrame:
+    from splitkit import material
 
-    with one_thread():
-        model, tokenizer = load_model(name)
-        table = measure_strengths(model, tokenizer, None, task, "validation", 0.0, n)
+    with own_threads():
+        model, tokenizer = material.load(profile, name)
+        table = material.measure(
+            profile, model, tokenizer, None, task, "validation", [0.0], profile.size("choose", task)
+        )
     return table.assign(model=name, task=task, form=UNSTEERED, objective=UNSTEERED, m_relative=0.0)

@@ -106,12 +106,10 @@ def beside_paper(table: pd.DataFrame, number: int) -> pd.DataFrame:
     Raises:
         KeyError: for a model without a counterpart in the paper.
     """
-    if unknown := sorted(set(table["model"]) - set(paper.COUNTERPARTS)):
-        raise KeyError(f"no counterpart in the paper for {unknown}; there are {sorted(paper.COUNTERPARTS)}")
     theirs, names = paper.table(number), list(METRICS)
     key = [name for name in theirs.columns if name not in names]
     ours = table.melt(id_vars=key, value_vars=names, var_name="metric", value_name="ours")
-    ours["paper_model"] = ours["model"].map(paper.COUNTERPARTS)
+    ours["paper_model"] = ours["model"].map(paper.counterpart)
     theirs = theirs.melt(id_vars=key, value_vars=names, var_name="metric", value_name="paper")
     theirs = theirs.rename(columns={"model": "paper_model"})
     on = ["paper_model", *key[1:], "metric"]
@@ -136,7 +134,11 @@ def rank_correlation(beside: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_tables(answer_scores: pd.DataFrame, profile: Profile) -> dict[str, pd.DataFrame]:
-    """Tables 3 and 4 and "score_differences" from the scored answers, written to the profile's results."""
+    """Tables 3 and 4 and "score_differences" from the scored answers, written to the profile's results.
+
+    Of questions that a judge left unscored somewhere see `complete`.
+    """
+    answer_scores = complete(answer_scores)
     found = intervals(answer_scores)
     made = {paper.TABLES[number]: paper_table(found, number) for number in (3, 4)}
     made["score_differences"] = differences(answer_scores)
@@ -170,6 +172,19 @@ def _cell(result: CellResult) -> dict[str, pd.DataFrame]:
     }
 
 
+def complete(answer_scores: pd.DataFrame) -> pd.DataFrame:
+    """The rows without the questions that a judge left unscored in some cell of their model and task.
+
+    What is compared has then been asked the same questions everywhere; `scoreviews.unscored` counts them.
+    """
+    asked = ["model", "task", "question"]
+    lost = answer_scores.loc[answer_scores["score"].isna(), asked].drop_duplicates()
+    if lost.empty:
+        return answer_scores
+    keys = pd.MultiIndex.from_frame(answer_scores[asked])
+    return answer_scores[~keys.isin(pd.MultiIndex.from_frame(lost))].reset_index(drop=True)
+
+
 def _numbers(result: CellResult, split: str) -> pd.DataFrame:
     """A cell's answers as numbers: m, question, score and `COMPONENTS`, NaN where the task has none."""
     answers = result.answers(split)
@@ -178,7 +193,9 @@ def _numbers(result: CellResult, split: str) -> pd.DataFrame:
         answers["neither"] = answers["parsed"] == "neither"
     numbers = answers.reindex(columns=["m", "question", "score", *COMPONENTS], fill_value=np.nan)
     numbers = numbers.astype({name: float for name in ("m", "score", *COMPONENTS)})
-    if bad := [name for name in ("m", "score") if numbers[name].isna().any()]:
+    # a judge may leave an answer unscored, and says why
+    exact = ("m",) if "reason" in answers else ("m", "score")
+    if bad := [name for name in exact if numbers[name].isna().any()]:
         raise ValueError(f"{result.cell}: {' and '.join(bad)} of some {split} answers is NaN")
     return numbers
 

@@ -90,7 +90,7 @@ def judge_c12(table3: pd.DataFrame, table4: pd.DataFrame) -> list[Verdict]:
     verdicts = []
     for model, rows, theirs in _beside_counterparts(table3):
         share = _unmoved(pd.concat([rows, _dpo(table4, model)]))
-        printed = pd.concat([theirs, _dpo(paper.table(4), paper.COUNTERPARTS.get(model, model))])
+        printed = pd.concat([theirs, _dpo(paper.table(4), paper.counterpart(model, model))])
         verdict = graded(share, share == 1, share >= HALF)
         verdicts.append(
             Verdict("C12", model, "all", verdict, share, _printed(printed, _unmoved), RULES["C12"])
@@ -103,7 +103,7 @@ def _beside_counterparts(table3: pd.DataFrame) -> Iterator[tuple[str, pd.DataFra
     need(table3, "model", "form", "objective", *METRICS)
     theirs = paper.table(3)
     for model, rows in table3.groupby("model", sort=True):
-        yield str(model), rows, theirs[theirs["model"] == paper.COUNTERPARTS.get(str(model), str(model))]
+        yield str(model), rows, theirs[theirs["model"] == paper.counterpart(str(model), str(model))]
 
 
 def _printed(rows: pd.DataFrame, measure: Callable[[pd.DataFrame], float]) -> str:

@@ -5,8 +5,10 @@ from collections.abc import Iterable
 import pandas as pd
 
 from splitkit.comparisons import CEILING, METRICS
+from splitkit.grading import is_judged
 from splitkit.paper import task_family
 from splitkit.profiles import Profile
+from splitkit.results import read_table
 from splitkit.scoretables import VANILLA, beside_paper
 from splitkit.search import KEYS, SEEDS, TASKS, TRIALS, final_scores, trials
 
@@ -172,6 +174,46 @@ def dpo_view(found: pd.DataFrame) -> pd.DataFrame:
     both = best[["objective", "gain"]].set_axis(["of", "best"], axis=1).join(dpo, how="inner")
     both["share"] = (both["dpo"] / both["best"]).where(both["best"] != 0)
     return both[["dpo", "best", "of", "share"]].round(2)
+
+
+def search_table(profile: Profile) -> pd.DataFrame:
+    """The search's table, where settings of a model of the profile were searched.
+
+    FileNotFoundError says where they were not, or that the table is not there.
+    """
+    try:
+        table = read_table("search", "embedded")
+    except FileNotFoundError as error:
+        raise FileNotFoundError("The search's table is not among the results here.") from error
+    if not set(table["model"]) & set(profile.models):
+        raise FileNotFoundError(
+            f"No settings were searched for {', '.join(profile.models)}: every cell of profile "
+            f"{profile.name!r} is trained with the official row for its architecture."
+        )
+    return table
+
+
+def unscored(answer_scores: pd.DataFrame) -> list[str]:
+    """How many test answers a judge left unscored, a sentence per model and task that has such answers."""
+    sentences = []
+    for (model, task), rows in answer_scores.groupby(["model", "task"], sort=True):
+        lost = rows["score"].isna()
+        if lost.any():
+            questions = rows.loc[lost, "question"].nunique()
+            sentences.append(
+                f"{model}, {task}: {lost.sum()} of {len(rows)} answers were not scored by the judge; the "
+                f"{questions} of {rows['question'].nunique()} questions that they are to are left out."
+            )
+    return sentences
+
+
+def ungraded(profile: Profile, family: str, answer_scores: pd.DataFrame) -> list[str]:
+    """What was not graded of a family's answers: what the judge is not asked, and what it left unscored."""
+    own = [task for task in profile.tasks if task_family(task) == family]
+    said = []
+    if family == "powerseeking" and any(map(is_judged, own)):
+        said.append("The judge grades power alone, as in the paper: there are no numbers of fluency here.")
+    return said + unscored(answer_scores[answer_scores["task"].isin(own)])
 
 
 def absent(profile: Profile, family: str) -> str:

@@ -18,6 +18,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from splitkit import digests, paths, results
+from splitkit.engines import cores
 from splitkit.files import check_writable, write_whole
 from splitkit.paper import COUNTERPARTS, official_hparams
 from splitkit.profiles import AXBENCH, PROFILES
@@ -108,7 +109,7 @@ def attempt(
 
     A loss that is not finite makes a run without a score, which is kept too.
     """
-    from splitkit.cells import one_thread
+    from splitkit.cells import own_threads
     from splitkit.evaluation import STRENGTHS, choose_strength, measure_strengths
     from splitkit.matching import matching_strength
     from splitkit.models import MODELS, load_model
@@ -134,7 +135,7 @@ def attempt(
         return dict(json.loads(path.read_text(encoding="utf-8")))
     begun = time.perf_counter()
     row = key | {"score": float("nan"), "m_relative": float("nan")} | chosen
-    with one_thread():
+    with own_threads():
         model, tokenizer = load_model(model_name)
         pairs = load_pairs(task, split="train")[: profile.size("train", task)]
         try:
@@ -224,7 +225,7 @@ def best(table: pd.DataFrame) -> pd.DataFrame:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m splitkit.search", description=__doc__)
-    parser.add_argument("--jobs", type=int, default=2, help="processes side by side, one thread each")
+    parser.add_argument("--jobs", type=int, default=cores(), help="processes side by side, one thread each")
     chosen = parser.parse_args(arguments)
     profile = PROFILES["embedded"]
     table = search(profile.models, chosen.jobs)

@@ -12,9 +12,12 @@ from typing import Any
 
 import pandas as pd
 
-from splitkit import digests, paths
+from splitkit import digests, grading, paths
+from splitkit.datasets import data_files
 from splitkit.files import safe_name
-from splitkit.paper import task_family
+from splitkit.modelfiles import is_shipped
+from splitkit.pairs import PAPER
+from splitkit.paper import counterpart, official_settings, task_family
 from splitkit.profiles import Cell, Profile
 
 STAGES = ("trained", "curves", "answers")
@@ -26,6 +29,9 @@ _KEYS = ["model", "form", "objective", "task_family"]
 def hparams(cell: Cell, profile: Profile | None = None) -> dict[str, Any]:
     """The training settings of a cell: its row of data/hparams.csv, the profile's overrides before them.
 
+    A model that is not shipped and has no row takes the official code's of its counterpart in the paper (see
+    `paper.official_settings`): nothing was searched for it.
+
     KeyError names the row that is missing, ValueError the entry or column that cannot be one. An empty entry
     leaves `train`'s own default; diffmean, which is a closed form, has no settings and no row.
     """
@@ -34,6 +40,8 @@ def hparams(cell: Cell, profile: Profile | None = None) -> dict[str, Any]:
     path = paths.DATA / "hparams.csv"
     wanted = (cell.model, cell.form, cell.objective, task_family(cell.task))
     found = _recorded(path, path.stat().st_mtime_ns).get(wanted, [])
+    if not found and not is_shipped(cell.model) and counterpart(cell.model, ""):
+        found = [official_settings(cell.model, cell.form, cell.objective, task_family(cell.task))]
     if len(found) != 1:
         raise KeyError(
             f"{len(found)} rows of {path.name} for {dict(zip(_KEYS, wanted, strict=True))}, not one"
@@ -66,16 +74,27 @@ def settings(cell: Cell, profile: Profile, stage: str = "trained") -> dict[str, 
     trained = {
         **asdict(cell),
         "hparams": hparams(cell, profile),
+        "layer": profile.layer(cell.model),
         "n_train": profile.size("train", cell.task),
         "model_digest": digests.model_digest(cell.model),
         "world_digest": digests.data_digest(paths.DATA / "world"),
     }
+    if not is_shipped(cell.model):
+        trained |= {"dtype": profile.dtype, "device": profile.device.partition(":")[0]}
+        trained |= {"hparams_of": counterpart(cell.model, cell.model)}
+    if cell.task.startswith(PAPER):
+        trained |= {"new_tokens": profile.new_tokens}
+        trained |= {"data": data_files(cell.task), "pairs_digest": digests.code_digest(digests.PAIRED)}
     if stage == "trained":
         return trained | {"code_digest": digests.code_digest(digests.TRAINED)}
     if stage == "curves":
         grid = {"grid": list(profile.grid), "n_sweep": profile.size("sweep", cell.task)}
         return trained | grid | {"code_digest": digests.code_digest(digests.SWEPT)}
-    asked = {f"n_{what}": profile.size(what, cell.task) for what in ("choose", "test")}
+    asked: dict[str, Any] = {f"n_{what}": profile.size(what, cell.task) for what in ("choose", "test")}
+    if cell.task.startswith(PAPER):
+        asked |= {"grading_digest": digests.code_digest(digests.GRADED)}
+    if grading.is_judged(cell.task):
+        asked |= {"judge": grading.identity()}
     return trained | asked | {"code_digest": digests.code_digest(digests.ANSWERED)}
 
 

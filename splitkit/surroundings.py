@@ -1,7 +1,7 @@
 """Surroundings: what the cells of one model, and of one model and task, are measured against.
 
 Natural texts are the world's own dialogues: questions of the train split estimate the manifold, those of the
-validation split its unit.
+validation split its unit. On the paper's own data they are the training questions with their answers.
 """
 
 from collections.abc import Sequence
@@ -11,15 +11,16 @@ from random import Random
 
 import numpy as np
 from jaxtyping import Float
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from splitkit import corpus
+from splitkit import corpus, material
 from splitkit.activations import SITES, Dialogue, RecordedPairs, corrupted, natural_activations
-from splitkit.cells import one_thread
+from splitkit.cells import own_threads
 from splitkit.directions import gradients, probe, probe_accuracy, random_directions
 from splitkit.interventions import Intervention
 from splitkit.manifold import Manifold, fit_manifold
-from splitkit.models import MODELS, load_model
-from splitkit.pairs import load_pairs
+from splitkit.pairs import PAPER
+from splitkit.profiles import Profile
 from splitkit.relation import CONTROLS
 
 N_NATURAL, N_HELD_OUT = 300, 100
@@ -63,16 +64,16 @@ class Nature:
         return made
 
 
-def nature(model_name: str) -> Nature:
+def nature(model_name: str, profile: Profile) -> Nature:
     """Natural activations of a model, and what is estimated from them."""
-    with one_thread():
-        model, tokenizer = load_model(model_name)
-        layer = MODELS[model_name].layer
+    with own_threads():
+        model, tokenizer = material.load(profile, model_name)
+        layer = profile.layer(model_name)
 
         def activations(dialogues: Sequence[Dialogue]) -> dict[str, np.ndarray]:
             return natural_activations(model, tokenizer, dialogues, layer)
 
-        texts = {"natural": _dialogues("train", N_NATURAL), "held_out": _dialogues("validation", N_HELD_OUT)}
+        texts = _texts(profile, model, tokenizer)
         found = {kind: activations(rows) for kind, rows in texts.items()}
         broken = {kind: activations(corrupted(rows))["layer"] for kind, rows in texts.items()}
     manifolds = {site: fit_manifold(found["natural"][site], found["held_out"][site]) for site in SITES}
@@ -86,11 +87,12 @@ def nature(model_name: str) -> Nature:
 class Surroundings:
     """What all cells of one model and task share: pairs run once up to the steered layer, and axes."""
 
-    def __init__(self, model_name: str, task: str, n_pairs: int, nature: Nature) -> None:
-        self.model, self.tokenizer = load_model(model_name)
-        self.layer, self.nature = MODELS[model_name].layer, nature
-        self.train = load_pairs(task, split="train")[:N_AXES]
-        test = load_pairs(task, split="test")[: min(n_pairs, N_CONTROL_PAIRS)]
+    def __init__(self, model_name: str, task: str, profile: Profile, nature: Nature) -> None:
+        self.model, self.tokenizer = loaded = material.load(profile, model_name)
+        self.layer, self.nature = profile.layer(model_name), nature
+        self.train = material.pairs(profile, task, "train", *loaded)[:N_AXES]
+        count = min(profile.size("sweep", task), N_CONTROL_PAIRS)
+        test = material.pairs(profile, task, "test", *loaded)[:count]
         self.trained_on, self.tested_on, self.controlled_on = (
             RecordedPairs(self.model, self.tokenizer, pairs, self.layer)
             for pairs in (self.train, test[:N_PAIRS], test)
@@ -105,6 +107,26 @@ class Surroundings:
             along = self.nature.natural @ self.axes[name]
             found[f"{name}_axis"] = (x @ self.axes[name] - along.mean()) / along.std()
         return found
+
+
+def _texts(
+    profile: Profile, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> dict[str, list[Dialogue]]:
+    """Dialogues that nobody steered: the world's own, or both answers to the paper's training questions.
+
+    Of the latter three in four are natural, the others held out; all tasks of the profile mixed.
+    """
+    own = [task for task in profile.tasks if task.startswith(PAPER)]
+    if not own:
+        return {"natural": _dialogues("train", N_NATURAL), "held_out": _dialogues("validation", N_HELD_OUT)}
+    rows: list[Dialogue] = []
+    for task in own:
+        pairs = material.pairs(profile, task, "train", model, tokenizer)[: profile.size("train", task)]
+        rows += [(pair.question, answer) for pair in pairs for answer in (pair.positive, pair.negative)]
+    Random("natural").shuffle(rows)
+    rows = rows[: N_NATURAL + N_HELD_OUT]
+    border = len(rows) * N_NATURAL // (N_NATURAL + N_HELD_OUT)
+    return {"natural": rows[:border], "held_out": rows[border:]}
 
 
 def _dialogues(split: str, count: int) -> list[Dialogue]:

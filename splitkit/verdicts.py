@@ -129,7 +129,7 @@ def judge_c4(shapes: pd.DataFrame) -> list[Verdict]:
 
 def _counterpart(rows: pd.DataFrame, model: str, task: str) -> pd.DataFrame:
     """The paper's own rows for the counterpart of a model and the family of a task."""
-    counterpart = paper.COUNTERPARTS.get(model, model)
+    counterpart = paper.counterpart(model, model)
     return rows[(rows["model"] == counterpart) & (rows["task_family"] == paper.task_family(task))]
 
 

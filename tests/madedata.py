@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from splitkit import paths
 from splitkit.downloads import SOURCES, Source
 
 PSYCHOPATHY = "psychopathy/psychopathy.jsonl"
@@ -91,6 +93,25 @@ def made() -> dict[str, bytes]:
         PARQUET: parquet(axbench_columns(20)),
         METADATA: jsonl(metadata_rows()),
     }
+
+
+STARTUP = """
+import json, os
+from splitkit import downloads
+for name, sha256 in json.loads(os.environ["MADE_DATA"]).items():
+    downloads.SOURCES[name] = downloads.Source(downloads.SOURCES[name].url, sha256)
+"""
+"""What a process that a test starts does first, so that it takes made files for the real ones, too."""
+
+
+def install_everywhere(monkeypatch: pytest.MonkeyPatch, folder: Path, files: Mapping[str, bytes]) -> None:
+    """`install`, here and in every process that is started from here."""
+    install(monkeypatch, folder, files)
+    (folder / "startup").mkdir()
+    (folder / "startup" / "sitecustomize.py").write_text(STARTUP)
+    path = [str(folder / "startup"), str(paths.ROOT), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, path)))
+    monkeypatch.setenv("MADE_DATA", json.dumps({name: sha256(content) for name, content in files.items()}))
 
 
 def install(monkeypatch: pytest.MonkeyPatch, folder: Path, files: Mapping[str, bytes]) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from splitkit import cells, curvetables, digests, paths, settings
+from splitkit import cells, curvetables, digests, pairs, paths, settings
 from splitkit.files import RunInProgress, exclusive
 from splitkit.profiles import PROFILES, Cell, Profile, get_profile, strength_grid
 
@@ -66,7 +67,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any
         MODELS={"toy-model": SimpleNamespace(layer=3)},
         load_model=lambda name: ("model", "tokenizer"),
     )
-    module("pairs", load_pairs=lambda task, split: [f"{split} {i}" for i in range(8)])
+    monkeypatch.setattr(pairs, "load_pairs", lambda task, split: [f"{split} {i}" for i in range(8)])
     module("training", train=train)
     module("sweeps", sweep=sweep)
     module("matching", matching_strength=lambda *_: UNIT)
@@ -232,15 +233,29 @@ STARTS = {
 }
 
 
-NEUTRAL = {"memory", "proofs", "datasets"}
-"""They print, refuse, or read the paper's data, which no cell of these profiles has: no number is theirs."""
+NEUTRAL = {"memory", "proofs", "datasets", "files", "modelfiles", "paper"}
+"""They print, refuse, find files whose content is in the key, or tell a task's family: no number is theirs.
+Datasets are the paper's own tasks' alone, see below."""
+
+
+def test_the_code_digests_of_the_papers_tasks_cover_what_these_run_besides() -> None:
+    stages = {*digests.ANSWERED, *digests.SWEPT, *digests.PAIRED, *digests.GRADED}
+    # where files come from, what a reply was kept as, an intervention that is not applied
+    neutral = {*NEUTRAL, "paths", "digests", "profiles", "downloads", "replies", "rewriting", "forms"}
+    found = reached("material", "grading", "datasets")
+    assert found - neutral - {"grids", "kinds"} <= stages
+    assert {*digests.PAIRED, *digests.GRADED} <= found
 
 
 @pytest.mark.parametrize("stage", STARTS)
 def test_the_code_digest_covers_all_that_a_stage_runs(stage: str) -> None:
     """The modules imported, directly or not, by those that `compute_cell` calls."""
-    seen = set(NEUTRAL)
-    waiting = list(STARTS[stage])
+    assert reached(*STARTS[stage]) - NEUTRAL - {"paths"} == set(getattr(digests, stage))
+
+
+def reached(*starts: str) -> set[str]:
+    seen = set(NEUTRAL) - set(starts)
+    waiting = list(starts)
     while waiting:
         name = waiting.pop()
         if name in seen:
@@ -252,7 +267,7 @@ def test_the_code_digest_covers_all_that_a_stage_runs(stage: str) -> None:
                 waiting.append(str(node.module).split(".")[1])
             elif isinstance(node, ast.ImportFrom) and node.module == "splitkit":
                 waiting += [alias.name for alias in node.names]
-    assert seen - NEUTRAL - {"paths"} == set(getattr(digests, stage))
+    return seen
 
 
 SHIPPED = (paths.DATA / "hparams.csv").exists() and (paths.MODELS / "embedded-qwen2").exists()
@@ -275,3 +290,16 @@ def test_a_failure_in_a_worker_process_is_named_too(tmp_path: Path, monkeypatch:
     )
     with pytest.raises(cells.CellError, match=r"2 of 2 cells(?s:.*)axbench/nothing(?s:.*)psychopathy"):
         cells.compute_cells(unknown, jobs=2, progress=False)
+
+
+def test_threads_are_one_or_as_many_as_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    for said, count in (("", 1), ("2", 2)):
+        monkeypatch.setenv("SPLITKIT_THREADS", said)
+        with cells.own_threads():
+            assert torch.get_num_threads() == count
+        assert torch.get_num_threads() == before
+    for wrong in ("0", "all", "-1"):
+        monkeypatch.setenv("SPLITKIT_THREADS", wrong)
+        with pytest.raises(ValueError, match="SPLITKIT_THREADS is a number of threads"):
+            cells.compute_cells(get_profile("smoke"), progress=False)

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from test_kills import PROFILE, begun, check_whole, one_process, stamps, visible
 
-from splitkit import cells, engines, paths, reproduce
+from splitkit import cells, engines, paths, reproduce, workers
 from splitkit.cellresults import CellResult
 from splitkit.cells import compute_cells
 from splitkit.engines import Dask, EngineError, Loky, Slurm, read_slurm
@@ -195,6 +195,42 @@ def test_nothing_is_left_on_the_cluster(cluster: Cluster, cache: Path) -> None:
             assert time.monotonic() < end, "the scheduler keeps finished tasks"
             time.sleep(0.05)
     assert not visible(cache)
+
+
+def die_once(deaths: Path, item: int) -> tuple[int, str | None]:
+    """The first process that comes here is killed."""
+    with suppress(FileExistsError):
+        (deaths / "death").mkdir()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item, None
+
+
+def test_a_run_whose_workers_have_all_died_says_so_and_goes_on_when_one_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = Cluster(tmp_path)
+    monkeypatch.setattr(paths, "CACHE", own.cache)
+    try:
+        own.worker("mortal")
+        address = own.address
+        assert list(Dask(address).outcomes(outcome, [1])) == [outcome(1)]  # it is there
+        monkeypatch.setattr(workers, "IDLE", 0.4)
+        caplog.clear()
+
+        def replace() -> None:
+            end = time.monotonic() + LIMIT
+            while "waiting for workers" not in caplog.text and time.monotonic() < end:
+                time.sleep(0.05)
+            own.worker("next")
+
+        with meanwhile(replace):
+            found = dict(Dask(address).outcomes(partial(die_once, tmp_path), range(3)))
+    finally:
+        own.stop()
+    assert found == dict.fromkeys(range(3))
+    assert (tmp_path / "death").exists()
+    said = [r.getMessage() for r in caplog.records if "waiting for workers" in r.getMessage()]
+    assert said == [f"waiting for workers: dask worker {address} --nthreads 1"]
 
 
 def test_a_worker_with_another_cache_is_refused(

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -288,13 +289,16 @@ HOSTILE = [
 @pytest.mark.parametrize("name", HOSTILE)
 def test_no_name_leads_out_of_the_cache(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
+    with pytest.raises((FileNotFoundError, ValueError)):  # no such model: there is no layer to steer
+        settings.cell_folders(Cell(name, name, "vector", "diffmean"), PROFILE)
+    told = replace(PROFILE, layers={name: 3, f"{name}2": 3})
     cell = Cell(name, name, "vector", "diffmean")
-    for folder in settings.cell_folders(cell, PROFILE).values():
+    for folder in settings.cell_folders(cell, told).values():
         folder.mkdir(parents=True)
         assert folder.resolve().parent.parent == tmp_path.resolve() / "cache"
         assert not folder.name.startswith(".")
-    assert settings.cell_folder(cell, PROFILE) != settings.cell_folder(
-        Cell(f"{name}2", name, "vector", "diffmean"), PROFILE
+    assert settings.cell_folder(cell, told) != settings.cell_folder(
+        Cell(f"{name}2", name, "vector", "diffmean"), told
     )
 
 

@@ -4,16 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from splitkit import geometry, surroundings
+from splitkit import geometry, material, surroundings
 from splitkit.interventions import Intervention
 from splitkit.manifold import ESTIMATORS
-from splitkit.models import ModelInfo
 from splitkit.pairs import Pair
 from splitkit.profiles import PROFILES, Cell, strength_grid
 from splitkit.sweeps import sweep
 from tests.conftest import LAYER, random_intervention, tiny_model, tiny_tokenizer
 
-PROFILE = replace(PROFILES["smoke"], models=("tiny",), grid=strength_grid(8.0, 9))
+PROFILE = replace(PROFILES["smoke"], models=("tiny",), layers={"tiny": LAYER}, grid=strength_grid(8.0, 9))
 
 
 @dataclass(frozen=True)
@@ -42,9 +41,8 @@ def tables() -> dict[str, pd.DataFrame]:
     words = ["one", "two", "three", "four", "five", "six", "seven"]
     pairs = [Pair(f"{word}?", f"yes {word}.", f"no {word} at all.") for word in words]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(surroundings, "MODELS", {"tiny": ModelInfo("tiny", LAYER)})
-        patch.setattr(surroundings, "load_model", lambda name: (model, tokenizer))
-        patch.setattr(surroundings, "load_pairs", lambda task, split: pairs)
+        patch.setattr(material, "load", lambda profile, name: (model, tokenizer))
+        patch.setattr(material, "pairs", lambda profile, task, split, *loaded: pairs)
         patch.setattr(
             surroundings,
             "_dialogues",
@@ -55,7 +53,7 @@ def tables() -> dict[str, pd.DataFrame]:
             iv = random_intervention(model, form)
             table = sweep(model, tokenizer, iv, pairs, [0.5 * r for r in PROFILE.grid])
             results.append(Result(Cell("tiny", "psychopathy", form, objective), iv, table))
-        return geometry.measure(results, PROFILE, surroundings.nature("tiny"))
+        return geometry.measure(results, PROFILE, surroundings.nature("tiny", PROFILE))
 
 
 def test_every_other_strength_with_zero_and_both_ends() -> None:

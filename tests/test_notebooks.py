@@ -63,7 +63,9 @@ def faults(notebook: NotebookNode) -> list[str]:
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_committed_notebook_is_whole(path: Path) -> None:
     assert faults(nbformat.read(path, as_version=4)) == []
-    assert "PROFILE" in parameters_of(path), "a cell tagged `parameters` must set PROFILE"
+    assert {"PROFILE", "MODEL"} <= parameters_of(path), (
+        "a cell tagged `parameters` must set PROFILE and MODEL"
+    )
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """Summed losses: right against a sweep that sums itself, and a table that says what changes."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -55,12 +56,12 @@ def test_the_table_says_what_changes(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(
         reductions, "swept_cells", lambda *_: [SimpleNamespace(cell=one, sweep=made_sweep) for one in cells]
     )
-    monkeypatch.setattr(reductions, "answer_lengths", lambda *_: np.array([[5, 8], [6, 12]]))
+    monkeypatch.setattr(reductions, "answer_lengths", lambda *_, **__: np.array([[5, 8], [6, 12]]))
     monkeypatch.delenv("SPLITKIT_RECOMPUTE", raising=False)
     monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
-    profile = SimpleNamespace(**{**vars(PROFILE), "grid": tuple(GRID), "results": tmp_path / "results"})
-    tables = reductions.reductions(profile, jobs=1, progress=False)  # type: ignore[arg-type]
+    profile = replace(PROFILE, grid=tuple(GRID))
+    tables = reductions.reductions(profile, jobs=1, progress=False)
     table = tables["reduction"].set_index("reduction")
     assert table.index.tolist() == ["mean", "sum"]
     undefined = made_sweep("train")["utility"].isna().mean()

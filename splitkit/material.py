@@ -1,0 +1,119 @@
+"""Material: what cells are made of. The profile's models as it wants them, a task's pairs, and who scores.
+
+The embedded world's tasks are scored by its grammar, the paper's own by `grading`.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from splitkit.pairs import PAPER, Pair
+from splitkit.paper import task_family
+from splitkit.profiles import Profile
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from splitkit.interventions import Intervention
+
+_held: dict[tuple[str, ...], Any] = {}
+
+
+def load(profile: Profile, name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A model of the profile in its dtype and on its device, and the tokenizer; a shipped one as it is.
+
+    The last one is held in this process: gigabytes are not read again for every cell. Raises: see
+    `models.load_model`.
+    """
+    from splitkit.models import MODELS, load_model
+
+    if name in MODELS:
+        return load_model(name)
+    wanted = (name, profile.dtype, profile.device, os.environ.get("SPLITKIT_MODELS", ""))
+    if wanted not in _held:
+        # before the next one is loaded: two of them may not fit
+        _held.clear()
+        _held[wanted] = load_model(name, dtype=profile.dtype, device=profile.device)
+    return _held[wanted]
+
+
+def pairs(
+    profile: Profile,
+    task: str,
+    split: str,
+    model: PreTrainedModel | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> list[Pair]:
+    """A task's pairs, the paper's own in its sizes; AxBench's with this model's unsteered answers.
+
+    The paper's AxBench concepts have 64 pairs to train on and 8 to test, and none besides: there
+    "validation" is the training instructions, on which a strength is chosen; test questions stay unseen.
+
+    Raises: see `load_pairs` and `datasets.load_dataset_pairs`.
+    """
+    from splitkit.pairs import load_pairs
+
+    if not task.startswith(PAPER):
+        return load_pairs(task, split=split)
+    from splitkit.datasets import load_dataset_pairs
+
+    axbench = task_family(task) == "axbench"
+    with warnings.catch_warnings():
+        # which rows cannot be used is told once, by `preparation.reports`
+        warnings.simplefilter("ignore", UserWarning)
+        return load_dataset_pairs(
+            task,
+            "train" if axbench and split == "validation" else split,
+            validation=0 if axbench else None,
+            model=model if axbench else None,
+            tokenizer=tokenizer if axbench else None,
+            max_new_tokens=profile.new_tokens,
+            progress=False,
+        )[0]
+
+
+def measure(
+    profile: Profile,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    intervention: Intervention | None,
+    task: str,
+    split: str,
+    m: Sequence[float],
+    n: int,
+) -> pd.DataFrame:
+    """Answers to the first `n` questions of a split at every m, and their scores, whoever gives them.
+
+    See `evaluation.measure_strengths` (the world's tasks) and `grading.measure` (the paper's).
+    """
+    if task.startswith(PAPER):
+        from splitkit import grading
+
+        return grading.measure(
+            model,
+            tokenizer,
+            intervention,
+            task,
+            pairs(profile, task, split, model, tokenizer)[:n],
+            m,
+            profile.new_tokens,
+        )
+    from splitkit.evaluation import measure_strengths
+
+    return measure_strengths(model, tokenizer, intervention, task, split, m, n)
+
+
+def choose(table: pd.DataFrame, task: str) -> float:
+    """The strength of the highest mean score in a table of `measure`."""
+    if task.startswith(PAPER):
+        from splitkit import grading
+
+        return grading.choose(table, task)
+    from splitkit.evaluation import choose_strength
+
+    return choose_strength(table, task)
