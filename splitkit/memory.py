@@ -71,7 +71,7 @@ def estimate(
     parameters = _stored(Path(folder)) if folder is not None else None
     parameters = _counted(config) if parameters is None else parameters
     text = config.get_text_config()
-    once = 4 * (int(text.hidden_size) * _inner(text) + 3 * CHUNK.get(device, CHUNK["cpu"]))
+    once = 4 * (int(text.hidden_size) * inner_width(text) + 3 * CHUNK.get(device, CHUNK["cpu"]))
     activations = token_budget * _per_token(config, dtype) + once
     return Estimate(parameters, dtype, parameters * dtype.itemsize, activations)
 
@@ -87,7 +87,7 @@ def tokens_that_fit(model: PreTrainedModel) -> int:
     return max(256, min(most, fit))
 
 
-def _inner(text: PretrainedConfig) -> int:
+def inner_width(text: PretrainedConfig) -> int:
     """Size of the FFN's inner activation."""
     found = getattr(text, "intermediate_size", None) or getattr(text, "n_inner", None)
     return int(found or 4 * text.hidden_size)
@@ -96,7 +96,7 @@ def _inner(text: PretrainedConfig) -> int:
 def _per_token(config: PretrainedConfig, dtype: torch.dtype) -> int:
     """Bytes of a sweep's activations per token."""
     text = config.get_text_config()
-    hidden, inner = int(text.hidden_size), _inner(text)
+    hidden, inner = int(text.hidden_size), inner_width(text)
     recorded = 2 * (3 * hidden + inner)
     working = 8 * hidden + 4 * inner
     return (recorded + working) * dtype.itemsize + 4 * (2 * hidden + inner)

@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from splitkit import modelfiles
-from splitkit.memory import estimate
+from splitkit.memory import estimate, inner_width
 from splitkit.models import MODELS, load_model
 
 LARGE = 50_000_000
@@ -68,8 +68,7 @@ def layer_size(name: str) -> tuple[int, int]:
     """(d_in, d_out) of a model's down-projections: width of the feed-forward network, hidden size."""
     folder = modelfiles.fetch(name)
     text = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
-    inner = getattr(text, "intermediate_size", None) or getattr(text, "n_inner", None) or 4 * text.hidden_size
-    return int(inner), int(text.hidden_size)
+    return inner_width(text), int(text.hidden_size)
 
 
 def _in_small(config: Any) -> Any:

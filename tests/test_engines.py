@@ -160,6 +160,22 @@ def meanwhile(work: object, *arguments: object) -> Iterator[None]:
         thread.join(LIMIT)
 
 
+@pytest.fixture(autouse=True)
+def ends_in_time() -> Iterator[None]:
+    """A run waits for workers as long as it takes; a test does not."""
+
+    def give_up(number: int, frame: Any) -> None:
+        raise TimeoutError(f"no end after {int(2 * LIMIT)} s")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(int(2 * LIMIT))
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def test_loky_gives_every_outcome() -> None:
     found = dict(Loky(1).outcomes(outcome, range(5)))
     assert found == {0: "even numbers fail", 1: None, 2: "even numbers fail", 3: None, 4: "even numbers fail"}
@@ -314,7 +330,9 @@ def test_slurm_starts_the_workers_and_ends_them(tmp_path: Path, monkeypatch: pyt
     """A made `sbatch`, which runs the job's script on this machine."""
     commands = tmp_path / "bin"
     commands.mkdir()
-    submit = f'cp "$1" {tmp_path}/job.sh\nsh "$1" >/dev/null 2>&1 &\necho "Submitted batch job $!"\n'
+    # the script is removed as soon as it is submitted: the copy is what runs
+    job = tmp_path / "job.sh"
+    submit = f'cp "$1" {job}\nsh {job} >/dev/null 2>&1 &\necho "Submitted batch job $!"\n'
     for name, text in {"sbatch": submit, "scancel": 'kill "$@"\n'}.items():
         (commands / name).write_text(f"#!/bin/sh\n{text}")
         (commands / name).chmod(0o755)
@@ -327,10 +345,10 @@ def test_slurm_starts_the_workers_and_ends_them(tmp_path: Path, monkeypatch: pyt
     file.write_text(json.dumps({"jobs": 1, "memory": "1GB", "job_extra_directives": ["--gres=gpu:1"]}))
     found = dict(read_slurm(file, gpu=True).outcomes(who, range(4)))
     assert len(found) == 4 and len(set(found.values())) == 1
-    job = (tmp_path / "job.sh").read_text()
-    assert "#SBATCH --gres=gpu:1" in job
-    assert "--nthreads 1 " in job
-    assert "--resources GPU=1" in job
+    script = job.read_text()
+    assert "#SBATCH --gres=gpu:1" in script
+    assert "--nthreads 1 " in script
+    assert "--resources GPU=1" in script
     worker = int(str(found[0]))
     end = time.monotonic() + LIMIT
     while Path(f"/proc/{worker}").exists() and Path("/proc").exists():
