@@ -126,17 +126,32 @@ def summary(table: pd.DataFrame, rates: dict[str, tuple[float, float]]) -> pd.Da
     return rows.astype({"cells": int, "requests": int}).reset_index()
 
 
+def _count(text: str) -> int:
+    """A whole number from 1 on, as argparse calls it."""
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return int(text)
+
+
+def _rate(text: str) -> float:
+    """A finite number above 0, as argparse calls it."""
+    found = float(text)
+    if not 0 < found < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no finite number above 0")
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; the exit status is 1 when data or a model is missing."""
     parser = argparse.ArgumentParser(prog="python -m splitkit.cost", description=__doc__)
     parser.add_argument("--profile", choices=sorted(PROFILES), default="paper")
     parser.add_argument("--model", default="", help="only this model")
     parser.add_argument(
-        "--concepts", type=int, help="instead: 12 cells per model of so many AxBench concepts"
+        "--concepts", type=_count, help="instead: 12 cells per model of so many AxBench concepts"
     )
-    parser.add_argument("--seeds", type=int, default=1, help="how many of the profile's seeds")
-    parser.add_argument("--tokens-per-second", type=float, help="through a model of 1e9 parameters")
-    parser.add_argument("--generated-per-second", type=float, help="written by a model of 1e9 parameters")
+    parser.add_argument("--seeds", type=_count, default=1, help="how many of the profile's seeds")
+    parser.add_argument("--tokens-per-second", type=_rate, help="through a model of 1e9 parameters")
+    parser.add_argument("--generated-per-second", type=_rate, help="written by a model of 1e9 parameters")
     parser.add_argument(
         "--measure",
         action="store_true",
@@ -161,7 +176,12 @@ def _report(chosen: argparse.Namespace) -> None:
     if chosen.measure:
         rates = {model: throughput(profile, model) for model in profile.models}
     else:
-        forward, generated = ASSUMED[profile.device.partition(":")[0]]
+        kind = profile.device.partition(":")[0]
+        if kind not in ASSUMED:
+            raise ValueError(
+                f"no throughput is assumed for the device {kind!r}; for {', '.join(ASSUMED)} one is"
+            )
+        forward, generated = ASSUMED[kind]
         stated = (chosen.tokens_per_second or forward, chosen.generated_per_second or generated)
         rates = {m: (stated[0] * 1e9 / size(m)[0], stated[1] * 1e9 / size(m)[0]) for m in profile.models}
     table = concepts_cost(profile, chosen.concepts) if chosen.concepts else estimate_cost(profile)

@@ -37,7 +37,17 @@ ANSWERED = (*TRAINED, "evaluation", "generation", "scoring")
 PAIRED = ("datafiles", "datasets", "examples", "generation", "material", "partners", "splits")
 """The modules on which the pairs of the paper's own tasks depend besides."""
 
-GRADED = ("endpoint", "grading", "judges", "llmjudge", "rubrics", "yesno")
+GRADED = (
+    "endpoint",
+    "grading",
+    "judges",
+    "llmjudge",
+    "logodds",
+    "replies",
+    "rewriting",
+    "rubrics",
+    "yesno",
+)
 """The modules on which the scores of answers to the paper's own tasks depend besides."""
 
 

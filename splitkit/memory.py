@@ -83,7 +83,13 @@ def tokens_that_fit(model: PreTrainedModel) -> int:
     at all is to fail as such.
     """
     most = MOST_TOKENS.get(model.device.type, TOKEN_BUDGET)
-    fit = free_memory(model.device) // 2 // _per_token(model.config, model.dtype)
+    text = model.config.get_text_config()
+    heads = int(text.num_attention_heads)
+    size = getattr(text, "head_dim", None) or text.hidden_size // heads
+    # keys and values of a prompt, kept for both of its answers: of all layers, which is more than there are
+    kept = 4 * text.num_hidden_layers * (getattr(text, "num_key_value_heads", None) or heads) * size
+    per_token = _per_token(model.config, model.dtype) + kept * model.dtype.itemsize
+    fit = free_memory(model.device) // 2 // per_token
     return max(256, min(most, fit))
 
 
@@ -105,7 +111,9 @@ def _per_token(config: PretrainedConfig, dtype: torch.dtype) -> int:
 def free_memory(device: torch.device) -> int:
     """Bytes that are free on a device: the machine's available memory for the CPU, else the GPU's own."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        # what torch holds and does not use is free, too
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + held
     return int(psutil.virtual_memory().available)
 
 

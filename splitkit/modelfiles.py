@@ -23,6 +23,19 @@ def is_shipped(name: str) -> bool:
     return name not in ("", ".", "..") and Path(name).name == name and (paths.MODELS / name).is_dir()
 
 
+def full_name(name: str) -> str:
+    """A model's name from wherever it is read: a folder's whole path, since notebooks run in another folder.
+
+    ValueError for a name that is no folder and can be neither a shipped model's nor a hub id.
+    """
+    if Path(name).is_dir():
+        return str(Path(name).resolve())
+    if "/" not in name and not is_shipped(name):
+        shipped = ", ".join(sorted(path.name for path in paths.MODELS.iterdir() if path.is_dir()))
+        raise ValueError(f"no model {name!r}: give a folder, a hub id (owner/name), or one of {shipped}")
+    return name
+
+
 def find(name: str) -> Path | None:
     """A model's folder on this machine: shipped, as named, below SPLITKIT_MODELS or in the hub's local cache.
 
@@ -57,7 +70,19 @@ def _in_hub_cache(name: str) -> Path | None:
         cached = try_to_load_from_cache(name, "config.json")
     except HFValidationError:
         return None
-    return Path(cached).parent if isinstance(cached, str) else None
+    folder = Path(cached).parent if isinstance(cached, str) else None
+    # a download that was interrupted is gone on with
+    return folder if folder is not None and _has_weights(folder) else None
+
+
+def _has_weights(folder: Path) -> bool:
+    """Whether every file of weights is there that a model's folder should have."""
+    index = folder / "model.safetensors.index.json"
+    try:
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        names = {"model.safetensors"}
+    return all((folder / name).is_file() for name in names)
 
 
 def fetch(name: str) -> Path:
@@ -90,6 +115,8 @@ def config(name: str) -> dict[str, Any]:
     path = folder / "config.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{folder} is no model's folder: it has no config.json.") from error
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     if not isinstance(content, dict):

@@ -20,14 +20,21 @@ def fetch_models(profile: Profile) -> None:
 
     Raises:
         FileNotFoundError, ConnectionError: see `modelfiles.fetch`.
-        ValueError: for a layer that a model has not.
+        ValueError: for an architecture without known sites, or a layer that a model has not.
     """
     from splitkit import modelfiles
+    from splitkit.sites import SITES
 
     for model in profile.models:
-        if "/" not in model:  # a shipped one, or an error that `load_model` names
+        if "/" not in model:  # a shipped one
             continue
         modelfiles.fetch(model)
+        kind = modelfiles.architecture(model)
+        if kind not in SITES:
+            raise ValueError(
+                f"no steering sites are known for the architecture {kind!r} of {model}; known: "
+                f"{', '.join(sorted(SITES))}. See splitkit.sites.SITES."
+            )
         layer, depth = profile.layer(model), modelfiles.depth(model)
         if not 0 <= layer < depth:
             raise ValueError(
@@ -48,8 +55,8 @@ def check(profile: Profile, missing: Iterable[tuple[Cell, str]], here: bool = Tr
         JudgeError: when the judge cannot be asked, or would be asked more than SPLITKIT_JUDGE_BUDGET says.
     """
     work = list(missing)
-    if here and profile.device != "cpu" and any(not is_shipped(cell.model) for cell, _ in work):
-        _check_device(profile.device)
+    if here and work:
+        check_device(profile)
     for task in dict.fromkeys(cell.task for cell, _ in work if cell.task.startswith(PAPER)):
         _check_data(task)
     judged = [cell for cell, stage in work if stage == "answers" and grading.is_judged(cell.task)]
@@ -58,10 +65,12 @@ def check(profile: Profile, missing: Iterable[tuple[Cell, str]], here: bool = Tr
         grading.check_judge()
 
 
-def _check_device(device: str) -> None:
-    from splitkit.models import check_device
+def check_device(profile: Profile) -> None:
+    """ValueError when models that are not shipped would run on a device that this machine has not."""
+    from splitkit import models
 
-    check_device(device, None)
+    if profile.device != "cpu" and not all(map(is_shipped, profile.models)):
+        models.check_device(profile.device, None)
 
 
 def _check_data(task: str) -> None:

@@ -75,9 +75,10 @@ class Profile:
         return MODELS[model].layer if model in MODELS else depth(model) // 2
 
     def narrowed(self, model: str) -> "Profile":
-        """The same profile with one model, its own or another; its tables go to a folder of their own."""
-        # notebooks run in another folder
-        model = str(Path(model).resolve()) if Path(model).is_dir() else model
+        """The same profile with one model, its own or another (see `full_name`), with tables of its own."""
+        from splitkit.modelfiles import full_name
+
+        model = full_name(model)
         return replace(self, models=(model,), only=model)
 
     def cells(self) -> list[Cell]:

@@ -17,6 +17,7 @@ from splitkit.judges import JudgeError
 from splitkit.modelfiles import is_shipped
 from splitkit.notebooks import NotebookError, run_notebooks
 from splitkit.paper import CLAIMS
+from splitkit.preparation import check_device
 from splitkit.profiles import PROFILES, Profile, get_profile
 from splitkit.results import read_table
 from splitkit.tables import make_tables
@@ -69,6 +70,8 @@ def reproduce(
     with exclusive(profile.results, f"reproducing profile {profile.name}"):
         start = time.perf_counter()
         if not from_committed:
+            # tables are made here, wherever the cells are
+            check_device(profile)
             print(judging(compute_cells(profile, jobs, True, engine)), end="", flush=True)
             make_tables(profile, jobs)
         try:
@@ -149,6 +152,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ["SPLITKIT_SEEDS"] = str(chosen.seeds)
     try:
         profile = get_profile(chosen.profile, chosen.model)
+        if chosen.from_committed and not profile.committed:
+            raise ValueError(f"profile {profile.name} has no committed results to redraw from; embedded has")
+        if chosen.jobs is not None and chosen.jobs < 1:
+            raise ValueError(f"--jobs is a number of processes, 1 or more, not {chosen.jobs}")
         if chosen.jobs is None:
             chosen.jobs = cores() if all(map(is_shipped, profile.models)) else 1
         print(reproduce(profile, chosen.jobs, chosen.from_committed, _engine(chosen)))
@@ -163,8 +170,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         DamagedFolder,
         NotebookError,
         ValueError,
+        KeyError,
     ) as error:
-        print(f"\nreproduce stopped: {error}", file=sys.stderr)
+        said = error.args[0] if isinstance(error, KeyError) else error
+        print(f"\nreproduce stopped: {said}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nreproduce was interrupted; what is finished is kept, run it again to go on", file=sys.stderr)

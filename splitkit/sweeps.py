@@ -62,6 +62,8 @@ def sweep(
         raise ValueError("the grid of m names a strength twice: each (m, pair) has one row.")
     if reduction not in REDUCTIONS:
         raise ValueError(f"unknown reduction {reduction!r}; there are {', '.join(REDUCTIONS)}.")
+    if token_budget is not None and token_budget < 1:
+        raise ValueError(f"token_budget is a number of tokens, 1 or more, not {token_budget!r}.")
     intervention.check_base(model)
     positive, negative = encode_pairs(model, tokenizer, pairs)
     lengths = torch.tensor([[len(p.ids), len(n.ids)] for p, n in zip(positive, negative, strict=True)])

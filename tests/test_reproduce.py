@@ -7,7 +7,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from splitkit import notebooks, paths, reproduce, verdicts
+from splitkit import notebooks, paths, preparation, reproduce, verdicts
 from splitkit.committed import MADE
 from splitkit.files import RunInProgress, exclusive
 from splitkit.profiles import get_profile
@@ -108,3 +108,36 @@ def test_unknown_profile_lists_the_choices(capsys: pytest.CaptureFixture[str]) -
     told = capsys.readouterr().err
     assert "embedded" in told
     assert "smoke" in told
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            ["--profile", "laptop-rehearsal", "--model", "nobody"],
+            "no model 'nobody': give a folder, a hub id",
+        ),
+        (["--profile", "smoke", "--from-committed"], "smoke has no committed results"),
+        (["--profile", "smoke", "--jobs", "0"], "1 or more, not 0"),
+    ],
+)
+def test_what_cannot_be_run_is_one_line(
+    options: list[str],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
+    assert reproduce.main(options) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_an_architecture_without_sites_is_told_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "opt", "num_hidden_layers": 2}')
+    profile = get_profile("laptop-rehearsal", str(tmp_path))
+    with pytest.raises(
+        ValueError, match="no steering sites are known for the architecture 'opt'.*known: gemma2"
+    ):
+        preparation.fetch_models(profile)
