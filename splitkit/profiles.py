@@ -18,7 +18,6 @@ AXBENCH: tuple[str, ...] = tuple(task for task in WORLD.tasks if task.startswith
 PAPER_CONCEPTS: tuple[str, ...] = tuple(task for task in TASKS if task.startswith("paper/axbench/"))
 """The ten concepts of the paper's AxBench data."""
 
-
 REHEARSAL = "-rehearsal"
 """What the name of a profile's rehearsal ends with."""
 
@@ -78,8 +77,8 @@ class Profile:
         """The same profile with one model, its own or another (see `full_name`), with tables of its own."""
         from splitkit.modelfiles import full_name
 
-        model = full_name(model)
-        return replace(self, models=(model,), only=model)
+        name = full_name(model)
+        return replace(self, models=(name,), only=name)
 
     def cells(self) -> list[Cell]:
         """Every cell of the profile, seed by seed. diffmean is a closed form and has the first seed only."""
