@@ -59,8 +59,8 @@ def reproduce(
 
     The cells are computed by `engine` (None: `jobs` processes of this machine), the rest here. With
     `from_committed` the committed tables are used and no cell is computed. PermissionError, RunInProgress and
-    what `preparation.check` raises come before any work; CellError, EngineError and
-    NotebookError after it, and what was finished is kept.
+    what `preparation` raises come before any work; CellError, EngineError and NotebookError after it, and
+    what was finished is kept.
     """
     folder = paths.BUILD / "notebooks" / profile.folder
     check_writable(profile.results, profile.figures, paths.CACHE, folder)
