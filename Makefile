@@ -12,6 +12,9 @@ INSTALLED := .venv/.installed
 
 # One thread per process: results repeat bit for bit, and processes side by side do not wait for each other.
 export OMP_NUM_THREADS := 1
+# glibc's allocator keeps the memory of freed tensors for the next ones (see splitkit/engines.py).
+export MALLOC_TRIM_THRESHOLD_ := 268435456
+export MALLOC_MMAP_THRESHOLD_ := 33554432
 export TOKENIZERS_PARALLELISM := false
 # The debugger's remark on frozen modules has nothing to say to a reader.
 export PYDEVD_DISABLE_FILE_VALIDATION := 1

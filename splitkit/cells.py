@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from splitkit import paths, preparation, results
 from splitkit.cellresults import SPLITS, CellResult
-from splitkit.engines import Engine, EngineError, Loky
+from splitkit.engines import Engine, EngineError, Loky, prepare_workers
 from splitkit.files import (
     check_writable,
     damage,
@@ -100,6 +100,7 @@ def _train(result: CellResult, profile: Profile, model: Any, tokenizer: Any, fol
         objective=cell.objective,
         layer=chosen["layer"],
         seed=cell.seed,
+        shared=material.shared_rows(),
         **chosen["hparams"],
     )
     iv.save(folder / "intervention")
@@ -223,8 +224,7 @@ def _warn_of_damage(folders: Sequence[Path]) -> None:
 def _compute_missing(
     tasks: Sequence[_Task], profile: Profile, engine: Engine, progress: bool, done: int
 ) -> None:
-    # the workers' mathematics libraries read this when they start
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    prepare_workers()
     failed: dict[Cell, str] = {}
     with tqdm(total=done + len(tasks), initial=done, desc="cells", unit="cell", disable=not progress) as bar:
         for task, error in engine.outcomes(partial(_attempt, profile), tasks):

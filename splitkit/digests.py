@@ -19,6 +19,7 @@ TRAINED = (
     "objectives",
     "pairs",
     "recording",
+    "rows",
     "scale",
     "sites",
     "tails",

@@ -1,7 +1,6 @@
 """Tables 2, 6 and 7 of the paper measured here: R² of train, test and transferred fits, with intervals."""
 
 import math
-import os
 from collections.abc import Iterator, Mapping
 
 import joblib
@@ -14,6 +13,7 @@ from splitkit.bootstrap import DRAWS, SPLITS, Estimate, bootstrap_cell, interval
 from splitkit.cells import CellResult
 from splitkit.committed import committed_tables
 from splitkit.curvetables import swept_cells
+from splitkit.engines import prepare_workers
 from splitkit.fits import fitted_curve
 from splitkit.profiles import PROFILES, Profile
 from splitkit.results import read_table
@@ -158,8 +158,7 @@ def _measure(profile: Profile, jobs: int, progress: bool) -> dict[str, pd.DataFr
 def _bootstrapped(
     cells: list[CellResult], profile: Profile, jobs: int, progress: bool
 ) -> Iterator[tuple[CellResult, _Estimates]]:
-    # the workers' mathematics libraries read this when they start
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    prepare_workers()
     work = joblib.Parallel(n_jobs=jobs, return_as="generator")
     found = work(joblib.delayed(_estimates)(cell, np.array(profile.grid)) for cell in cells)
     with tqdm(total=len(cells), desc="bootstrap", unit="cell", disable=not progress) as bar:

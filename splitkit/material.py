@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from splitkit.interventions import Intervention
+    from splitkit.rows import SharedRows
 
 _held: dict[tuple[str, ...], Any] = {}
 
@@ -27,18 +29,18 @@ _held: dict[tuple[str, ...], Any] = {}
 def load(profile: Profile, name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A model of the profile in its dtype and on its device, and the tokenizer; a shipped one as it is.
 
-    The last one is held in this process: gigabytes are not read again for every cell. Raises: see
-    `models.load_model`.
+    The last one is held in this process: it is not read again for every cell, which leaves it as it is.
+    Raises: see `models.load_model`.
     """
     from splitkit.models import MODELS, load_model
 
-    if name in MODELS:
-        return load_model(name)
     wanted = (name, profile.dtype, profile.device, os.environ.get("SPLITKIT_MODELS", ""))
     if wanted not in _held:
         # before the next one is loaded: two of them may not fit
         _held.clear()
-        _held[wanted] = load_model(name, dtype=profile.dtype, device=profile.device)
+        shared_rows().clear()
+        given = {} if name in MODELS else {"dtype": profile.dtype, "device": profile.device}
+        _held[wanted] = load_model(name, **given)
     return _held[wanted]
 
 
@@ -75,6 +77,14 @@ def pairs(
             max_new_tokens=profile.new_tokens,
             progress=False,
         )[0]
+
+
+@cache
+def shared_rows() -> SharedRows:
+    """What this process recorded last of a task's training pairs: its cells share it."""
+    from splitkit.rows import SharedRows
+
+    return SharedRows()
 
 
 def measure(

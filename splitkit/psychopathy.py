@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from typing import Any
 
 import joblib
@@ -12,6 +11,7 @@ from tqdm import tqdm
 from splitkit import digests, paths
 from splitkit.cells import UNIT_PAIRS, compute_cell, own_threads
 from splitkit.committed import committed_tables
+from splitkit.engines import prepare_workers
 from splitkit.files import check_writable, write_whole
 from splitkit.paper import first_tasks
 from splitkit.profiles import Cell, Profile
@@ -119,8 +119,7 @@ def _every_layer(profile: Profile, jobs: int, progress: bool) -> pd.DataFrame:
     from splitkit.modelfiles import depth
 
     check_writable(paths.CACHE / "layers")
-    # the workers' mathematics libraries read this when they start
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    prepare_workers()
     work = [(name, layer) for name in profile.models for layer in layers_of(profile.layer(name), depth(name))]
     run = joblib.Parallel(n_jobs=jobs, backend="loky", return_as="generator", batch_size=1)
     found = run(joblib.delayed(_attempt)(profile, name, layer) for name, layer in work)

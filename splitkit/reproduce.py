@@ -11,7 +11,7 @@ from splitkit import paths
 from splitkit.cellresults import CellResult
 from splitkit.cells import CellError, compute_cells
 from splitkit.committed import MADE
-from splitkit.engines import Dask, Engine, EngineError, Loky, cores, read_slurm
+from splitkit.engines import Dask, Engine, EngineError, Loky, cores, prepare_workers, read_slurm
 from splitkit.files import DamagedFolder, RunInProgress, check_writable, exclusive
 from splitkit.judges import JudgeError
 from splitkit.modelfiles import is_shipped
@@ -64,7 +64,7 @@ def reproduce(
     """
     folder = paths.BUILD / "notebooks" / profile.folder
     check_writable(profile.results, profile.figures, paths.CACHE, folder)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    prepare_workers()
     os.environ["SPLITKIT_RECOMPUTE"] = "0" if from_committed else "1"
     os.environ[MADE] = ""
     with exclusive(profile.results, f"reproducing profile {profile.name}"):

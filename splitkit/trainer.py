@@ -10,11 +10,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from splitkit.encoding import Encoded, batches, encode_pairs
+from splitkit.encoding import batches, encode_pairs
 from splitkit.interventions import change
 from splitkit.objectives import Objective, ObjectiveInputs, get_objective
 from splitkit.pairs import Pair
 from splitkit.recording import Replay, stack_rows
+from splitkit.rows import SharedRows
 from splitkit.sites import Sites
 
 NEGATIVE: dict[str, float | None] = {"negated": -1.0, "zero": 0.0, "none": None, "drawn": -1.0}
@@ -87,6 +88,7 @@ class Trainer:
         layer: int,
         seed: int,
         config: TrainConfig,
+        shared: SharedRows | None = None,
     ) -> None:
         self.config, self.form = config, form
         self.objective: Objective = get_objective(objective)
@@ -96,7 +98,7 @@ class Trainer:
         self.tokenizer, self.replay = tokenizer, Replay(model, layer, form)
         positive, negative = encode_pairs(model, tokenizer, pairs)
         self.count, self.sequences = len(pairs), [*positive, *negative]
-        self.rows = record_rows(self.replay, tokenizer, self.sequences)
+        self.rows = (shared or SharedRows()).record(model, self.replay, tokenizer, self.sequences)
         self.lengths = torch.tensor([sequence.answer_length for sequence in self.sequences]).to(model.device)
         start = initial_parameters(form, self.replay.sites, config.rank, self.generator)
         self.parameters = {name: p.to(model.device).requires_grad_() for name, p in start.items()}
@@ -223,16 +225,6 @@ class Trainer:
         """The mean loss of each epoch."""
         length = self.steps // self.config.epochs
         return [sum(self.losses[at : at + length]) / length for at in range(0, self.steps, length)]
-
-
-def record_rows(
-    replay: Replay, tokenizer: PreTrainedTokenizerBase, sequences: Sequence[Encoded]
-) -> list[dict[str, Tensor]]:
-    """The unpadded activations (token, ...) of each sequence, from one pass over all of them."""
-    rows: dict[int, dict[str, Tensor]] = {}
-    for batch in batches(tokenizer, sequences):
-        rows.update(replay.record(batch).rows())
-    return [rows[index] for index in range(len(sequences))]
 
 
 def initial_parameters(form: str, sites: Sites, rank: int, generator: torch.Generator) -> dict[str, Tensor]:

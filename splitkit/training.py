@@ -16,8 +16,9 @@ from splitkit.models import model_digest
 from splitkit.objectives import OBJECTIVES
 from splitkit.pairs import Pair
 from splitkit.recording import Replay, at_rest
+from splitkit.rows import SharedRows, record_rows
 from splitkit.sites import check_layer
-from splitkit.trainer import TrainConfig, Trainer, record_rows
+from splitkit.trainer import TrainConfig, Trainer
 
 __all__ = ["TrainConfig", "default_config", "train"]
 
@@ -47,6 +48,7 @@ def train(
     *,
     config: TrainConfig | None = None,
     progress: bool = False,
+    shared: SharedRows | None = None,
     **overrides: Any,
 ) -> Intervention:
     """min over dW, db of E[objective(L_p, L_n)] under h' = h + m dh (Eq. 5), m drawn per example and step.
@@ -66,6 +68,8 @@ def train(
         seed: of order, factors, dropout and a LoRA's start; nothing global is touched.
         config: all settings at once; `default_config(form, objective)` for None.
         progress: show a progress bar.
+        shared: what other trainings on the same model, layer and pairs have recorded, and this one records
+            for the next.
         overrides: single settings, as `lr=0.02`, or hyper-parameters of the objective, as `gamma=3.0`.
 
     Raises:
@@ -86,7 +90,7 @@ def train(
         return Intervention(form, objective, layer, parameters, model_digest(model), {"pairs": len(pairs)})
     config = _configured(config or default_config(form, objective), objective, overrides)
     with at_rest(model), tqdm(disable=not progress, desc=f"{form} {objective}") as bar:
-        trainer = Trainer(model, tokenizer, pairs, form, objective, layer, seed, config)
+        trainer = Trainer(model, tokenizer, pairs, form, objective, layer, seed, config, shared)
         bar.reset(total=trainer.steps)
         for loss in trainer:
             bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
