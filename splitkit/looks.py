@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from matplotlib.transforms import Bbox
+from PIL import Image
 
 FORMS = {"vector": "vector", "lora": "LoRA", "local_weight": "local weight"}
 OBJECTIVES = {"diffmean": "DiffMean", "sft": "SFT", "reps": "RePS", "split": "SPLIT"}
@@ -34,6 +35,7 @@ class Canvas(Figure):
     """
 
     _frame: Bbox | None = None
+    _png: bytes | None = None
 
     def settled(self) -> Bbox:
         """The figure's frame in inches: the layout, which takes longer than drawing, is done only once."""
@@ -44,9 +46,19 @@ class Canvas(Figure):
             self._frame = self.get_tightbbox().padded(mpl.rcParams["savefig.pad_inches"])
         return self._frame
 
+    def png(self) -> bytes:
+        """The figure at 150 dpi, drawn once."""
+        if self._png is None:
+            stream, frame = BytesIO(), self.settled()
+            self.savefig(stream, format="png", dpi=150, bbox_inches=frame, metadata={"Software": None})
+            self._png = stream.getvalue()
+        return self._png
+
     def _repr_png_(self) -> bytes:
-        stream, frame = BytesIO(), self.settled()
-        self.savefig(stream, format="png", dpi=100, bbox_inches=frame, metadata={"Software": None})
+        # at two thirds of its size and in 256 colours, so that a notebook stays small
+        image, stream = Image.open(BytesIO(self.png())).convert("RGB"), BytesIO()
+        small = image.resize((image.width * 2 // 3, image.height * 2 // 3), Image.Resampling.LANCZOS)
+        small.quantize(256, dither=Image.Dither.NONE).save(stream, "png")
         return stream.getvalue()
 
 
@@ -86,9 +98,8 @@ def save(figure: Canvas, name: str, folder: Path) -> list[Path]:
     name = name.replace("/", "-")
     png, svg = folder / f"{name}.png", folder / f"{name}.svg"
     with mpl.rc_context({"svg.hashsalt": name}):
-        frame = figure.settled()
-        figure.savefig(png, dpi=150, bbox_inches=frame, metadata={"Software": None})
-        figure.savefig(svg, bbox_inches=frame, metadata={"Date": None, "Creator": None})
+        png.write_bytes(figure.png())
+        figure.savefig(svg, bbox_inches=figure.settled(), metadata={"Date": None, "Creator": None})
     return [png, svg]
 
 
