@@ -2,7 +2,8 @@
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -21,6 +22,8 @@ from splitkit.sites import resolve_sites
 
 SLIP = 0.01
 """Relative error of m in the comparison that has to fail."""
+COMPARED = ("rewritten", "untouched", "1 % off", "BOS too", "bias before the norm")
+"""With what steering is compared; only the first is the same."""
 FLOOR = 1e-17
 """No difference is reported as smaller: below what float64 can tell."""
 
@@ -63,18 +66,24 @@ def _logits(model: PreTrainedModel, batch: Batch) -> Float[Tensor, "batch token 
         ).logits
 
 
+@dataclass(frozen=True)
+class Twin:
+    """A model with `intervention` written into its weights at m (1 + slip); a slip of -1 leaves them."""
+
+    intervention: Intervention
+    slip: float = 0.0
+
+
 def deviations(
     model: PreTrainedModel,
     batch: Batch,
     intervention: Intervention,
     m: Sequence[float],
-    *,
-    written: Intervention | None = None,
-    slip: float = 0.0,
-) -> list[float]:
+    twins: Mapping[str, Twin],
+) -> dict[str, list[float]]:
     """max |logits of h + m dh (Eq. 5) - logits of W + m dW, b + m db (Eq. 1)|, one number per m, in float64.
 
-    The steered model sees all strengths in one batch, a strength per row; each is compared with a copy of its
+    The steered model sees all strengths in one batch, a strength per row; each is compared with twins of its
     own. The largest difference is over all tokens of all sequences and the whole vocabulary.
 
     Args:
@@ -82,8 +91,7 @@ def deviations(
         batch: sequences, as from `probes`.
         intervention: what is applied.
         m: strengths, taken as the float32 numbers that `applied` takes them for.
-        written: what is written into the weights, where it is not the intervention itself.
-        slip: the weights are written at m (1 + slip); -1 leaves them untouched.
+        twins: what is compared with it, by name.
     """
     exact = copy.deepcopy(model).double()
     factors = as_factors(m).double().tolist()
@@ -92,10 +100,14 @@ def deviations(
     with intervention.applied(exact, [factor for factor in factors for _ in range(rows)]):
         steered = _logits(exact, repeated).unflatten(0, (len(factors), rows))
     real = batch.attention_mask.bool()
-    found = []
-    for factor, ours in zip(factors, steered, strict=True):
-        twin = rewritten(exact, written or intervention, factor * (1 + slip))
-        found.append(float((ours - _logits(twin, batch))[real].abs().max()))
+    found: dict[str, list[float]] = {}
+    for name, twin in twins.items():
+        written: dict[float, Tensor] = {}
+        for factor, ours in zip(factors, steered, strict=True):
+            at = factor * (1 + twin.slip)
+            if at not in written:
+                written = {at: _logits(rewritten(exact, twin.intervention, at), batch)}
+            found.setdefault(name, []).append(float((ours - written[at])[real].abs().max()))
     return found
 
 
@@ -120,9 +132,10 @@ def identity_table(
 
     Returns:
         A row per form, comparison and strength: model, form, compared_with, m_relative, m, magnitude (of the
-        largest difference of a logit). compared_with is "rewritten" for the identity; "untouched" weights
-        (what steering does at all), weights written "1 % off", "BOS too" where prompts have a BOS, and "bias
-        before the norm", a vector as the down-projection's bias where a norm follows, must differ.
+        largest difference of a logit). compared_with is one of `COMPARED`: "rewritten" is the identity;
+        "untouched" weights (what steering does at all), weights written "1 % off", "BOS too" where prompts
+        have a BOS, and "bias before the norm", a vector as the down-projection's bias where a norm follows,
+        must differ.
     """
     batch, with_bos = probes(model, tokenizer, pairs), probes(model, tokenizer, pairs, bos=True)
     parts = []
@@ -131,17 +144,14 @@ def identity_table(
         sites = resolve_sites(model, iv.layer)
         unit = matching_strength(model, tokenizer, iv, pairs)
         m = [unit * strength for strength in strengths]
-        found = {
-            "rewritten": deviations(model, batch, iv, m),
-            "untouched": deviations(model, batch, iv, m, slip=-1.0),
-            "1 % off": deviations(model, batch, iv, m, slip=SLIP),
-        }
-        if with_bos.input_ids.shape != batch.input_ids.shape:
-            found["BOS too"] = deviations(model, with_bos, iv, m)
+        twins = {"rewritten": Twin(iv), "untouched": Twin(iv, slip=-1.0), "1 % off": Twin(iv, slip=SLIP)}
         if form == "vector" and sites.after_down is not None:
-            bias = as_down_bias(iv, sites.down_width)
-            found["bias before the norm"] = deviations(model, batch, iv, m, written=bias)
-        for compared_with, values in found.items():
+            twins["bias before the norm"] = Twin(as_down_bias(iv, sites.down_width))
+        found = deviations(model, batch, iv, m, twins)
+        if with_bos.input_ids.shape != batch.input_ids.shape:
+            found |= deviations(model, with_bos, iv, m, {"BOS too": Twin(iv)})
+        for compared_with in (name for name in COMPARED if name in found):
+            values = found[compared_with]
             rows = {"m_relative": strengths, "m": m, "magnitude": [magnitude(value) for value in values]}
             parts.append(pd.DataFrame({"model": name, "form": form, "compared_with": compared_with, **rows}))
     return pd.concat(parts, ignore_index=True)

@@ -43,7 +43,9 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any
     """The engine replaced by a toy; the calls to its `train`."""
     made: list[dict[str, Any]] = []
 
-    def train(model: object, tokenizer: object, pairs: Sequence[str], **settings: Any) -> ToyIntervention:
+    def train(
+        model: object, tokenizer: object, pairs: Sequence[str], *, shared: object, **settings: Any
+    ) -> ToyIntervention:
         made.append({"pairs": list(pairs), **settings})
         return ToyIntervention(settings["seed"])
 

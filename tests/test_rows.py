@@ -1,0 +1,67 @@
+"""Rows: one recording for several trainings changes no bit, and is never taken for another's."""
+
+import pytest
+import torch
+from conftest import LAYER, tiny_model, tiny_tokenizer
+
+from splitkit import rows
+from splitkit.rows import SharedRows
+from splitkit.training import train
+
+FORMS = ["vector", "lora", "local_weight"]
+
+
+def trained(
+    model, pairs, form: str, shared: SharedRows | None, layer: int = LAYER
+) -> dict[str, torch.Tensor]:
+    found = train(model, tiny_tokenizer(), pairs, form, "reps", layer, lr=0.02, epochs=1, shared=shared)
+    return found.parameters
+
+
+@pytest.fixture
+def recordings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many sequences were recorded, one number per recording."""
+    seen: list[int] = []
+    record = rows.record_rows
+
+    def counted(replay, tokenizer, sequences):
+        seen.append(len(sequences))
+        return record(replay, tokenizer, sequences)
+
+    monkeypatch.setattr(rows, "record_rows", counted)
+    return seen
+
+
+@pytest.mark.parametrize("model", ["gemma2", "qwen2"])
+def test_trainings_that_share_rows_are_the_same_to_the_last_bit(model, pairs, recordings) -> None:
+    base, shared = tiny_model(model), SharedRows()
+    for form in FORMS[::-1]:
+        own, other = trained(base, pairs, form, None), trained(base, pairs, form, shared)
+        assert all(torch.equal(own[name], other[name]) for name in own)
+    # each on its own, and the weight forms' recording serves the vector too
+    assert len(recordings) == len(FORMS) + 1
+
+
+def test_a_vectors_rows_do_not_serve_a_weight_form(pairs, recordings) -> None:
+    base, shared = tiny_model("gemma2"), SharedRows()
+    for form in FORMS:
+        trained(base, pairs, form, shared)
+    assert len(recordings) == 2
+
+
+def test_another_model_layer_or_pair_is_recorded_anew(pairs, recordings) -> None:
+    base, shared = tiny_model("gemma2"), SharedRows()
+    trained(base, pairs, "lora", shared)
+    trained(base, pairs[:-1], "lora", shared)
+    trained(base, pairs[:-1], "lora", shared, layer=LAYER - 1)
+    trained(tiny_model("gemma2"), pairs[:-1], "lora", shared, layer=LAYER - 1)
+    assert len(recordings) == 4
+
+
+def test_too_many_rows_are_not_held(pairs, recordings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "MOST", 0)
+    base, shared = tiny_model("gemma2"), SharedRows()
+    own = trained(base, pairs, "lora", None)
+    for _ in range(2):
+        assert torch.equal(trained(base, pairs, "lora", shared)["B"], own["B"])
+    assert len(recordings) == 3
