@@ -1,12 +1,13 @@
 # Everything runs in its own virtual environment, .venv, which each target makes when it is not there.
 .DEFAULT_GOAL := help
-.PHONY: help venv reproduce rehearse search figures notebooks models test bench lint clean
+.PHONY: help venv reproduce audit rehearse search figures notebooks models test bench lint clean
 
 PYTHON ?= python3
 PROFILE ?= embedded
 # empty: as many processes as there are cores, 8 at most
 JOBS ?=
 SEEDS ?= 1
+CELLS ?= 12
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
@@ -33,6 +34,9 @@ $(INSTALLED): pyproject.toml
 
 reproduce: $(INSTALLED)  ## compute all, run the notebooks, redraw the figures, end with the verdicts
 	$(BIN)/python -m splitkit.reproduce --profile $(PROFILE) $(if $(JOBS),--jobs $(JOBS)) --seeds $(SEEDS)
+
+audit: $(INSTALLED)  ## compute CELLS cells of the record, drawn by lot, anew and compare (12: about two minutes)
+	$(BIN)/python -m splitkit.audit --cells $(CELLS) $(if $(JOBS),--jobs $(JOBS))
 
 # Stand-ins: random models with the real vocabularies, the real data files in DATA, a judge on this machine.
 rehearse: $(INSTALLED)  ## all of the laptop profile in small, on stand-ins for its models; DATA: a folder of the data files

@@ -10,6 +10,8 @@ from splitkit.cells import CellResult, compute_cells
 from splitkit.committed import committed_tables
 from splitkit.profiles import Profile, get_profile
 
+TOLERANCE = 0.05
+"""Within it, in nats over max(1, |value|), curves of another machine are the committed ones."""
 TOGETHER = 64
 """Curves that are held as tables of their own."""
 
@@ -23,7 +25,7 @@ def curve_table(profile: Profile, jobs: int = 2, progress: bool = True) -> pd.Da
     """Mean curves of every cell: one row per (model, task, form, objective, seed, split, m)."""
     work = joblib.Parallel(n_jobs=jobs, return_as="generator")
     parts = work(
-        joblib.delayed(_curve)(result, split, profile.grid)
+        joblib.delayed(curve_of)(result, split, profile.grid)
         for result in swept_cells(profile, jobs, progress)
         for split in ("train", "test")
     )
@@ -39,7 +41,8 @@ def batched(parts: Iterable[pd.DataFrame], size: int) -> Iterator[list[pd.DataFr
         yield some
 
 
-def _curve(result: CellResult, split: str, grid: Sequence[float]) -> pd.DataFrame:
+def curve_of(result: CellResult, split: str, grid: Sequence[float]) -> pd.DataFrame:
+    """The mean curve of one cell and split, its part of `curve_table`."""
     from splitkit.decay import mean_curve
 
     curve = mean_curve(result.sweep(split)).sort_values("m", ignore_index=True)
@@ -57,5 +60,5 @@ def curves(profile: Profile | str = "embedded", jobs: int = 2, progress: bool = 
     """
     chosen = get_profile(profile) if isinstance(profile, str) else profile
     return committed_tables(
-        ["curves"], chosen, lambda: {"curves": curve_table(chosen, jobs, progress)}, tolerance=0.05
+        ["curves"], chosen, lambda: {"curves": curve_table(chosen, jobs, progress)}, tolerance=TOLERANCE
     )["curves"]

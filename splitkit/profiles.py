@@ -247,4 +247,4 @@ def get_profile(name: str, model: str = "") -> Profile:
     profile = profile.narrowed(model) if model else profile
     if device := os.environ.get("SPLITKIT_DEVICE", ""):
         profile = replace(profile, device=device)
-    return profile.first_seeds(min(int(count), len(profile.seeds))) if count else profile
+    return profile.first_seeds(int(count)) if count else profile

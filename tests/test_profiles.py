@@ -54,6 +54,9 @@ def test_the_embedded_profile_is_the_papers_section_3_to_5() -> None:
 def test_fewer_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPLITKIT_SEEDS", "1")
     assert get_profile("embedded").seeds == (0,) and get_profile("smoke").seeds == (0,)
+    monkeypatch.setenv("SPLITKIT_SEEDS", "4")
+    with pytest.raises(ValueError, match="4 seeds; profile embedded has 3: 1 to 3"):
+        get_profile("embedded")
     monkeypatch.setenv("SPLITKIT_SEEDS", "one")
     with pytest.raises(ValueError, match="number of seeds, not 'one'"):
         get_profile("embedded")

@@ -44,12 +44,25 @@ def markdown(table: pd.DataFrame) -> str:
         cost = "" if np.isnan(row["ratio"]) else f"**{row['ratio']:.3g}** ({_range(row, '')})"
         wall = "" if np.isnan(row["wall_ratio"]) else f"{row['wall_ratio']:.3g} ({_range(row, 'wall_')})"
         target = "" if pd.isna(row["target"]) else f"{row['target']}: {'yes' if row['met'] else 'no'}"
-        shown = (row["benchmark"], row["model"], row["case"], row["way"], value, cost, wall, target)
+        work = "" if np.isnan(row["work_ratio"]) else f"{row['work_ratio']:.3g}"
+        shown = (row["benchmark"], row["model"], row["case"], row["way"], value, cost, wall, work, target)
         rows.append(dict(zip(_HEADS, shown, strict=True)))
     return pd.DataFrame(rows, columns=list(_HEADS)).to_markdown(index=False, disable_numparse=True)
 
 
-_HEADS = ("job", "model", "case", "way", "takes", "times splitkit's CPU", "times its wall", "target: met")
+_HEADS = (
+    *(
+        "job",
+        "model",
+        "case",
+        "way",
+        "takes",
+        "times splitkit's CPU",
+        "times its wall",
+        "times its operations",
+    ),
+    "target: met",
+)
 
 
 def _range(row: dict[Any, Any], clock: str) -> str:
@@ -60,8 +73,8 @@ def _range(row: dict[Any, Any], clock: str) -> str:
 def figure_benchmarks(table: pd.DataFrame) -> Figure:
     """Above, each other way's time as a multiple of splitkit's, with quartiles; below, how cost grows.
 
-    Filled marks are CPU time, hollow ones the wall clock; a short line is the target. Below: seconds of CPU
-    of a sweep (filled) and of the same number of plain forwards (hollow).
+    Filled marks are CPU time, hollow ones the wall clock, crosses the operations of matrix products; a short
+    line is the target. Below: seconds of CPU of a sweep (filled) and of as many plain forwards (hollow).
 
     Raises:
         ValueError: when the table has no race in it.
@@ -84,7 +97,7 @@ def figure_benchmarks(table: pd.DataFrame) -> Figure:
             _race(axes, races[races["benchmark"] == name], lines[name])
             axes.set_title(name, loc="left")
         panels[-1].set_xlabel("time as a multiple of splitkit's (right of 1: splitkit is faster)")
-        upper.legend(handles=_race_handles(races), loc="outside upper center", ncols=5, fontsize=8)
+        upper.legend(handles=_race_handles(races), loc="outside upper center", ncols=6, fontsize=8)
         if growing:
             for name, axes in zip(growing, np.atleast_1d(blocks[1].subplots(1, len(growing))), strict=True):
                 _growth(axes, table[table["benchmark"] == name])
@@ -107,6 +120,7 @@ def _race_handles(races: pd.DataFrame) -> list[Line2D]:
     kinds = [
         Line2D([], [], color=OTHER, marker="o", ms=4, linewidth=2.2, label="CPU time, with quartiles"),
         Line2D([], [], color=OTHER, marker="o", ms=5.5, mfc="white", linestyle="", label="wall clock"),
+        Line2D([], [], color=OTHER, marker="x", ms=5, linestyle="", label="operations"),
         Line2D([], [], color=OTHER, marker="|", ms=10, linestyle="", label="target"),
     ]
     return [Line2D([], [], color=c, linewidth=2.2, label=model) for model, c in colours.items()] + kinds
@@ -121,6 +135,7 @@ def _race(axes: Axes, rows: pd.DataFrame, lines: list[tuple[str, str]]) -> None:
         axes.hlines(place, row["ratio_low"], row["ratio_high"], color=colour, linewidth=2.2)
         axes.plot(row["wall_ratio"], place, "o", color=colour, mfc="white", ms=5.5)
         axes.plot(row["ratio"], place, "o", color=colour, ms=4)
+        axes.plot(row["work_ratio"], place, "x", color=colour, ms=5)
         if not pd.isna(row["target"]):
             bound = float(str(row["target"]).rpartition(" ")[2])
             axes.vlines(bound, place - 0.3, place + 0.3, color=OTHER, linewidth=1.6)
