@@ -36,7 +36,7 @@ reproduce: $(INSTALLED)  ## compute all, run the notebooks, redraw the figures, 
 	$(BIN)/python -m splitkit.reproduce --profile $(PROFILE) $(if $(JOBS),--jobs $(JOBS)) --seeds $(SEEDS)
 
 audit: $(INSTALLED)  ## compute CELLS cells of the record, drawn by lot, anew and compare (12: about two minutes)
-	$(BIN)/python -m splitkit.audit --cells $(CELLS) $(if $(JOBS),--jobs $(JOBS))
+	$(BIN)/python -m splitkit.audit --cells $(CELLS) $(if $(DRAW),--draw $(DRAW)) $(if $(JOBS),--jobs $(JOBS))
 
 # Stand-ins: random models with the real vocabularies, the real data files in DATA, a judge on this machine.
 rehearse: $(INSTALLED)  ## all of the laptop profile in small, on stand-ins for its models; DATA: a folder of the data files

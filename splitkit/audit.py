@@ -5,6 +5,7 @@ Minutes instead of the whole run's time, and a bound on how much of the record c
 """
 
 import argparse
+import math
 import os
 import secrets
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 from random import Random
 
 import pandas as pd
+from joblib.externals.loky import get_reusable_executor
 
 from splitkit import curvetables, paths, scoretables
 from splitkit.cellresults import SPLITS, CellResult
@@ -24,7 +26,7 @@ from splitkit.files import DamagedFolder, RunInProgress, check_writable, discard
 from splitkit.profiles import PROFILES, Cell, Profile
 from splitkit.results import compare, read_table, round_significant
 
-_KEYS = [item.name for item in fields(Cell)]
+_KEYS, _CURVES = [item.name for item in fields(Cell)], ["preference", "utility"]
 CONFIDENCE = 0.95
 
 
@@ -39,77 +41,87 @@ class _Sample(Profile):
 
 
 def draw(profile: Profile, count: int, number: int) -> list[Cell]:
-    """`count` different cells of all seeds of a profile; the same `number` draws the same cells.
+    """`count` different cells of all seeds of a profile, in its order; one `number` always draws the same.
 
     ValueError unless there are as many.
     """
     every = profile.cells()
     if not 1 <= count <= len(every):
         raise ValueError(f"{count} cells; profile {profile.name} has {len(every)}: 1 to {len(every)}")
-    return Random(number).sample(every, count)
+    chosen = set(Random(number).sample(every, count))
+    return [cell for cell in every if cell in chosen]
 
 
 def audit(
     profile: Profile, cells: Sequence[Cell], folder: Path, jobs: int = 2, progress: bool = True
 ) -> pd.DataFrame:
-    """The cells computed anew, in `folder` alone, beside the profile's tables of curves and answers.
+    """The cells computed anew, in `folder` alone, beside the profile's recorded curves and scores.
+
+    A cell of the closed form answers for the unsteered model too.
 
     Returns:
         One row per cell: its five keys; curves, the largest deviation of a mean preference or utility (nats
-        per token over max(1, |recorded|)), NaN where the profile has none; answers and changed, how many test
-        answers are on record and how many of them score otherwise now; agrees, by the tolerances at which the
-        committed tables keep their bytes; reason, in words; seconds of the training.
+        per token over max(1, |recorded|)), NaN where the profile has no curve of it; answers and changed, how
+        many of its test answers are on record and how many score otherwise now or are not there; agrees, by
+        the tolerances at which the committed tables keep their bytes, over all columns of "curves", "scores",
+        "answer_scores" and "strength_scores"; reason, in words; seconds of the training.
 
     Raises:
-        CellError, EngineError, RunInProgress: see `compute_cells`. What is finished is kept in `folder`.
+        CellError, EngineError, RunInProgress, DamagedFolder: see `compute_cells`. What is finished is kept in
+            `folder`.
         FileNotFoundError: when there is no record.
     """
-    curves, answers = read_table("curves", profile), read_table("answer_scores", profile)
+    record = {name: read_table(name, profile) for name in ("curves", *scoretables.BASE)}
     of_profile = {item.name: getattr(profile, item.name) for item in fields(profile)}
     with _cache(folder):
         found = compute_cells(_Sample(**of_profile, chosen=tuple(cells)), jobs, progress)
-        return pd.DataFrame([_row(one, profile, curves, answers) for one in found])
+        return pd.DataFrame([_row(one, profile, record) for one in found])
 
 
-def _row(one: CellResult, profile: Profile, curves: pd.DataFrame, answers: pd.DataFrame) -> dict[str, object]:
+def _row(one: CellResult, profile: Profile, record: dict[str, pd.DataFrame]) -> dict[str, object]:
+    new: dict[str, pd.DataFrame] = {}
+    if "curves" in one.folders:
+        new["curves"] = pd.concat([curvetables.curve_of(one, split, profile.grid) for split in SPLITS])
+    if "answers" in one.folders:
+        new |= scoretables.tables([one])
     row: dict[str, object] = {**vars(one.cell), "curves": float("nan"), "answers": 0, "changed": 0}
     reasons = []
-    if "curves" in one.folders:
-        recorded = _rows_of(one.cell, curves)
-        new = pd.concat([curvetables.curve_of(one, split, profile.grid) for split in SPLITS])
-        compared = compare(round_significant(_as_in(recorded, new)), recorded, curvetables.TOLERANCE)
-        row["curves"] = compared.max_deviation
-        reasons += [] if compared.agrees else [f"curves: {compared.reason}"]
-    if "answers" in one.folders:
-        recorded = _rows_of(one.cell, answers)
-        new = _rows_of(one.cell, scoretables.tables([one])["answer_scores"])
-        compared = compare(_as_in(recorded, new), recorded, scoretables.TOLERANCE)
-        both = recorded.merge(new, on=[*_KEYS, "question"], suffixes=("", "_now"))
-        row |= {"answers": len(recorded), "changed": int((both["score"] != both["score_now"]).sum())}
-        reasons += [] if compared.agrees else [f"answers: {compared.reason}"]
+    for name, table in new.items():
+        old = _recorded(table, record[name])
+        now = _as_in(old, round_significant(table.reset_index(drop=True)))
+        tolerance = curvetables.TOLERANCE if name == "curves" else scoretables.TOLERANCE
+        compared = compare(now, old, tolerance)
+        reasons += [] if compared.agrees else [f"{name}: {compared.reason}"]
+        if name == "curves":
+            row["curves"] = compare(now[_CURVES], old[_CURVES], tolerance).max_deviation
+        if name == "answer_scores":
+            both = old.merge(now, "left", on=[*_KEYS, "question"], suffixes=("", "_now"))
+            row |= {"answers": len(old), "changed": int((both["score"] != both["score_now"]).sum())}
     return row | {"agrees": not reasons, "reason": "; ".join(reasons), "seconds": one.meta["seconds"]}
 
 
-def _rows_of(cell: Cell, table: pd.DataFrame) -> pd.DataFrame:
-    own = (table[_KEYS] == pd.Series(vars(cell))).all(axis=1)
-    return table[own].reset_index(drop=True)
+def _recorded(new: pd.DataFrame, record: pd.DataFrame) -> pd.DataFrame:
+    """The record's rows of the cells that `new` has rows of."""
+    own = pd.MultiIndex.from_frame(new[_KEYS].drop_duplicates())
+    return record[pd.MultiIndex.from_frame(record[_KEYS]).isin(own)].reset_index(drop=True)
 
 
 def _as_in(recorded: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
-    """`new` as CSV would give it back: an absent column of texts or numbers is one thing."""
-    return new.reset_index(drop=True).astype(
-        {name: kind for name, kind in recorded.dtypes.items() if new[name].isna().all()}
-    )
+    """`new` as CSV would give it back: an absent column of texts or of numbers is one thing."""
+    empty = [name for name in recorded if name in new and new[name].isna().all()]
+    return new.astype({name: recorded[name].dtype for name in empty})
 
 
 @contextmanager
 def _cache(folder: Path) -> Iterator[None]:
-    """`folder` as the cache, here and in processes started meanwhile."""
+    """`folder` as the cache, here and in processes started meanwhile; those there were know another one."""
     before, said = paths.CACHE, os.environ.get("SPLITKIT_CACHE")
+    get_reusable_executor().shutdown()
     paths.CACHE, os.environ["SPLITKIT_CACHE"] = folder, str(folder)
     try:
         yield
     finally:
+        get_reusable_executor().shutdown()
         paths.CACHE = before
         if said is None:
             del os.environ["SPLITKIT_CACHE"]
@@ -136,10 +148,12 @@ def summary(table: pd.DataFrame, of: int) -> str:
         answers=[f"{a} of {n} changed" if n else "" for a, n in table[["changed", "answers"]].to_numpy()],
         agrees=table["agrees"].map({True: "yes", False: "NO"}),
     )[[*_KEYS, "curves", "answers", "agrees", "reason"]]
-    wrong = int((~table["agrees"]).sum())
+    wrong, drawn = int((~table["agrees"]).sum()), len(table)
     lines = [tabulate(shown.to_numpy().tolist(), list(shown.columns), disable_numparse=True), ""]
-    lines += [f"{len(table) - wrong} of {len(table)} cells drawn by lot agree with the record."]
-    lines += [f"With {CONFIDENCE:.0%} confidence at most {bound(wrong, len(table)):.0%} of all {of} do not."]
+    lines += [f"{drawn - wrong} of {drawn} cells drawn by lot agree with the record."]
+    if drawn < of:
+        most = math.ceil(1000 * bound(wrong, drawn)) / 10
+        lines += [f"With {CONFIDENCE:.0%} confidence at most {most:.1f} % of all {of} do not."]
     return "\n".join(lines)
 
 
@@ -161,15 +175,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"draw {number} (the same cells again: --draw {number})", flush=True)
         check_writable(folder)
         table = audit(profile, drawn, folder, chosen.jobs)
+        print(summary(table, len(profile.cells())), flush=True)
+        if not table["agrees"].all():
+            print(f"\nwhat was computed is in {folder}")
+            return 1
         discard(folder)
-    except (OSError, ValueError, CellError, EngineError, RunInProgress, DamagedFolder) as error:
-        print(f"\naudit stopped: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print(f"\naudit was interrupted; --draw {number} goes on with it", file=sys.stderr)
         return 130
-    print(summary(table, len(profile.cells())))
-    return int(not table["agrees"].all())
+    except (OSError, ValueError, CellError, EngineError, RunInProgress, DamagedFolder) as error:
+        print(f"\naudit stopped: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ WORKERS: dict[str, str] = {
     "MALLOC_MMAP_THRESHOLD_": str(2**25),
 }
 """What processes of this machine start with: one thread each, and glibc's allocator, where it is that one,
-keeps for the next tensor what a freed one had, instead of asking the system for every large one anew."""
+keeps for the next tensor (up to 32 MiB) what a freed one had, instead of asking the system anew."""
 
 
 def prepare_workers() -> None:

@@ -150,7 +150,7 @@ def identity_table(
         found = deviations(model, batch, iv, m, twins)
         if with_bos.input_ids.shape != batch.input_ids.shape:
             found |= deviations(model, with_bos, iv, m, {"BOS too": Twin(iv)})
-        for compared_with in (name for name in COMPARED if name in found):
+        for compared_with in sorted(found, key=COMPARED.index):
             values = found[compared_with]
             rows = {"m_relative": strengths, "m": m, "magnitude": [magnitude(value) for value in values]}
             parts.append(pd.DataFrame({"model": name, "form": form, "compared_with": compared_with, **rows}))

@@ -29,17 +29,20 @@ _held: dict[tuple[str, ...], Any] = {}
 def load(profile: Profile, name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A model of the profile in its dtype and on its device, and the tokenizer; a shipped one as it is.
 
-    The last one is held in this process: it is not read again for every cell, which leaves it as it is.
-    Raises: see `models.load_model`.
+    The last one is held in this process: it is not read again for every cell, which leaves it as it is. A
+    shipped one that was trained anew meanwhile is another. Raises: see `models.load_model`.
     """
+    from splitkit.digests import model_digest
     from splitkit.models import MODELS, load_model
 
-    wanted = (name, profile.dtype, profile.device, os.environ.get("SPLITKIT_MODELS", ""))
+    shipped = name in MODELS
+    given = {} if shipped else {"dtype": profile.dtype, "device": profile.device}
+    here = model_digest(name) if shipped else os.environ.get("SPLITKIT_MODELS", "")
+    wanted = (name, here, *given.values())
     if wanted not in _held:
         # before the next one is loaded: two of them may not fit
         _held.clear()
         shared_rows().clear()
-        given = {} if name in MODELS else {"dtype": profile.dtype, "device": profile.device}
         _held[wanted] = load_model(name, **given)
     return _held[wanted]
 

@@ -11,7 +11,7 @@ from splitkit.recording import Replay
 Rows = list[dict[str, Tensor]]
 """The unpadded activations (token, ...) of each sequence; see `recording.Recording`."""
 
-MOST = 2**30
+MOST = 2**28
 """Bytes that a `SharedRows` holds at most: what is larger is recorded for each training anew."""
 
 
@@ -47,7 +47,7 @@ class SharedRows:
         sequences: Sequence[Encoded],
     ) -> Rows:
         """As `record_rows` gives them for a `replay` of `model`, which must not have changed meanwhile."""
-        of = (replay.sites.layer, tokenizer.padding_side, tuple(sequences))
+        of = (replay.sites.layer, replay.device, tokenizer.padding_side, tuple(sequences))
         same = self._model is model and self._of == of
         # a vector's recording lacks what a weight form needs; the other way round there is only more
         if not (same and (replay.form == "vector" or "down_input" in self._rows[0])):

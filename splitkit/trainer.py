@@ -98,7 +98,8 @@ class Trainer:
         self.tokenizer, self.replay = tokenizer, Replay(model, layer, form)
         positive, negative = encode_pairs(model, tokenizer, pairs)
         self.count, self.sequences = len(pairs), [*positive, *negative]
-        self.rows = (shared or SharedRows()).record(model, self.replay, tokenizer, self.sequences)
+        shared = SharedRows() if shared is None else shared
+        self.rows = shared.record(model, self.replay, tokenizer, self.sequences)
         self.lengths = torch.tensor([sequence.answer_length for sequence in self.sequences]).to(model.device)
         start = initial_parameters(form, self.replay.sites, config.rank, self.generator)
         self.parameters = {name: p.to(model.device).requires_grad_() for name, p in start.items()}

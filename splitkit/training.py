@@ -68,8 +68,8 @@ def train(
         seed: of order, factors, dropout and a LoRA's start; nothing global is touched.
         config: all settings at once; `default_config(form, objective)` for None.
         progress: show a progress bar.
-        shared: what other trainings on the same model, layer and pairs have recorded, and this one records
-            for the next.
+        shared: what other trainings on the same model, unchanged, layer and pairs have recorded, and this one
+            records for the next; the closed form, diffmean, has no use for it.
         overrides: single settings, as `lr=0.02`, or hyper-parameters of the objective, as `gamma=3.0`.
 
     Raises:

@@ -1,12 +1,14 @@
 """Audit: what agrees is told from what does not, in curves, answers and rows; no other cache is used."""
 
-import math
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import joblib
 import pandas as pd
 import pytest
+from joblib.externals.loky import get_reusable_executor
 
 from splitkit import audit, cells, curvetables, paths, scoretables
 from splitkit.profiles import PROFILES
@@ -28,7 +30,8 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("SPLITKIT_RESULTS", str(folder / "results"))
         found = cells.compute_cells(SMOKE, 1, progress=False)
         write_table(curvetables.curve_table(SMOKE, 1, progress=False), "curves", SMOKE)
-        write_table(scoretables.tables(found)["answer_scores"], "answer_scores", SMOKE)
+        for name, table in scoretables.tables(found).items():
+            write_table(table, name, SMOKE)
         yield folder
 
 
@@ -47,7 +50,12 @@ def test_a_record_that_is_right_agrees_and_a_changed_one_does_not(recorded, tmp_
     assert "1 of 1 cells drawn by lot agree" in audit.summary(fresh, 1)
 
     # what is computed stays as it is; the record moves beneath it
-    for name, column, by in (("curves", "utility", 20.0), ("answer_scores", "score", 100.0)):
+    moves = {
+        "curves": ("utility", 20.0),
+        "answer_scores": ("score", 100.0),
+        "strength_scores": ("score", 1.0),
+    }
+    for name, (column, by) in moves.items():
         path = folder / "results" / f"{name}.csv"
         right = path.read_bytes()
         table = read_table(name, SMOKE)
@@ -56,23 +64,48 @@ def test_a_record_that_is_right_agrees_and_a_changed_one_does_not(recorded, tmp_
         moved = audit.audit(SMOKE, drawn, tmp_path / "audit", 1, progress=False)
         path.write_bytes(right)
         assert moved["agrees"].tolist() == [False]
-        assert name.split("_")[0] in moved["reason"].item()
+        assert moved["reason"].item().startswith(f"{name}: column '{column}' moved")
         assert moved["changed"].item() == (name == "answer_scores")
         assert "NO" in audit.summary(moved, 1)
 
     path = folder / "results" / "curves.csv"
-    right = path.read_bytes()
-    read_table("curves", SMOKE).iloc[1:].to_csv(path, index=False)
-    short = audit.audit(SMOKE, drawn, tmp_path / "audit", 1, progress=False)
+    right, table = path.read_bytes(), read_table("curves", SMOKE)
+    for other in (table.iloc[1:], table.assign(more=1.0), table.drop(columns="utility_sem")):
+        other.to_csv(path, index=False)
+        strange = audit.audit(SMOKE, drawn, tmp_path / "audit", 1, progress=False)
+        assert not strange["agrees"].item()
     path.write_bytes(right)
-    assert not short["agrees"].item()
-    assert math.isinf(short["curves"].item())
+
+
+def test_workers_that_know_another_cache_are_not_asked(recorded, tmp_path, monkeypatch) -> None:
+    """A cell whose folders the workers' own cache has already is computed all the same, where it was said."""
+    monkeypatch.setenv("SPLITKIT_CACHE", str(recorded / "cache"))
+    get_reusable_executor().shutdown()
+    warm = joblib.Parallel(n_jobs=2, backend="loky")
+    assert (
+        warm(joblib.delayed(os.getenv)("SPLITKIT_CACHE") for _ in range(2)) == [str(recorded / "cache")] * 2
+    )
+    fresh = audit.audit(SMOKE, SMOKE.cells(), tmp_path / "audit", 2, progress=False)
+    assert fresh["agrees"].tolist() == [True]
+    assert len(list((tmp_path / "audit" / "trained").glob("*/meta.json"))) == 1
+    assert recorded / "cache" == paths.CACHE
+    assert os.environ["SPLITKIT_CACHE"] == str(recorded / "cache")
+
+
+def test_the_unsteered_model_is_held_against_the_record_too(recorded, tmp_path, monkeypatch) -> None:
+    """What answers at m = 0 is form and objective "vanilla" on record."""
+    vanilla = pd.DataFrame(
+        [{**vars(SMOKE.cells()[0]), "form": "vanilla", "objective": "vanilla", "score": 1.0}]
+    )
+    record = pd.concat([vanilla, vanilla.assign(seed=1)])
+    assert audit._recorded(vanilla, record)["seed"].tolist() == [0]
 
 
 def test_a_draw_repeats_and_names_how_many_there_are() -> None:
     embedded = PROFILES["embedded"]
     assert audit.draw(embedded, 12, 5) == audit.draw(embedded, 12, 5) != audit.draw(embedded, 12, 6)
-    assert len(set(audit.draw(embedded, 888, 1))) == len(embedded.cells()) == 888
+    assert audit.draw(embedded, 888, 1) == embedded.cells()
+    assert len(embedded.cells()) == 888
     for count in (0, 889):
         with pytest.raises(ValueError, match="1 to 888"):
             audit.draw(embedded, count, 1)
@@ -104,3 +137,24 @@ def test_the_command_says_which_draw_and_fails_where_a_cell_does(capsys, monkeyp
     assert "draw 7" in said
     assert "1 of 4 changed" in said
     assert "0 of 1 cells drawn by lot agree" in said
+    assert str(tmp_path / "audit" / "7") in said
+
+    monkeypatch.setattr(
+        audit, "audit", lambda *_: pd.DataFrame([row | {"agrees": True} | {"reason": ""}] * 12)
+    )
+    assert audit.main(["--cells", "12", "--draw", "7"]) == 0
+    # rounded up: 1 - 0.05^(1/12) is 22.09 %
+    assert "at most 22.1 % of all 888 do not" in capsys.readouterr().out
+    assert not (tmp_path / "audit" / "7").exists()
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(audit, "audit", stopped)
+    assert audit.main(["--draw", "8"]) == 130
+    assert "--draw 8" in capsys.readouterr().err
+
+
+def test_all_cells_leave_nothing_open() -> None:
+    row = {**vars(SMOKE.cells()[0]), "curves": 0.0, "answers": 0, "changed": 0, "agrees": True, "reason": ""}
+    assert "confidence" not in audit.summary(pd.DataFrame([row]), 1)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -378,3 +379,11 @@ def test_the_options_of_the_command_line(capsys: pytest.CaptureFixture[str]) -> 
         engine("--engine", "dask")
     assert reproduce.main(["--scheduler", "tcp://a:1"]) == 1
     assert "are for --engine dask" in capsys.readouterr().err
+
+
+def test_make_starts_workers_as_the_engine_does() -> None:
+    """The Makefile exports what processes of this machine are to start with."""
+    exported = dict(
+        re.findall(r"^export (\w+) := (.*)$", (paths.ROOT / "Makefile").read_text(), re.MULTILINE)
+    )
+    assert engines.WORKERS.items() <= exported.items()

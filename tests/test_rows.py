@@ -4,7 +4,8 @@ import pytest
 import torch
 from conftest import LAYER, tiny_model, tiny_tokenizer
 
-from splitkit import rows
+from splitkit import digests, material, rows
+from splitkit.profiles import PROFILES
 from splitkit.rows import SharedRows
 from splitkit.training import train
 
@@ -65,3 +66,16 @@ def test_too_many_rows_are_not_held(pairs, recordings, monkeypatch: pytest.Monke
     for _ in range(2):
         assert torch.equal(trained(base, pairs, "lora", shared)["B"], own["B"])
     assert len(recordings) == 3
+
+
+def test_a_shipped_model_and_its_rows_are_held_until_it_is_another(pairs, monkeypatch) -> None:
+    monkeypatch.setattr(material, "_held", {})
+    profile, name = PROFILES["smoke"], "embedded-qwen2"
+    model, tokenizer = material.load(profile, name)
+    train(model, tokenizer, pairs, "lora", "sft", epochs=1, shared=material.shared_rows())
+    assert material.load(profile, name)[0] is model
+    assert material.shared_rows()._model is model
+    # trained anew, or another one asked for
+    monkeypatch.setattr(digests, "model_digest", lambda name: "another")
+    assert material.load(profile, name)[0] is not model
+    assert material.shared_rows()._model is None

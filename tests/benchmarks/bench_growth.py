@@ -31,7 +31,7 @@ LARGE = {
     "hidden size": (*SIZES["hidden size"], 1024, 2048, 4096),
 }
 USUAL = {"strengths": 11, "pairs": 4, "layers": 6, "hidden size": 128}
-MEMORY, FULL = (5, 41, 321), 41
+MEMORY = (5, 41, 321)
 PLAIN = "plain forward, head at answers"
 
 
@@ -117,10 +117,7 @@ class _Untimed:
 
 
 def test_memory_is_flat_in_the_number_of_strengths(table: Table) -> None:
-    """Peak resident memory of a fresh process that sweeps; its start without a sweep is the base.
-
-    Beside the peak at `FULL` strengths, from where on every pass is full.
-    """
+    """Peak resident memory of a fresh process that sweeps; its start without a sweep is the base."""
     peaks = {count: _peak(count) for count in (0, *MEMORY)}
     for count in MEMORY:
         table.add(
@@ -133,7 +130,7 @@ def test_memory_is_flat_in_the_number_of_strengths(table: Table) -> None:
             unit="MB above loading",
             share=1.0,
             rounds=1,
-            ratio=(peaks[count] - peaks[0]) / (peaks[FULL] - peaks[0]),
+            ratio=(peaks[count] - peaks[0]) / (peaks[MEMORY[0]] - peaks[0]),
         )
 
 
