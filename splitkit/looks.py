@@ -42,7 +42,8 @@ class Canvas(Figure):
         if self._frame is None:
             if engine := self.get_layout_engine():
                 engine.execute(self)
-                self.set_layout_engine("none")
+                # none at all: in place of another "none" each file would be drawn twice
+                self.set_layout_engine(None)
             self._frame = self.get_tightbbox().padded(mpl.rcParams["savefig.pad_inches"])
         return self._frame
 

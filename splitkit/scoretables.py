@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from splitkit import paper, results
+from splitkit import paper
 from splitkit.cells import CellResult, compute_cells
 from splitkit.committed import committed_tables
 from splitkit.comparisons import METRICS, differences, intervals
@@ -135,18 +135,20 @@ def rank_correlation(beside: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def write_tables(answer_scores: pd.DataFrame, profile: Profile) -> dict[str, pd.DataFrame]:
-    """Tables 3 and 4 and "score_differences" from the scored answers, written to the profile's results.
+def main_tables(answer_scores: pd.DataFrame, profile: Profile) -> dict[str, pd.DataFrame]:
+    """Tables 3 and 4 and "score_differences": from the committed files, or from the scored answers.
 
     Of questions that a judge left unscored somewhere see `complete`.
     """
-    answer_scores = complete(answer_scores)
-    found = intervals(answer_scores)
-    made = {paper.TABLES[number]: paper_table(found, number) for number in (3, 4)}
-    made["score_differences"] = differences(answer_scores)
-    for name, table in made.items():
-        results.write_table(table, name, profile, digits=5)
-    return {name: results.read_table(name, profile) for name in made}
+
+    def compute() -> dict[str, pd.DataFrame]:
+        answers = complete(answer_scores)
+        found = intervals(answers)
+        made = {paper.TABLES[number]: paper_table(found, number) for number in (3, 4)}
+        return made | {"score_differences": differences(answers)}
+
+    names = [*(paper.TABLES[number] for number in (3, 4)), "score_differences"]
+    return committed_tables(names, profile, compute, tolerance=1e-3, digits=5)
 
 
 def _cell(result: CellResult) -> dict[str, pd.DataFrame]:

@@ -49,6 +49,12 @@ def _scores(profile: Profile, jobs: int) -> Tables:
     return score_base(profile, jobs, progress=False)
 
 
+def _main_tables(profile: Profile, jobs: int) -> Tables:
+    from splitkit.scoretables import main_tables, score_base
+
+    return main_tables(score_base(profile, jobs, progress=False)["answer_scores"], profile)
+
+
 def _samples(profile: Profile, jobs: int) -> Tables:
     from splitkit.samples import samples
 
@@ -119,6 +125,7 @@ def _nulls(profile: Profile, jobs: int) -> Tables:
 MAKERS: dict[str, Maker] = {
     "curves": _curves,
     "scores": _scores,
+    "main tables": _main_tables,
     "few pairs": _few_pairs,
     "layers": _layers,
     "ablation": _ablation,

@@ -80,7 +80,7 @@ def test_every_table_that_loads_a_model_is_made(profile: Profile) -> None:
     scores = found["scores"]
     assert set(scores["task"]) == set(profile.tasks) and set(scores["model"]) == {QWEN}
     assert scores["score"].notna().all()
-    written = scoretables.write_tables(found["answer_scores"], profile)
+    written = scoretables.main_tables(found["answer_scores"], profile)
     assert set(written) == {"table3_main", "table4_dpo", "score_differences"}
     beside = scoretables.beside_paper(written["table3_main"], 3)
     assert beside["paper"].notna().any()

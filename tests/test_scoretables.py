@@ -188,7 +188,7 @@ def test_written_tables_are_those_read(tmp_path: Path, monkeypatch: pytest.Monke
     ]
     answers = pd.DataFrame(rows).assign(model=MODEL, task="powerseeking", concept=math.nan)
     profile = get_profile("embedded")
-    made = scoretables.write_tables(answers, profile)
+    made = scoretables.main_tables(answers, profile)
     assert list(made) == ["table3_main", "table4_dpo", "score_differences"]
     for name, table in made.items():
         pd.testing.assert_frame_equal(table, read_table(name, profile))
