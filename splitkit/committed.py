@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
-from pandas.api.types import is_float_dtype
+from pandas.api.types import is_numeric_dtype
 
 from splitkit import results
 from splitkit.profiles import PROFILES, Profile
@@ -62,8 +62,11 @@ def _with_other_seeds(table: pd.DataFrame, name: str, profile: Profile) -> pd.Da
 
 
 def _as_in(reference: pd.DataFrame, table: pd.DataFrame) -> pd.Index:
-    """The rows of `table` in the order of `reference`, told apart by all that is no float; new ones last."""
-    keys = [name for name in reference if not is_float_dtype(reference[name])]
+    """The rows of `table` in the order of `reference`, told apart by their texts and seed; new ones last.
+
+    Other numbers are results, which may have moved; rows alike in the rest keep their order.
+    """
+    keys = [name for name in reference if name == "seed" or not is_numeric_dtype(reference[name])]
 
     def labels(rows: pd.DataFrame) -> pd.Index:
         # an empty text and an absent value are one thing in a CSV file

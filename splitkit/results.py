@@ -67,7 +67,7 @@ def compare(
         return Comparison(False, math.inf, f"columns were {list(old.columns)}, are {list(new.columns)}")
     if len(new) != len(old):
         return Comparison(False, math.inf, f"{len(old)} rows before, {len(new)} now")
-    worst, excess = 0.0, ""
+    worst, excess, beyond = 0.0, "", pd.Series(False, index=range(len(old)))
     for column in new.columns:
         a, b = new[column].reset_index(drop=True), old[column].reset_index(drop=True)
         if not (pd.api.types.is_numeric_dtype(a) and pd.api.types.is_numeric_dtype(b)):
@@ -84,8 +84,11 @@ def compare(
         allowed = tolerance if isinstance(tolerance, (int, float)) else tolerance.get(column, 1e-3)
         if largest > allowed:
             excess = excess or f"column {column!r} moved by {largest:.2g} in row {deviation.idxmax()}"
+        beyond |= deviation > allowed
         worst = max(worst, largest)
-    return Comparison(not excess, worst, excess or f"within tolerance, largest deviation {worst:.2g}")
+    if excess:
+        return Comparison(False, worst, f"{excess}, beyond tolerance in {beyond.sum()} of {len(old)} rows")
+    return Comparison(True, worst, f"within tolerance, largest deviation {worst:.2g}")
 
 
 def _revision() -> str:
@@ -182,8 +185,16 @@ def write_table(
         record = json.dumps(provenance(profile, seconds), indent=2, sort_keys=True)
         write_whole(folder / f"{name}.provenance.json", record + "\n")
     written = Written(path, status, comparison.max_deviation, comparison.reason)
-    write_whole(paths.CACHE / "comparisons" / profile.folder / f"{name}.txt", f"{written}\n")
+    note = comparisons(profile) / f"{name}.txt"
+    # a table that a run writes again agrees with itself: that is no news of what was there before
+    if status != "kept" or not note.exists():
+        write_whole(note, f"{written}\n")
     return written
+
+
+def comparisons(profile: Profile) -> Path:
+    """Where a run's notes lie on how each table that it wrote compares with the one there was."""
+    return paths.CACHE / "comparisons" / profile.folder
 
 
 def read_table(name: str, profile: Profile | str = "embedded") -> pd.DataFrame:

@@ -13,8 +13,6 @@ from splitkit.committed import committed_tables
 from splitkit.comparisons import METRICS, differences, intervals
 from splitkit.profiles import Profile, get_profile
 
-TOLERANCE = 1e-3
-"""Within it no answer has changed."""
 BASE = ("scores", "answer_scores", "strength_scores")
 COMPONENTS = ("concept", "instruction", "fluency", "harmonic", "power", "readable", "correct", "neither")
 """Columns of means: axbench has four, powerseeking power, readable and fluency, psychopathy the last two."""
@@ -47,9 +45,9 @@ def score_base(
         means over the validation questions of score, concept and fluency.
     """
     chosen = get_profile(profile) if isinstance(profile, str) else profile
-    # the three are kept or replaced together
+    # within 0.001 no answer has changed: the three tables are kept or replaced together
     return committed_tables(
-        BASE, chosen, lambda: tables(compute_cells(chosen, jobs, progress), jobs), tolerance=TOLERANCE
+        BASE, chosen, lambda: tables(compute_cells(chosen, jobs, progress), jobs), tolerance=1e-3
     )
 
 

@@ -50,31 +50,33 @@ def test_a_record_that_is_right_agrees_and_a_changed_one_does_not(recorded, tmp_
     assert "1 of 1 cells drawn by lot agree" in audit.summary(fresh, 1)
 
     # what is computed stays as it is; the record moves beneath it
-    moves = {
-        "curves": ("utility", 20.0),
-        "answer_scores": ("score", 100.0),
-        "strength_scores": ("score", 1.0),
-    }
+    moves = {"curves": ("utility", 20.0), "scores": ("score", 9.0), "strength_scores": ("score", 9.0)}
     for name, (column, by) in moves.items():
         path = folder / "results" / f"{name}.csv"
         right = path.read_bytes()
         table = read_table(name, SMOKE)
-        table.loc[1, column] = table.loc[1, column] + by
+        table.loc[0, column] = table.loc[0, column] + by
         table.to_csv(path, index=False)
         moved = audit.audit(SMOKE, drawn, tmp_path / "audit", 1, progress=False)
         path.write_bytes(right)
         assert moved["agrees"].tolist() == [False]
         assert moved["reason"].item().startswith(f"{name}: column '{column}' moved")
-        assert moved["changed"].item() == (name == "answer_scores")
         assert "NO" in audit.summary(moved, 1)
 
     path = folder / "results" / "curves.csv"
     right, table = path.read_bytes(), read_table("curves", SMOKE)
-    for other in (table.iloc[1:], table.assign(more=1.0), table.drop(columns="utility_sem")):
+    for other in (table.iloc[1:], table.drop(columns="utility")):
         other.to_csv(path, index=False)
         strange = audit.audit(SMOKE, drawn, tmp_path / "audit", 1, progress=False)
         assert not strange["agrees"].item()
     path.write_bytes(right)
+
+    # an answer that scores otherwise is counted; the means above decide
+    path = folder / "results" / "answer_scores.csv"
+    table = read_table("answer_scores", SMOKE)
+    table.assign(score=table["score"].where(table["question"] > 0, 7.0)).iloc[:-1].to_csv(path, index=False)
+    tipped = audit.audit(SMOKE, drawn, tmp_path / "audit", 1, progress=False)
+    assert (tipped["answers"].item(), tipped["changed"].item()) == (SMOKE.n_test - 1, 1)
 
 
 def test_workers_that_know_another_cache_are_not_asked(recorded, tmp_path, monkeypatch) -> None:

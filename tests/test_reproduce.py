@@ -44,12 +44,14 @@ def test_a_run_executes_in_order_and_reports(tmp_path: Path, capsys: pytest.Capt
     toy(tmp_path / "notebooks", "scratch.ipynb", "1 / 0")
     verdict = verdicts.Verdict("C1", "embedded-qwen2", "all", "holds", 1e-14, "an identity", "a rule")
     verdicts.write_verdicts([verdict], SMOKE)
+    assert "verdicts.csv: new" in reproduce.summary(SMOKE, [])
     assert reproduce.main(["--profile", "smoke"]) == 0
     told = capsys.readouterr().out
+    # of an earlier run
+    assert "verdicts.csv" not in told
     assert told.index("[1/2] 00_a.ipynb") < told.index("[2/2] 01_b.ipynb")
     assert "embedded-qwen2" in told
     assert "one affine update" in told
-    assert "verdicts.csv: new" in told
     folder = tmp_path / "build" / "notebooks" / "smoke"
     assert sorted(path.name for path in folder.iterdir()) == ["00_a.ipynb", "01_b.ipynb"]
     executed = nbformat.read(folder / "01_b.ipynb", as_version=4)
