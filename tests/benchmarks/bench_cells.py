@@ -4,7 +4,6 @@ Cells are stubs that write files of a real cell's shape at once. Each size runs 
 """
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -16,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.racing import OURS, Table
+from benchmarks.racing import OURS, Table, peak_memory
 
 SIZES = (100, 250, 500)
 EMPTY = 4
@@ -88,9 +87,8 @@ def run(size: int) -> dict[str, float]:
         begun = time.perf_counter()
         curvetables.curve_table(profile, jobs=1, progress=False)
         gathered = time.perf_counter() - begun
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-    return {"cells": done, "seconds": seconds * size / done, "gathered": gathered, "memory": peak}
+    found = {"cells": done, "seconds": seconds * size / done, "gathered": gathered}
+    return found | {"memory": peak_memory()}
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 """Growth: how time and memory of a sweep grow with strengths, pairs, layers and hidden size."""
 
-import re
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +10,7 @@ import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 import splitkit as sk
-from benchmarks.racing import OURS, Race, Table, Way
+from benchmarks.racing import OURS, Race, Table, Way, peak_memory
 from benchmarks.rivals import answer_losses, batched
 from splitkit.encoding import encode_pairs
 from splitkit.interventions import Intervention
@@ -148,10 +146,4 @@ if __name__ == "__main__":
     steered, texts, intervention, strengths = sized(own, pairs=32, strengths=max(number, 1))
     if number:
         sk.sweep(steered, own, intervention, texts, strengths)
-    if sys.platform == "linux":
-        # getrusage's peak begins with that of the process that started this one
-        status = Path("/proc/self/status").read_text(encoding="utf-8")
-        peak = int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) / 2**10
-    else:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    sys.stdout.write(f"{peak}\n")
+    sys.stdout.write(f"{peak_memory()}\n")

@@ -10,9 +10,13 @@ import gc
 import math
 import operator
 import random
+import re
+import resource
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -99,6 +103,15 @@ def counted(call: Callable[[], Any]) -> float:
     with FlopCounterMode(display=False, custom_mapping={kernel: _attention}) as counter:
         call()
     return float(counter.get_total_flops()) or math.nan
+
+
+def peak_memory() -> float:
+    """The most memory that this process has held so far, in MB."""
+    if sys.platform == "linux":
+        # getrusage's peak begins with that of the process that started this one
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) / 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 class Race:
