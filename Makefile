@@ -35,7 +35,7 @@ $(INSTALLED): pyproject.toml
 reproduce: $(INSTALLED)  ## compute all, run the notebooks, redraw the figures, end with the verdicts
 	$(BIN)/python -m splitkit.reproduce --profile $(PROFILE) $(if $(JOBS),--jobs $(JOBS)) --seeds $(SEEDS)
 
-audit: $(INSTALLED)  ## compute CELLS cells of the record, drawn by lot, anew and compare (12: about two minutes)
+audit: $(INSTALLED)  ## compute CELLS cells of the record, drawn by lot, anew and compare (12: about a minute)
 	$(BIN)/python -m splitkit.audit --cells $(CELLS) $(if $(DRAW),--draw $(DRAW)) $(if $(JOBS),--jobs $(JOBS))
 
 # Stand-ins: random models with the real vocabularies, the real data files in DATA, a judge on this machine.
