@@ -13,6 +13,9 @@ from splitkit.profiles import PROFILES, Profile
 MADE = "SPLITKIT_MADE"
 """The variable that names the tables, comma-separated, that this run has computed already."""
 
+FOUND = ("answer", "at_bound", "flag", "note", "readable")
+"""Columns of texts that are results and name no row."""
+
 
 def committed_tables(
     names: Sequence[str],
@@ -62,11 +65,12 @@ def _with_other_seeds(table: pd.DataFrame, name: str, profile: Profile) -> pd.Da
 
 
 def _as_in(reference: pd.DataFrame, table: pd.DataFrame) -> pd.Index:
-    """The rows of `table` in the order of `reference`, told apart by their texts and seed; new ones last.
+    """The rows of `table` in the order of `reference`, known by seed and texts but `FOUND`; new ones last.
 
-    Other numbers are results, which may have moved; rows alike in the rest keep their order.
+    All else are results, which may have moved; rows alike in what is left keep their order.
     """
-    keys = [name for name in reference if name == "seed" or not is_numeric_dtype(reference[name])]
+    named = [name for name in reference if not is_numeric_dtype(reference[name]) and name not in FOUND]
+    keys = [*named, "seed"]
 
     def labels(rows: pd.DataFrame) -> pd.Index:
         # an empty text and an absent value are one thing in a CSV file

@@ -62,3 +62,7 @@ def test_a_run_with_fewer_seeds_keeps_the_rows_of_the_others(
     assert (tmp_path / "results" / "t.csv").stat().st_mtime_ns == written
     moved = ask(first.assign(y=first["y"] + 10))
     assert moved["y"].tolist() == [0.0, 11.0, 12.0, 13.0, 4.0]
+    # a result in words that has moved leaves its row where it was
+    noted = ask(first.assign(note="undefined", y=first["y"] + 20))
+    assert noted["y"].tolist() == [0.0, 21.0, 22.0, 23.0, 4.0]
+    assert noted["note"].fillna("").tolist() == ["", *["undefined"] * 3, ""]

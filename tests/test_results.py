@@ -114,3 +114,13 @@ def test_a_text_with_a_carriage_return_stays_one_row(folder: Path) -> None:
     table = pd.DataFrame({"text": ["one\rtwo", 'said "no", he', "three"], "x": [1.0, 2.0, 3.0]})
     results.write_table(table, "texts", PROFILE)
     pd.testing.assert_frame_equal(results.read_table("texts", PROFILE), table)
+
+
+def test_a_table_written_again_does_not_hide_what_it_replaced(folder: Path) -> None:
+    table = pd.DataFrame({"x": [1.0, 2.0, 3.0]})
+    other = pd.DataFrame({"x": [1.0, 2.5, 3.5]})
+    results.write_table(table, "t", PROFILE)
+    assert "beyond tolerance in 2 of 3 rows" in results.write_table(other, "t", PROFILE).reason
+    assert results.write_table(other, "t", PROFILE).status == "kept"
+    note = results.comparisons(PROFILE) / "t.txt"
+    assert note.read_text(encoding="utf-8").startswith("t.csv: replaced")
