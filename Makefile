@@ -45,7 +45,7 @@ rehearse: $(INSTALLED)  ## all of the laptop profile in small, on stand-ins for 
 search: $(INSTALLED)  ## choose the training settings anew: every trial of every objective (about fifty minutes)
 	$(BIN)/python -m splitkit.search $(if $(JOBS),--jobs $(JOBS))
 
-figures: $(INSTALLED)  ## redraw figures and tables from the committed results (about two minutes)
+figures: $(INSTALLED)  ## redraw figures and tables from the committed results (about a minute)
 	$(BIN)/python -m splitkit.reproduce --profile embedded --from-committed
 
 notebooks: $(INSTALLED)  ## execute the notebooks in place, from the committed results
@@ -72,7 +72,7 @@ test: lint  ## lint, types, unit tests, every notebook from scratch (smoke) and 
 
 # steering-vectors asks for an older transformers than ours and runs with it all the same: without its dependencies.
 # BENCH passes options on: --record (writes data/benchmarks and the figure), --large, --rounds N.
-bench: $(INSTALLED)  ## speed beside other ways to do the same (about five minutes; BENCH=--large for 24 GB)
+bench: $(INSTALLED)  ## speed beside other ways to do the same (BENCH='--rounds 3': 13 minutes; BENCH=--large for 24 GB)
 	$(BIN)/python -m pip install -qq --no-deps steering-vectors==0.12.2
 	$(BIN)/python -m pytest -q -o python_files='bench_*.py' --benchmark-disable-gc --benchmark-columns=median,iqr,rounds \
 	  tests/benchmarks $(BENCH)

@@ -126,15 +126,15 @@ def _measured(cell: Cell, decides: dict[str, Any], profile: Profile) -> dict[str
 
     model, tokenizer = material.load(profile, cell.model)
     pairs = material.pairs(profile, cell.task, "train", model, tokenizer)[: decides["n_train"]]
-    layer, form, objective = decides["layer"], cell.form, cell.objective
-    rows, hparams = material.shared_rows(), decides["hparams"]
-    iv = train(model, tokenizer, pairs, form, objective, layer, cell.seed, shared=rows, **hparams)
+    how = decides["hparams"] | {"shared": material.shared_rows()}
+    iv = train(model, tokenizer, pairs, cell.form, cell.objective, decides["layer"], cell.seed, **how)
     unit = matching_strength(model, tokenizer, iv, pairs[:UNIT_PAIRS])
     asked = material.pairs(profile, cell.task, "test", model, tokenizer)[: decides["n_sweep"]]
     curve = mean_curve(sweep(model, tokenizer, iv, asked, m=[unit * r for r in decides["grid"]]))
+    config = iv.details["config"]
     return {
         "dh": iv.parameters["vector"].tolist(),
-        "m_trained": sum(iv.details["config"][f"factor_{end}"] for end in ("min", "max")) / 2 / unit,
+        "m_trained": (config["factor_min"] + config["factor_max"]) / 2 / unit,
         "curve": curve[["m", "preference", "utility", "n_pairs_utility"]].to_dict("list"),
     }
 

@@ -26,7 +26,7 @@ from splitkit.files import DamagedFolder, RunInProgress, check_writable, discard
 from splitkit.profiles import PROFILES, Cell, Profile
 from splitkit.results import compare, read_table, round_significant
 
-_KEYS, _CURVES = [item.name for item in fields(Cell)], ["preference", "utility"]
+_KEYS = [item.name for item in fields(Cell)]
 TOLERANCE = curvetables.TOLERANCE
 """Of a number over max(1, |recorded|). The rounding of another processor, or of another order of sums, moves
 most curves by a thousandth of that; it also tips a greedy answer here and there, and a strength that ties."""
@@ -67,7 +67,7 @@ def audit(
         per token over max(1, |recorded|)), NaN where the profile has no curve of it; answers and changed, how
         many of its test answers are on record and how many score otherwise now or are not there; agrees,
         whether curves, the mean score of the test answers and that of the validation answers at every
-        strength are within `TOLERANCE`; reason, in words; seconds of the training.
+        strength are within `TOLERANCE`; reason, in words.
 
     Raises:
         CellError, EngineError, RunInProgress, DamagedFolder: see `compute_cells`. What is finished is kept in
@@ -95,11 +95,12 @@ def _row(one: CellResult, profile: Profile, record: dict[str, pd.DataFrame]) -> 
             both = old.merge(now, "left", on=[*_KEYS, "question"], suffixes=("", "_now"))
             row |= {"answers": len(old), "changed": int((both["score"] != both["score_now"]).sum())}
             continue
-        columns = _CURVES if name == "curves" else ["score"]
+        columns = ["preference", "utility"] if name == "curves" else ["score"]
         compared = compare(now[columns], old.reindex(columns=columns), TOLERANCE)
         reasons += [] if compared.agrees else [f"{name}: {compared.reason}"]
-        row |= {"curves": compared.max_deviation} if name == "curves" else {}
-    return row | {"agrees": not reasons, "reason": "; ".join(reasons), "seconds": one.meta["seconds"]}
+        if name == "curves":
+            row["curves"] = compared.max_deviation
+    return row | {"agrees": not reasons, "reason": "; ".join(reasons)}
 
 
 def _recorded(new: pd.DataFrame, record: pd.DataFrame) -> pd.DataFrame:

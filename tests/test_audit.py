@@ -94,7 +94,7 @@ def test_workers_that_know_another_cache_are_not_asked(recorded, tmp_path, monke
     assert os.environ["SPLITKIT_CACHE"] == str(recorded / "cache")
 
 
-def test_the_unsteered_model_is_held_against_the_record_too(recorded, tmp_path, monkeypatch) -> None:
+def test_the_unsteered_model_is_held_against_the_record_too() -> None:
     """What answers at m = 0 is form and objective "vanilla" on record."""
     vanilla = pd.DataFrame(
         [{**vars(SMOKE.cells()[0]), "form": "vanilla", "objective": "vanilla", "score": 1.0}]
@@ -131,7 +131,7 @@ def test_bad_options_end_before_any_work(capsys, monkeypatch, tmp_path) -> None:
 
 def test_the_command_says_which_draw_and_fails_where_a_cell_does(capsys, monkeypatch, tmp_path) -> None:
     row = {**vars(PROFILES["embedded"].cells()[0]), "curves": 0.3, "answers": 4, "changed": 1}
-    row |= {"agrees": False, "reason": "curves: moved", "seconds": 1.0}
+    row |= {"agrees": False, "reason": "curves: moved"}
     monkeypatch.setattr(paths, "CACHE", tmp_path)
     monkeypatch.setattr(audit, "audit", lambda *_: pd.DataFrame([row]))
     assert audit.main(["--cells", "1", "--draw", "7"]) == 1
