@@ -50,7 +50,7 @@ figures: $(INSTALLED)  ## redraw figures and tables from the committed results (
 
 notebooks: $(INSTALLED)  ## execute the notebooks in place, from the committed results
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --log-level=WARN \
-	  --ExecutePreprocessor.kernel_name=python3 --ExecutePreprocessor.record_timing=False \
+	  --coalesce-streams --ExecutePreprocessor.kernel_name=python3 --ExecutePreprocessor.record_timing=False \
 	  --ExecutePreprocessor.extra_arguments='--IPKernelApp.log_level=40' notebooks/[0-9]*.ipynb
 
 models: $(INSTALLED)  ## train the two embedded models anew (up to 40 minutes each)

@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from splitkit.decay import COEFFICIENTS, Fit, fit_preference, fit_utility, preference_curve, utility_curve
+from splitkit.decay import (
+    COEFFICIENTS,
+    Fit,
+    fit_preference,
+    fit_utility,
+    preference_curve,
+    r2,
+    utility_curve,
+)
 from splitkit.validity import Validity
 
 KEYS = ["model", "task", "form", "objective", "seed", "split"]
@@ -54,6 +62,34 @@ def fitted_curve(row: Mapping[Any, Any], m: np.ndarray) -> np.ndarray:
     coefficients = {name: row[name] for name in COEFFICIENTS[row["curve"]]}
     curve = preference_curve if row["curve"] == "preference" else utility_curve
     return curve(m, **coefficients, validity=Validity(*[row[name] for name in _DECAY]))
+
+
+def r2_within(fits: pd.DataFrame, curves: pd.DataFrame, window: float) -> pd.DataFrame:
+    """R² of fits over the whole grid, taken on the strengths |m| <= window alone.
+
+    Args:
+        fits: of `fit_table`.
+        curves: what was fitted, as there.
+        window: in the unit of the curves' m_relative.
+
+    Returns:
+        One row per fit: the six keys, curve, window, strengths (how many are within), r2_within, which can be
+        negative and is NaN where the fit has no R².
+
+    Raises:
+        ValueError: when no strength is within the window, or a fit has no curve.
+    """
+    points = {key: part for key, part in curves[curves["m_relative"].abs() <= window].groupby(KEYS)}
+    rows = []
+    for row in fits.to_dict("records"):
+        if (key := tuple(row[name] for name in KEYS)) not in points:
+            raise ValueError(f"no strength of {dict(zip(KEYS, key, strict=True))} is within {window}")
+        part = points[key]
+        predicted = fitted_curve(row, part["m_relative"].to_numpy())
+        score = math.nan if math.isnan(row["r2"]) else r2(part[row["curve"]], predicted)
+        found = {"window": window, "strengths": len(part), "r2_within": score}
+        rows.append({**{name: row[name] for name in [*KEYS, "curve"]}, **found})
+    return pd.DataFrame(rows)
 
 
 def _row(fit: Fit) -> dict[str, Any]:

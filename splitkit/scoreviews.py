@@ -142,7 +142,7 @@ def ceilings(table: pd.DataFrame, metrics: Iterable[str]) -> list[str]:
             best = steered.loc[steered[name].idxmax()]
             sentences.append(
                 f"{model}, {name}: the ceiling of {top:g} is {where}; "
-                f"the highest is {best[name]:.2f} ({best['form']} {best['objective']})."
+                f"the highest is {best[name]:.4g} ({best['form']} {best['objective']})."
             )
     return sentences
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from splitkit.decay import preference_curve, utility_curve
-from splitkit.fits import fit_table, fitted_curve
+from splitkit.fits import fit_table, fitted_curve, r2_within
 from splitkit.validity import Validity
 
 M = np.linspace(-4, 4, 21)
@@ -54,3 +54,26 @@ def test_undefined_utility_is_a_row_without_r2() -> None:
 def test_missing_columns_are_named() -> None:
     with pytest.raises(ValueError, match="m_relative"):
         fit_table(curves().drop(columns="m_relative"))
+
+
+def test_r2_within_a_window_is_of_its_strengths_alone() -> None:
+    bent = (
+        curves()
+        .query("split == 'train'")
+        .assign(preference=lambda t: t["preference"] + (t["m_relative"] > 2))
+    )
+    fits = fit_table(curves().query("split == 'train'"))
+    inside, whole = (r2_within(fits, bent, window).set_index("curve") for window in (2, 4))
+    beyond = (M > 2).astype(float)
+    y = preference_curve(M, 1.5, 0.2, 0.1, CURVE)
+    expected = 1 - (beyond**2).sum() / ((y + beyond - (y + beyond).mean()) ** 2).sum()
+    assert inside.loc["preference", "strengths"] == 11 and whole.loc["preference", "strengths"] == 21
+    assert inside.loc["preference", "r2_within"] > 0.999
+    assert whole.loc["preference", "r2_within"] == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_fit_without_r2_has_none_within_a_window_either() -> None:
+    found = r2_within(fit_table(curves()), curves(), 1.0)
+    assert found["r2_within"].isna().tolist() == [False, False, False, True]
+    with pytest.raises(ValueError, match=r"within 0\.0"):
+        r2_within(fit_table(curves()), curves().query("m_relative != 0"), 0.0)

@@ -44,7 +44,7 @@ def test_the_ceiling_is_named_only_where_it_is_reached() -> None:
         scoreviews.ceilings(table3(vector_split=v, lora_sft=1.0), ["axbench_concept_0_2"])[0]
         for v in (1.985, 1.97)
     )
-    assert "the ceiling of 2 is reached by vector split; the highest is 1.99" in reached
+    assert "the ceiling of 2 is reached by vector split; the highest is 1.985" in reached
     assert "reached by none; the highest is 1.97 (vector split)" in far
 
 
