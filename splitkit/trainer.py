@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from splitkit.encoding import batches, encode_pairs
 from splitkit.interventions import change
+from splitkit.numeric import real_number, whole_number
 from splitkit.objectives import Objective, ObjectiveInputs, get_objective
 from splitkit.pairs import Pair
 from splitkit.recording import Replay, stack_rows
@@ -34,6 +35,10 @@ class TrainConfig:
     the official code calls batch size times accumulation. dropout: share of dh's entries set to 0. factor_*:
     m is drawn evenly from factor_min, factor_min + factor_step, ... factor_max. negative: a key of
     `NEGATIVE`. rank: of a LoRA. weights: the objective's hyper-parameters that differ from its defaults.
+
+    Raises:
+        ValueError: for a setting that is out of range, not finite or of another kind, naming it: epochs,
+            batch_size and rank are whole numbers (2, not 2.0), 1 or more.
     """
 
     lr: float
@@ -50,20 +55,11 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.negative not in NEGATIVE:
             raise ValueError(f"unknown negative {self.negative!r}; there are {', '.join(NEGATIVE)}.")
-        for name in (
-            "lr",
-            "epochs",
-            "batch_size",
-            "dropout",
-            "factor_min",
-            "factor_max",
-            "factor_step",
-            "rank",
-        ):
-            value = getattr(self, name)
-            if not isinstance(value, Real) or not math.isfinite(value):
-                raise ValueError(f"{name} must be a finite number, not {value!r}.")
-        for name in ("lr", "epochs", "batch_size", "factor_step", "rank"):
+        for name in ("lr", "dropout", "factor_min", "factor_max", "factor_step"):
+            self._keep(name, real_number(name, getattr(self, name)))
+        for name in ("epochs", "batch_size", "rank"):
+            self._keep(name, whole_number(name, getattr(self, name), 1))
+        for name in ("lr", "factor_step"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)!r}.")
         for name, value in self.weights.items():
@@ -73,6 +69,10 @@ class TrainConfig:
             raise ValueError(f"dropout is a share from 0 to below 1, not {self.dropout!r}.")
         if self.factor_max < self.factor_min:
             raise ValueError(f"factor_max {self.factor_max} is below factor_min {self.factor_min}.")
+
+    def _keep(self, name: str, value: object) -> None:
+        """Set a field of the frozen config to what it was checked to be."""
+        object.__setattr__(self, name, value)
 
 
 class Trainer:

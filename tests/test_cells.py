@@ -235,7 +235,7 @@ STARTS = {
 }
 
 
-NEUTRAL = {"memory", "proofs", "datasets", "files", "modelfiles", "paper"}
+NEUTRAL = {"memory", "proofs", "datasets", "files", "modelfiles", "numeric", "paper"}
 """They print, refuse, find files whose content is in the key, or tell a task's family: no number is theirs.
 Datasets are the paper's own tasks' alone, see below."""
 

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from conftest import LAYER, random_intervention, tiny_model, tiny_tokenizer
@@ -209,6 +210,13 @@ def test_bad_settings_list_what_there_is(tokenizer, pairs) -> None:
             train(model, tokenizer, pairs, "lora", "sft", **bad)
     with pytest.raises(ValueError, match="loss weight gamma must be a finite number, 0 or more, not -1"):
         train(model, tokenizer, pairs, "lora", "split", gamma=-1.0)
+
+
+@pytest.mark.parametrize("name", ["epochs", "batch_size", "rank"])
+@pytest.mark.parametrize("value", [1.5, 2.0, True, "2", None, 0, np.float64(2), math.nan])
+def test_what_is_counted_is_a_whole_number(name, value) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be a whole number, 1 or more, not "):
+        TrainConfig(lr=0.1, **{name: value})
 
 
 def test_a_trained_intervention_is_saved_with_its_settings(tokenizer, pairs, tmp_path) -> None:
