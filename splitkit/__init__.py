@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from splitkit.pairs import Pair, load_pairs
     from splitkit.profiles import PROFILES, get_profile
     from splitkit.sweeps import sweep
+    from splitkit.trainer import TrainConfig
     from splitkit.training import train
 
 __version__ = "0.1.0"
@@ -37,6 +38,7 @@ _HOME: dict[str, str] = {
     "Intervention": "interventions",
     "load_intervention": "interventions",
     "train": "training",
+    "TrainConfig": "trainer",
     "sweep": "sweeps",
     "matching_strength": "matching",
     "preference_log_odds": "logodds",
@@ -59,6 +61,7 @@ __all__ = [
     "Cell",
     "Intervention",
     "Pair",
+    "TrainConfig",
     "compute_cells",
     "curves",
     "fit_preference",

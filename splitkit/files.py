@@ -34,14 +34,18 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file so that a reader, or a killed run, sees the old content or the new, never a part."""
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file so that a reader, or a killed run, sees the old content or the new, never a part.
+
+    A text is written in UTF-8, its line ends as they are.
+    """
+    data = content.encode() if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     temporary = Path(name)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as stream:
-            stream.write(text)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
         # mkstemp's files are private; a result is as readable as any other file of the project

@@ -18,7 +18,9 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from splitkit.adapters import attached_lora
+from splitkit.files import write_whole
 from splitkit.models import model_digest
+from splitkit.numeric import whole_number
 from splitkit.scale import Scale
 from splitkit.sites import resolve_sites
 
@@ -91,6 +93,7 @@ class Intervention:
 
     def __post_init__(self) -> None:
         expected = FORMS[check_form(self.form)]
+        self.layer = whole_number("layer", self.layer)
         if set(self.parameters) != set(expected):
             raise ValueError(f"{self.form} has the parameters {expected}, not {sorted(self.parameters)}.")
         for name, tensor in self.parameters.items():
@@ -166,16 +169,25 @@ class Intervention:
         return steer
 
     def save(self, folder: str | Path) -> Path:
-        """Write `intervention.safetensors` and `config.json` into `folder`, made if needed; returns it."""
+        """Write `intervention.safetensors` and `config.json` into `folder`, made if needed; returns it.
+
+        Each file is written whole or not at all. Raises: TypeError, before anything is written, when
+        `details` is not JSON.
+        """
         target = Path(folder)
-        target.mkdir(parents=True, exist_ok=True)
         tensors = {name: p.detach().cpu().contiguous() for name, p in self.parameters.items()}
         content = safetensors.save(tensors)
         config = {key: value for key, value in vars(self).items() if key != "parameters"}
         # config.json names its tensors by their digest: damage and mixed-up files are found at loading
         config["sha256"] = hashlib.sha256(content).hexdigest()
-        (target / "intervention.safetensors").write_bytes(content)
-        (target / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        try:
+            text = json.dumps(config, indent=2) + "\n"
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"details are plain numbers, texts, lists and dicts, to be kept as JSON: {error}."
+            ) from error
+        write_whole(target / "intervention.safetensors", content)
+        write_whole(target / "config.json", text)
         return target
 
 

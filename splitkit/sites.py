@@ -1,5 +1,6 @@
 """Sites: the places in a model's layers that an intervention changes and a recording reads."""
 
+import operator
 from dataclasses import dataclass, replace
 
 from torch import nn
@@ -109,7 +110,7 @@ def layer_list(model: PreTrainedModel) -> nn.ModuleList:
 
 
 def check_layer(model: PreTrainedModel, layer: int | None) -> int:
-    """The layer to steer: `layer` itself, or the middle one (n // 2, as 3 of 6) for None.
+    """The layer to steer: `layer` itself as an int, or the middle one (n // 2, as 3 of 6) for None.
 
     Raises:
         ValueError: when the model has no such layer, with the range it has.
@@ -117,9 +118,13 @@ def check_layer(model: PreTrainedModel, layer: int | None) -> int:
     count = len(layer_list(model))
     if layer is None:
         return count // 2
-    if isinstance(layer, bool) or not isinstance(layer, int) or not 0 <= layer < count:
+    try:
+        number = operator.index(layer)  # numpy's whole numbers too
+    except TypeError:
+        number = -1
+    if isinstance(layer, bool) or not 0 <= number < count:
         raise ValueError(f"layer {layer!r} is out of range: this model has layers 0 to {count - 1}.")
-    return layer
+    return number
 
 
 def resolve_sites(model: PreTrainedModel, layer: int) -> Sites:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from numbers import Real
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -62,9 +62,7 @@ class TrainConfig:
         for name in ("lr", "factor_step"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)!r}.")
-        for name, value in self.weights.items():
-            if not isinstance(value, Real) or not 0 <= value < math.inf:
-                raise ValueError(f"the loss weight {name} must be a finite number, 0 or more, not {value!r}.")
+        self._keep("weights", {name: _weight(name, value) for name, value in self.weights.items()})
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is a share from 0 to below 1, not {self.dropout!r}.")
         if self.factor_max < self.factor_min:
@@ -73,6 +71,15 @@ class TrainConfig:
     def _keep(self, name: str, value: object) -> None:
         """Set a field of the frozen config to what it was checked to be."""
         object.__setattr__(self, name, value)
+
+
+def _weight(name: str, value: Any) -> float:
+    try:
+        if (number := real_number(name, value)) >= 0:
+            return number
+    except ValueError:
+        pass
+    raise ValueError(f"the loss weight {name} must be a finite number, 0 or more, not {value!r}.")
 
 
 class Trainer:

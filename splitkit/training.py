@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from splitkit.encoding import encode_pairs
 from splitkit.interventions import Intervention, check_form
 from splitkit.models import model_digest
+from splitkit.numeric import whole_number
 from splitkit.objectives import OBJECTIVES
 from splitkit.pairs import Pair
 from splitkit.recording import Replay, at_rest
@@ -73,8 +74,9 @@ def train(
         overrides: single settings, as `lr=0.02`, or hyper-parameters of the objective, as `gamma=3.0`.
 
     Raises:
+        TypeError: for a config that is no TrainConfig.
         ValueError: for an unknown form, objective or setting (with those there are), bad pairs, a layer out
-            of range.
+            of range, a seed that is no whole number, 0 or more.
         FloatingPointError: when a loss is not finite, naming step and pair.
     """
     check_form(form)
@@ -82,7 +84,12 @@ def train(
         raise ValueError(
             f"unknown objective {objective!r}; there are {', '.join(('diffmean', *OBJECTIVES))}."
         )
-    layer = check_layer(model, layer)
+    if config is not None and not isinstance(config, TrainConfig):
+        raise TypeError(
+            f"config is a {type(config).__name__}, not a splitkit.TrainConfig as TrainConfig(lr=0.05) makes "
+            "one; single settings go in by name, as lr=0.05."
+        )
+    layer, seed = check_layer(model, layer), whole_number("seed", seed)
     if objective == "diffmean":
         if form != "vector" or config is not None or overrides:
             raise ValueError("diffmean is a closed form for the form 'vector' and has no settings.")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -165,6 +166,34 @@ def test_saved_and_loaded_is_the_same(model, form, tmp_path: Path) -> None:
         k: v for k, v in vars(iv).items() if k != "parameters"
     }
     assert all(torch.equal(loaded.parameters[name], p) for name, p in iv.parameters.items())
+
+
+def test_what_cannot_be_kept_leaves_no_file_and_a_failed_save_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    iv = random_intervention(tiny_model("llama"), "vector")
+    iv.details["lr"] = np.float32(0.1)
+    with pytest.raises(TypeError, match="details are plain numbers, .*: Object of type float32"):
+        iv.save(tmp_path / "iv")
+    assert not (tmp_path / "iv").exists()
+    iv.details["lr"] = 0.1
+    before = {path.name: path.read_bytes() for path in iv.save(tmp_path / "iv").iterdir()}
+
+    def refuse(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(OSError, match="disk full"):
+        random_intervention(tiny_model("llama"), "vector", seed=2).save(tmp_path / "iv")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "iv").iterdir()} == before
+
+
+def test_a_layer_is_a_whole_number() -> None:
+    vector = {"vector": torch.ones(32)}
+    assert type(Intervention("vector", "sft", np.int64(1), vector, "").layer) is int
+    for bad in (1.0, "1", None, True, -1):
+        with pytest.raises(ValueError, match="layer must be a whole number, 0 or more, not "):
+            Intervention("vector", "sft", bad, vector, "")
 
 
 def test_another_base_model_is_refused(form, tmp_path: Path) -> None:

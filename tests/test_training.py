@@ -226,3 +226,25 @@ def test_a_trained_intervention_is_saved_with_its_settings(tokenizer, pairs, tmp
     assert loaded.details == iv.details and loaded.details["config"]["weights"]["gamma"] == 3.0
     assert loaded.parameters["A"].shape == (2, 48)
     assert random_intervention(model, "lora").details == {}
+
+
+def test_numpys_numbers_are_numbers(tokenizer, pairs, tmp_path) -> None:
+    model = tiny_model("llama")
+    plain = dict(layer=1, seed=3, epochs=1, lr=0.25, factor_min=1, gamma=3.0, rank=2)
+    kinds = dict(layer=np.int64, seed=np.int64, epochs=np.int64, lr=np.float32, factor_min=np.int8)
+    others = {name: kinds.get(name, np.float64)(value) for name, value in plain.items() if name != "rank"}
+    one, other = (
+        train(model, tokenizer, pairs, "lora", "split", **settings)
+        for settings in (plain, others | {"rank": np.uint8(2)})
+    )
+    assert all(torch.equal(one.parameters[name], p) for name, p in other.parameters.items())
+    loaded = load_intervention(other.save(tmp_path), model)
+    assert vars(loaded) | {"parameters": 0} == vars(one) | {"parameters": 0}
+    with pytest.raises(ValueError, match="seed must be a whole number, 0 or more, not 1.5"):
+        train(model, tokenizer, pairs, "lora", "split", seed=1.5)
+
+
+@pytest.mark.parametrize("config", [{"lr": 0.1}, {}, "fast"])
+def test_a_config_of_another_kind_names_train_config(config, tokenizer, pairs) -> None:
+    with pytest.raises(TypeError, match=r"config is a (dict|str), not a splitkit.TrainConfig"):
+        train(tiny_model("llama"), tokenizer, pairs, "lora", "split", config=config)
