@@ -85,6 +85,18 @@ def answer_ids(tokenizer: PreTrainedTokenizerBase, answer: str) -> list[int]:
     return [*tokenizer(answer, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
 
 
+def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The id that fills a batch: PAD's, or EOS's where there is no PAD; the attention mask hides either.
+
+    Raises:
+        ValueError: when the tokenizer has neither.
+    """
+    ids = [i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None]
+    if not ids:
+        raise ValueError("the tokenizer has neither a pad_token nor an eos_token: nothing can fill a batch.")
+    return int(ids[0])
+
+
 def check_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Whether a tokenizer can be this model's, by its size and its special tokens.
 
@@ -169,10 +181,12 @@ def pad_batch(
     index: Sequence[int],
     side: str | None = None,
 ) -> Batch:
-    """One batch of `sequences`; `index` numbers its rows. `side` of the padding: the tokenizer's for None."""
+    """One batch of `sequences`; `index` numbers its rows. `side` of the padding: the tokenizer's for None.
+
+    Raises: ValueError as `pad_id` does.
+    """
     width = max(len(sequence.ids) for sequence in sequences)
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    ids = torch.full((len(sequences), width), pad)  # (batch, token)
+    ids = torch.full((len(sequences), width), pad_id(tokenizer))  # (batch, token)
     attention, answer = torch.zeros_like(ids), torch.zeros_like(ids, dtype=torch.bool)
     for row, sequence in enumerate(sequences):
         length = len(sequence.ids)

@@ -19,7 +19,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from splitkit.encoding import prompt_ids
+from splitkit.encoding import pad_id, prompt_ids
 from splitkit.interventions import Intervention, Strength, as_factors
 
 
@@ -83,15 +83,14 @@ def answers(
             "about, so that each would get another's m. Give one m for all questions, or num_beams=1."
         )
     prompts, limit = _prompts(model, tokenizer, questions)
-    texts: list[str] = []
-    for start in range(0, len(questions), batch_size):
-        rows = range(start, min(start + batch_size, len(questions)))
+    texts, pad = [""] * len(questions), pad_id(tokenizer)
+    for rows in _batches([len(prompt) for prompt in prompts], max_new_tokens, limit, batch_size):
         chosen = [prompts[row] for row in rows]
-        ids, mask = _padded_left(chosen, int(tokenizer.pad_token_id))  # type: ignore[arg-type]
+        ids, mask = _padded_left(chosen, pad)
         processors = LogitsProcessorList()
         if temperature > 0:
             processors += [TemperatureLogitsWarper(temperature), TopPLogitsWarper(top_p), Gumbel(seed, rows)]
-        of_rows = strengths[list(rows)] if strengths.ndim else strengths
+        of_rows = strengths[rows] if strengths.ndim else strengths
         applied = intervention.applied(model, of_rows) if intervention is not None else nullcontext()
         with applied:
             out = model.generate(  # type: ignore[operator]
@@ -99,15 +98,31 @@ def answers(
                 attention_mask=mask.to(model.device),
                 do_sample=False,  # the processors have the draws in them: their argmax is a sample
                 num_beams=num_beams,
-                max_new_tokens=min(max_new_tokens, limit - min(map(len, chosen))),
-                pad_token_id=tokenizer.pad_token_id,
+                # where that is less, all rows of the batch are as long as its first
+                max_new_tokens=min(max_new_tokens, limit - len(chosen[0])),
+                pad_token_id=pad,
                 logits_processor=processors,
             )
-        kept = [
-            new[: limit - len(prompt)] for prompt, new in zip(chosen, out[:, ids.shape[1] :], strict=True)
-        ]
-        texts += tokenizer.batch_decode(kept, skip_special_tokens=True)
+        new = tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
+        for row, text in zip(rows, new, strict=True):
+            texts[row] = text
     return texts
+
+
+def _batches(lengths: Sequence[int], new: int, limit: int, batch_size: int) -> list[list[int]]:
+    """Rows that run together, by the lengths of their prompts: at most `batch_size`, in order.
+
+    A prompt that leaves no room for `new` tokens is with others of its length alone: a learned embedding of
+    positions has none for a row that goes on beyond the context while another has not ended.
+    """
+    groups: dict[int, list[int]] = {}
+    for row, length in enumerate(lengths):
+        groups.setdefault(length if length + new > limit else 0, []).append(row)
+    return [
+        rows[start : start + batch_size]
+        for rows in groups.values()
+        for start in range(0, len(rows), batch_size)
+    ]
 
 
 def _check_settings(

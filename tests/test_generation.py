@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import random_intervention, tiny_model
+from architectures import architecture
+from conftest import random_intervention, tiny_model, tiny_tokenizer
 from scipy.stats import chisquare
 from torch import Tensor, nn
 from transformers import (
@@ -196,8 +197,9 @@ def test_an_empty_answer_is_kept(model: PreTrainedModel, tokenizer: PreTrainedTo
     assert all(answers(model, tokenizer, QUESTIONS, max_new_tokens=8))
 
 
-@pytest.mark.parametrize("model", ["gemma2", "qwen2"], indirect=True)
-def test_the_context_is_the_end(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+@pytest.mark.parametrize("name", ["gemma2", "qwen2", "gpt2"])
+def test_the_context_is_the_end(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    model = architecture(name) if name == "gpt2" else tiny_model(name)
     always(model, tokenizer.convert_tokens_to_ids("a"))
     room = model.config.max_position_embeddings - len(prompt_ids(tokenizer, ""))
     short, long = answers(model, tokenizer, ["x", "x" * (room - 5)], max_new_tokens=2 * room)
@@ -207,6 +209,34 @@ def test_the_context_is_the_end(model: PreTrainedModel, tokenizer: PreTrainedTok
             ValueError, match=rf"row 1: the prompt is {96 + length - room} tokens, .* context 96"
         ):
             answers(model, tokenizer, ["x", "x" * length])
+
+
+@pytest.mark.parametrize("sampled", [{}, {"temperature": 1.0, "seed": 2}])
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_prompts_near_the_context_answer_beside_short_ones_as_alone(
+    name: str, sampled: dict[str, Any], tokenizer: PreTrainedTokenizerBase
+) -> None:
+    model = architecture(name)
+    room = 96 - len(prompt_ids(tokenizer, ""))
+    asked = ["x" * n for n in (room - 2, 1, room - 3, 2, room - 2, room - 30)]
+    settings = {"max_new_tokens": 30, **sampled}
+    together = answers(model, tokenizer, asked, **settings)
+    assert together == answers(model, tokenizer, asked, batch_size=1, **settings)
+    if not sampled:
+        assert together == [answers(model, tokenizer, [q], **settings)[0] for q in asked]
+
+
+@pytest.mark.parametrize("model", ["qwen2"], indirect=True)
+def test_a_tokenizer_without_pad_fills_with_eos(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    bare = tiny_tokenizer()
+    bare.pad_token = None
+    expected = answers(model, tokenizer, QUESTIONS, max_new_tokens=8)
+    assert answers(model, bare, QUESTIONS, max_new_tokens=8) == expected
+    bare.eos_token = None
+    with pytest.raises(ValueError, match="neither a pad_token nor an eos_token"):
+        answers(model, bare, QUESTIONS)
 
 
 @pytest.mark.parametrize("model", ["llama"], indirect=True)
