@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from splitkit.interventions import Intervention, load_intervention
     from splitkit.logodds import preference_log_odds, utility_log_odds
     from splitkit.matching import matching_strength
-    from splitkit.models import MODELS, load_model
+    from splitkit.models import MODELS, load_model, model_digest
     from splitkit.objectives import split_loss
     from splitkit.operating import operating_point
     from splitkit.pairs import Pair, load_pairs
@@ -33,6 +33,7 @@ warnings.filterwarnings("ignore", message="A worker stopped while some jobs were
 _HOME: dict[str, str] = {
     "MODELS": "models",
     "load_model": "models",
+    "model_digest": "models",
     "Pair": "pairs",
     "load_pairs": "pairs",
     "Intervention": "interventions",
@@ -72,6 +73,7 @@ __all__ = [
     "load_pairs",
     "matching_strength",
     "mean_curve",
+    "model_digest",
     "operating_point",
     "preference_log_odds",
     "split_loss",

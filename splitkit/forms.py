@@ -5,7 +5,12 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from splitkit.interventions import check_form
+FORMS: dict[str, tuple[str, ...]] = {
+    "local_weight": ("weight", "bias"),
+    "lora": ("A", "B"),
+    "vector": ("vector",),
+}
+"""Each form's parameters: dW (hidden, inner), db (hidden); A (rank, inner), B (hidden, rank); v (hidden)."""
 
 RANK = 4
 """Of a LoRA, here and in the paper."""
@@ -15,6 +20,13 @@ PAPER_LAYERS: dict[str, tuple[int, int]] = {
     "qwen2.5-7b-instruct": (18944, 3584),
 }
 """(d_in, d_out) of the down-projection in the paper's models: FFN width and hidden size."""
+
+
+def check_form(form: str) -> str:
+    """`form` itself. Raises: ValueError for an unknown one, with those there are."""
+    if form not in FORMS:
+        raise ValueError(f"unknown form {form!r}; there are {', '.join(FORMS)}.")
+    return form
 
 
 def tensor_shapes(form: str, d_in: int, d_out: int, rank: int = RANK) -> dict[str, tuple[int, ...]]:

@@ -14,7 +14,8 @@ from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from splitkit.encoding import Batch, Encoded, encode_pairs, pad_batch
-from splitkit.interventions import FORMS, Intervention, as_factors
+from splitkit.forms import FORMS
+from splitkit.interventions import Intervention, as_factors
 from splitkit.matching import matching_strength
 from splitkit.pairs import Pair
 from splitkit.rewriting import as_down_bias, random_intervention, rewritten

@@ -19,29 +19,16 @@ from transformers import PreTrainedModel
 
 from splitkit.adapters import attached_lora
 from splitkit.files import write_whole
+from splitkit.forms import FORMS, RANK, check_form, tensor_shapes
 from splitkit.models import model_digest
 from splitkit.numeric import whole_number
 from splitkit.scale import Scale
 from splitkit.sites import resolve_sites
 
-FORMS: dict[str, tuple[str, ...]] = {
-    "local_weight": ("weight", "bias"),
-    "lora": ("A", "B"),
-    "vector": ("vector",),
-}
-"""Each form's parameters: dW (hidden, inner), db (hidden); A (rank, inner), B (hidden, rank); v (hidden)."""
-
 _CONFIG_KEYS = ["base_digest", "details", "form", "layer", "objective", "sha256"]
 
 Strength = float | Sequence[float] | np.ndarray | Tensor
 """The steering factor m: one number, or one per row of the batch."""
-
-
-def check_form(form: str) -> str:
-    """`form` itself. Raises: ValueError for an unknown one, with those there are."""
-    if form not in FORMS:
-        raise ValueError(f"unknown form {form!r}; there are {', '.join(FORMS)}.")
-    return form
 
 
 def change(form: str, parameters: dict[str, Tensor], x: Float[Tensor, "*batch inner"]) -> Tensor:
@@ -81,7 +68,12 @@ def add_scaled(h: Tensor, dh: Tensor, scale: Tensor) -> Tensor:
 class Intervention:
     """A change of one layer of one model: its form, the objective it was made with, and its parameters.
 
-    `base_digest` is the digest of the model it belongs to; `details` says how it was made (JSON).
+    `base_digest` is `model_digest` of the model it belongs to; `details` says how it was made (JSON). Shapes
+    are those of `forms.tensor_shapes`, compared with the model's layer at each use.
+
+    Raises:
+        ValueError: for an unknown form, other parameters than it has, NaN or infinity in one, or a layer that
+            is no whole number.
     """
 
     form: str
@@ -112,13 +104,22 @@ class Intervention:
         return change(self.form, {name: p.to(x.device) for name, p in self.parameters.items()}, x)
 
     def check_base(self, model: PreTrainedModel) -> None:
-        """Raises ValueError unless `model` is the one that this intervention was made for."""
+        """Raises ValueError unless `model` is the one that this was made for, with its layer's shapes."""
         found = model_digest(model)
         if found != self.base_digest:
             raise ValueError(
                 f"this {self.form} belongs to another base model: it was made on one with digest "
                 f"{self.base_digest[:12]}..., this one has {found[:12]}...."
             )
+        sites = resolve_sites(model, self.layer)
+        shapes = {name: tuple(tensor.shape) for name, tensor in self.parameters.items()}
+        rank = (shapes.get("A") or (RANK,))[0]
+        for name, shape in tensor_shapes(self.form, sites.down_width, sites.width, max(rank, 1)).items():
+            if shapes[name] != shape:
+                raise ValueError(
+                    f"parameter {name!r} of the {self.form} has shape {shapes[name]}; "
+                    f"for layer {self.layer} of this model it is {shape}."
+                )
 
     @contextmanager
     def applied(self, model: PreTrainedModel, m: Strength) -> Iterator[PreTrainedModel]:
@@ -134,7 +135,7 @@ class Intervention:
             m: any finite number, or one per row of the batch.
 
         Raises:
-            ValueError: for an m that is not finite, another base model, or a batch of another number of rows.
+            ValueError: for an m that is not finite, another base model or shape, or another number of rows.
         """
         factors = as_factors(m)
         self.check_base(model)

@@ -11,7 +11,8 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from splitkit.encoding import encode_pairs
-from splitkit.interventions import Intervention, check_form
+from splitkit.forms import check_form
+from splitkit.interventions import Intervention
 from splitkit.models import model_digest
 from splitkit.numeric import whole_number
 from splitkit.objectives import OBJECTIVES

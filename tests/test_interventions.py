@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -13,8 +14,10 @@ import torch
 from conftest import LAYER, random_intervention, tiny_model
 from torch.nn import functional
 
+import splitkit
 from splitkit.interventions import Intervention, as_factors, load_intervention
 from splitkit.sites import resolve_sites
+from splitkit.sweeps import sweep
 
 IDS = torch.tensor([[1, 40, 50, 60, 70], [1, 41, 51, 61, 71]])
 
@@ -194,6 +197,46 @@ def test_a_layer_is_a_whole_number() -> None:
     for bad in (1.0, "1", None, True, -1):
         with pytest.raises(ValueError, match="layer must be a whole number, 0 or more, not "):
             Intervention("vector", "sft", bad, vector, "")
+
+
+@pytest.mark.parametrize(
+    ("form", "name", "shape", "wanted"),
+    [
+        ("vector", "vector", (1,), (32,)),
+        ("vector", "vector", (), (32,)),
+        ("vector", "vector", (1, 32), (32,)),
+        ("local_weight", "weight", (48, 32), (32, 48)),
+        ("local_weight", "bias", (1,), (32,)),
+        ("lora", "A", (4, 32), (4, 48)),
+        ("lora", "A", (), (4, 48)),
+        ("lora", "B", (32, 3), (32, 4)),
+        ("lora", "B", (4, 32), (32, 4)),
+    ],
+)
+def test_parameters_of_another_shape_are_named_with_the_shape_wanted(
+    form, name, shape, wanted, tokenizer, pairs, tmp_path: Path
+) -> None:
+    model = tiny_model("llama")
+    iv = random_intervention(model, form)
+    iv.parameters[name] = torch.ones(shape)
+    message = re.escape(f"{name!r} of the {form} has shape {shape}; for layer {LAYER} of this model it is ")
+    message += ".*" if name == "A" and shape == () else re.escape(f"{wanted}.")
+    with pytest.raises(ValueError, match=message), iv.applied(model, 1.0):
+        pass
+    with pytest.raises(ValueError, match=message):
+        sweep(model, tokenizer, iv, pairs, m=[1.0])
+    with pytest.raises(ValueError, match=message):
+        load_intervention(iv.save(tmp_path), model)
+
+
+def test_a_vector_of_ones_own_is_an_intervention() -> None:
+    model = tiny_model("llama")
+    iv = Intervention("vector", "mine", 1, {"vector": torch.ones(32)}, splitkit.model_digest(model))
+    with iv.applied(model, 1.0):
+        assert torch.isfinite(model(IDS).logits).all()
+    beyond = Intervention("vector", "mine", 3, {"vector": torch.ones(32)}, splitkit.model_digest(model))
+    with pytest.raises(ValueError, match="layer 3 is out of range"), beyond.applied(model, 1.0):
+        pass
 
 
 def test_another_base_model_is_refused(form, tmp_path: Path) -> None:
