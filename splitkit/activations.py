@@ -10,9 +10,10 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from splitkit.encoding import Batch, Encoded, answer_ids, batches, encode_pairs, prompt_ids
-from splitkit.interventions import Intervention, Strength, as_factors
+from splitkit.interventions import Intervention
 from splitkit.pairs import Pair
 from splitkit.recording import Replay, at_rest
+from splitkit.scale import Strength, as_factors, as_grid
 
 SITES = ("layer", "end")
 """The residual stream that leaves the steered layer, and what the head reads after the final norm."""
@@ -54,7 +55,7 @@ class RecordedPairs:
         With `tokens`, that many of the answers' tokens, evenly spaced.
 
         Raises:
-            ValueError: for bad strengths, another base model or another layer.
+            ValueError: for bad strengths or one named twice, another base model or another layer.
         """
         return self._run(intervention, m, tokens, self.n_pairs, None)
 
@@ -65,13 +66,13 @@ class RecordedPairs:
 
         The losses are those of all positive answers, then of all negative ones.
         """
-        losses = torch.empty(as_factors(m).numel(), 2 * self.n_pairs, dtype=torch.float64)
+        losses = torch.empty(len(as_grid(m)), 2 * self.n_pairs, dtype=torch.float64)
         return self._run(intervention, m, tokens, pairs, losses), losses.numpy()
 
     def _run(
         self, intervention: Intervention, m: Strength, tokens: int | None, pairs: int, losses: Tensor | None
     ) -> dict[str, np.ndarray]:
-        grid, replay = as_factors(m).reshape(-1), self._replay(intervention)
+        grid, replay = as_factors(as_grid(m)), self._replay(intervention)
         found: dict[str, list[Tensor]] = {site: [] for site in SITES}
         with at_rest(self.model), torch.no_grad():
             for recording in self.recordings:
@@ -92,7 +93,7 @@ class RecordedPairs:
 
     def moved(self, intervention: Intervention, m: Strength) -> Float[np.ndarray, "strength token hidden"]:
         """h' = h + m dh (Eq. 5) at all tokens of the answers as it leaves the layer; raises as `measured`."""
-        grid, replay = as_factors(m).reshape(-1).tolist(), self._replay(intervention)
+        grid, replay = as_factors(as_grid(m)).tolist(), self._replay(intervention)
         found = []
         with at_rest(self.model), torch.no_grad():
             for recording in self.recordings:

@@ -17,9 +17,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from splitkit import scoring
 from splitkit.datasets import TASKS
 from splitkit.generation import answers
-from splitkit.interventions import Intervention, Strength, as_factors
+from splitkit.interventions import Intervention
 from splitkit.pairs import load_pairs
 from splitkit.paper import task_family
+from splitkit.scale import Strength, as_grid
 from splitkit.world import WORLD, Question
 
 STRENGTHS: tuple[float, ...] = tuple(2.0 ** (i / 2) for i in range(-6, 8))
@@ -157,10 +158,7 @@ def measure_strengths(
         ValueError: for no strength, one named twice or not finite, one without an intervention, and what
             `questions` and `answers` raise.
     """
-    as_factors(m)  # refuses what is not finite
-    strengths = np.asarray(m, dtype=np.float64).reshape(-1)
-    if len(np.unique(strengths)) != len(strengths):
-        raise ValueError("m names a strength twice: each (m, question) has one row.")
+    strengths = as_grid(m)
     if intervention is None and strengths.any():
         raise ValueError("a strength other than 0 needs an intervention to apply.")
     asked = questions(task, split, n)

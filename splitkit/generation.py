@@ -20,7 +20,8 @@ from transformers import (
 )
 
 from splitkit.encoding import pad_id, prompt_ids
-from splitkit.interventions import Intervention, Strength, as_factors
+from splitkit.interventions import Intervention
+from splitkit.scale import Strength, as_factors
 
 
 @torch.inference_mode()

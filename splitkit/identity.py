@@ -15,10 +15,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from splitkit.encoding import Batch, Encoded, encode_pairs, pad_batch
 from splitkit.forms import FORMS
-from splitkit.interventions import Intervention, as_factors
+from splitkit.interventions import Intervention
 from splitkit.matching import matching_strength
 from splitkit.pairs import Pair
 from splitkit.rewriting import as_down_bias, random_intervention, rewritten
+from splitkit.scale import as_factors
 from splitkit.sites import resolve_sites
 
 SLIP = 0.01

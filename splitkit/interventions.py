@@ -2,13 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
@@ -22,13 +21,10 @@ from splitkit.files import write_whole
 from splitkit.forms import FORMS, RANK, check_form, tensor_shapes
 from splitkit.models import model_digest
 from splitkit.numeric import whole_number
-from splitkit.scale import Scale
+from splitkit.scale import Scale, Strength, as_factors
 from splitkit.sites import resolve_sites
 
 _CONFIG_KEYS = ["base_digest", "details", "form", "layer", "objective", "sha256"]
-
-Strength = float | Sequence[float] | np.ndarray | Tensor
-"""The steering factor m: one number, or one per row of the batch."""
 
 
 def change(form: str, parameters: dict[str, Tensor], x: Float[Tensor, "*batch inner"]) -> Tensor:
@@ -227,24 +223,3 @@ def load_intervention(folder: str | Path, model: PreTrainedModel | None = None) 
     if model is not None:
         loaded.check_base(model)
     return loaded
-
-
-def as_factors(m: Strength) -> Float[Tensor, " rows"]:
-    """m as a float32 tensor: () for one number, (batch,) for one per row.
-
-    Raises:
-        TypeError: when a value is not a number (a text, None, True).
-        ValueError: when a value is not finite, when there is none, or for more than one axis.
-    """
-    try:
-        factors = m if isinstance(m, Tensor) else torch.from_numpy(np.array(m))
-        if factors.dtype == torch.bool or factors.is_complex():
-            raise TypeError(f"values are {factors.dtype}")
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"m is one real number or one per row of the batch, not {m!r}.") from error
-    factors = factors.to(torch.float32)
-    if factors.ndim > 1 or factors.numel() == 0:
-        raise ValueError(f"m is one number or one per row of the batch, not of shape {tuple(factors.shape)}.")
-    if not torch.isfinite(factors).all():
-        raise ValueError(f"m must be finite, not {m!r}.")
-    return factors

@@ -1,8 +1,57 @@
-"""Scale: m at each token of a forward pass, 0 at BOS."""
+"""Scale: the strengths m as they are given, and m at each token of a forward pass, 0 at BOS."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import torch
+from jaxtyping import Float, Float64
 from torch import Tensor, nn
+
+Strength = float | Sequence[float] | np.ndarray | Tensor
+"""The steering factor m: one number, or several: one per row of a batch, or a grid."""
+
+
+def as_factors(m: Strength, several: str = "one per row of the batch") -> Float[Tensor, " rows"]:
+    """m as a float32 tensor: () for one number, (batch,) for one per row.
+
+    Args:
+        m: what to take for strengths.
+        several: what more than one number would be here, for the errors.
+
+    Raises:
+        TypeError: when a value is not a number (a text, None, True).
+        ValueError: when a value is not finite, when there is none, or for more than one axis.
+    """
+    try:
+        factors = m if isinstance(m, Tensor) else torch.from_numpy(np.array(m))
+        if factors.dtype == torch.bool or factors.is_complex():
+            raise TypeError(f"values are {factors.dtype}")
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"m is one real number or {several}, not {m!r}.") from error
+    factors = factors.to(torch.float32)
+    if factors.ndim > 1 or factors.numel() == 0:
+        raise ValueError(f"m is one number or {several}, not of shape {tuple(factors.shape)}.")
+    if not torch.isfinite(factors).all():
+        raise ValueError(f"m must be finite, not {m!r}.")
+    return factors
+
+
+def as_grid(m: Strength) -> Float64[np.ndarray, " strength"]:
+    """A grid of strengths as the caller's numbers, (strength,) in float64, whatever holds them.
+
+    float32 is what they are applied in, but a table is looked up by what the caller wrote.
+
+    Raises:
+        TypeError: when a value is not a number (a text, None, True).
+        ValueError: when a value is not finite or, in float32, there twice, when there is none, or for more
+            than one axis.
+    """
+    factors = as_factors(m, "a grid of at least one").detach().reshape(-1)
+    if len(factors.unique()) != len(factors):
+        raise ValueError("the grid of m names a strength twice: each has its rows once.")
+    given = m.detach().double().cpu().numpy() if isinstance(m, Tensor) else np.asarray(m, dtype=np.float64)
+    return given.reshape(-1)
 
 
 def is_steered(decoder: nn.Module) -> bool:

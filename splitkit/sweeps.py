@@ -9,11 +9,12 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from splitkit.encoding import buckets, encode_pairs
-from splitkit.interventions import Intervention, Strength, as_factors
+from splitkit.interventions import Intervention
 from splitkit.logodds import preference_log_odds, utility_log_odds
 from splitkit.memory import tokens_that_fit
 from splitkit.pairs import Pair
 from splitkit.recording import Replay, at_rest
+from splitkit.scale import Strength, as_factors, as_grid
 from splitkit.stems import SIDES, record_fork
 
 REDUCTIONS = ("mean", "sum")
@@ -50,16 +51,15 @@ def sweep(
         loss_negative, preference, utility (NaN where Eq. 8 is undefined).
 
     Raises:
-        TypeError: when `intervention` is none.
+        TypeError: when `intervention` is none, or a strength is no number.
         ValueError: for an empty or repeated grid, no pairs, an answer that would be cut, another base model.
     """
     if not isinstance(intervention, Intervention):
         raise TypeError(
             f"intervention is {intervention!r}; the unsteered model is any intervention at m=[0]."
         )
-    grid = as_factors(m).reshape(-1)
-    if len(grid.unique()) != len(grid):
-        raise ValueError("the grid of m names a strength twice: each (m, pair) has one row.")
+    strengths = as_grid(m)
+    grid = as_factors(strengths)
     if reduction not in REDUCTIONS:
         raise ValueError(f"unknown reduction {reduction!r}; there are {', '.join(REDUCTIONS)}.")
     if token_budget is not None and token_budget < 1:
@@ -90,11 +90,9 @@ def sweep(
             [[p.answer_length, n.answer_length] for p, n in zip(positive, negative, strict=True)]
         )
     loss_positive, loss_negative = losses.permute(2, 0, 1).reshape(SIDES, -1).numpy()
-    # float32 holds the factors, but the caller's numbers are what the table is looked up by
-    written = np.asarray(m, dtype=np.float64).reshape(-1)
     return pd.DataFrame(
         {
-            "m": written.repeat(len(pairs)),
+            "m": strengths.repeat(len(pairs)),
             "pair": np.tile(np.arange(len(pairs)), len(grid)),
             "loss_positive": loss_positive,
             "loss_negative": loss_negative,

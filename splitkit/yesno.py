@@ -12,10 +12,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from splitkit.encoding import Encoded, batches, prompt_ids
 from splitkit.evaluation import BATCH_SIZE, NEW_TOKENS
 from splitkit.generation import answers
-from splitkit.interventions import Intervention, Strength, as_factors
+from splitkit.interventions import Intervention
 from splitkit.logodds import preference_log_odds
 from splitkit.pairs import Pair, check_pairs
 from splitkit.recording import Replay, at_rest
+from splitkit.scale import Strength, as_factors, as_grid
 from splitkit.scoring import yes_no
 
 WORDS = ("Yes", "No")
@@ -52,17 +53,15 @@ def yes_no_accuracy(
         ValueError: for an empty or repeated grid, no pairs, a pair whose answers are not a yes and a no (with
             its row), another base model.
     """
-    grid = as_factors(m).reshape(-1)
-    if len(grid.unique()) != len(grid):
-        raise ValueError("the grid of m names a strength twice: each (m, pair) has one row.")
+    grid = as_grid(m)
     intervention.check_base(model)
     positive = _positive_words(pairs)
-    yes, no = _word_losses(model, tokenizer, intervention, pairs, grid).unbind(1)  # each (m, pair)
+    losses = _word_losses(model, tokenizer, intervention, pairs, as_factors(grid))
+    yes, no = losses.unbind(1)  # each (m, pair)
     is_yes = torch.tensor([word == "yes" for word in positive])
     loss_positive = torch.where(is_yes, yes, no).flatten().numpy()
     loss_negative = torch.where(is_yes, no, yes).flatten().numpy()
-    # float32 holds the factors, but the caller's numbers are what the table is looked up by
-    strengths = np.asarray(m, dtype=np.float64).reshape(-1).repeat(len(pairs))
+    strengths = grid.repeat(len(pairs))
     texts = answers(
         model,
         tokenizer,

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -15,9 +16,14 @@ from conftest import LAYER, random_intervention, tiny_model
 from torch.nn import functional
 
 import splitkit
-from splitkit.interventions import Intervention, as_factors, load_intervention
+from splitkit.activations import RecordedPairs
+from splitkit.evaluation import measure_strengths
+from splitkit.interventions import Intervention, load_intervention
+from splitkit.pairs import Pair
+from splitkit.scale import as_factors, as_grid
 from splitkit.sites import resolve_sites
 from splitkit.sweeps import sweep
+from splitkit.yesno import yes_no_accuracy
 
 IDS = torch.tensor([[1, 40, 50, 60, 70], [1, 41, 51, 61, 71]])
 
@@ -293,6 +299,51 @@ def test_what_is_no_number_is_no_strength(m) -> None:
 def test_strengths_come_in_any_container(m) -> None:
     assert torch.equal(as_factors(m), torch.tensor([1.0, -2.0]))
     assert as_factors(0.1).dtype == as_factors(np.float64(0.1)).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    "m",
+    [
+        torch.tensor([0.0, 1.5], dtype=torch.bfloat16),
+        torch.tensor([0.0, 1.5], requires_grad=True),
+        np.array([0.0, 1.5], dtype=np.float16),
+        (0, 1.5),
+    ],
+)
+def test_a_grid_comes_in_any_container(m, tokenizer, pairs) -> None:
+    grid = as_grid(m)
+    assert grid.dtype == np.float64 and grid.tolist() == [0.0, 1.5]
+    assert as_grid([0.1]).tolist() == [0.1], "as written, not as float32"
+    model = tiny_model("llama")
+    iv, answer = random_intervention(model, "vector"), [Pair("Is it?", "Yes.", "No.")]
+    assert sweep(model, tokenizer, iv, pairs, m)["m"].unique().tolist() == [0.0, 1.5]
+    assert yes_no_accuracy(model, tokenizer, iv, answer, m)["m"].unique().tolist() == [0.0, 1.5]
+    found = measure_strengths(model, tokenizer, iv, "psychopathy", "test", m, 1)
+    assert found["m"].tolist() == [0.0, 1.5]
+    assert len(RecordedPairs(model, tokenizer, pairs, LAYER).activations(iv, m)["end"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("m", "message"),
+    [
+        ([], r"m is one number or a grid of at least one, not of shape \(0,\)"),
+        ([[1.0]], r"a grid of at least one, not of shape \(1, 1\)"),
+        ([1.0, math.nan], "m must be finite"),
+        ([1.0, 1.0], "the grid of m names a strength twice"),
+        ([1.0, 1.0 + 1e-12], "the grid of m names a strength twice"),
+    ],
+)
+def test_bad_grids_are_refused(m, message, tokenizer, pairs) -> None:
+    model = tiny_model("llama")
+    iv = random_intervention(model, "vector")
+    for refuses in (
+        lambda: sweep(model, tokenizer, iv, pairs, m),
+        lambda: yes_no_accuracy(model, tokenizer, iv, [Pair("Is it?", "Yes.", "No.")], m),
+        lambda: measure_strengths(model, tokenizer, iv, "psychopathy", "test", m, 1),
+        lambda: RecordedPairs(model, tokenizer, pairs, LAYER).activations(iv, m),
+    ):
+        with pytest.raises(ValueError, match=message):
+            refuses()
 
 
 @pytest.fixture
