@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from splitkit.adapters import attached_lora
 from splitkit.files import write_whole
 from splitkit.forms import FORMS, RANK, check_form, tensor_shapes
-from splitkit.models import model_digest
+from splitkit.models import dtype_name, model_digest
 from splitkit.numeric import whole_number
 from splitkit.scale import Scale, Strength, as_factors
 from splitkit.sites import resolve_sites
@@ -64,10 +64,12 @@ def add_scaled(h: Tensor, dh: Tensor, scale: Tensor) -> Tensor:
 class Intervention:
     """A change of one layer of one model: its form, the objective it was made with, and its parameters.
 
-    `base_digest` is `model_digest` of the model it belongs to; `details` says how it was made (JSON). Shapes
-    are those of `forms.tensor_shapes`, compared with the model's layer at each use.
+    `base_digest` is `model_digest` of the model it belongs to. `details` says how it was made (JSON), of a
+    trained one also the base model's type ("dtype"). Shapes are those of `forms.tensor_shapes`, compared with
+    the model's layer at each use.
 
     Raises:
+        TypeError: when `details` is no dict.
         ValueError: for an unknown form, other parameters than it has, NaN or infinity in one, or a layer that
             is no whole number.
     """
@@ -82,6 +84,8 @@ class Intervention:
     def __post_init__(self) -> None:
         expected = FORMS[check_form(self.form)]
         self.layer = whole_number("layer", self.layer)
+        if not isinstance(self.details, dict):
+            raise TypeError(f"details are a dict, not {self.details!r}.")
         if set(self.parameters) != set(expected):
             raise ValueError(f"{self.form} has the parameters {expected}, not {sorted(self.parameters)}.")
         for name, tensor in self.parameters.items():
@@ -103,9 +107,14 @@ class Intervention:
         """Raises ValueError unless `model` is the one that this was made for, with its layer's shapes."""
         found = model_digest(model)
         if found != self.base_digest:
+            made, here = self.details.get("dtype"), dtype_name(model)
+            # the same weights, rounded to another type, are another model
+            hint = f' It was made in {made}, this one is {here}: load with dtype="{made}".'
             raise ValueError(
                 f"this {self.form} belongs to another base model: it was made on one with digest "
                 f"{self.base_digest[:12]}..., this one has {found[:12]}...."
+                + hint
+                * (made not in (None, here))
             )
         sites = resolve_sites(model, self.layer)
         shapes = {name: tuple(tensor.shape) for name, tensor in self.parameters.items()}

@@ -194,6 +194,11 @@ def _check_release(folder: Path) -> None:
         )
 
 
+def dtype_name(model: PreTrainedModel) -> str:
+    """The type of a model's weights as `load_model` takes it: "float32", "bfloat16"."""
+    return str(model.dtype).removeprefix("torch.")
+
+
 _PIECE = 2**22
 
 _digests: "WeakKeyDictionary[nn.Module, tuple[tuple[tuple[int, int], ...], str]]" = WeakKeyDictionary()

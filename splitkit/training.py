@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from splitkit.encoding import encode_pairs
 from splitkit.forms import check_form
 from splitkit.interventions import Intervention
-from splitkit.models import model_digest
+from splitkit.models import dtype_name, model_digest
 from splitkit.numeric import whole_number
 from splitkit.objectives import OBJECTIVES
 from splitkit.pairs import Pair
@@ -95,7 +95,8 @@ def train(
         if form != "vector" or config is not None or overrides:
             raise ValueError("diffmean is a closed form for the form 'vector' and has no settings.")
         parameters = {"vector": _mean_difference(model, tokenizer, pairs, layer)}
-        return Intervention(form, objective, layer, parameters, model_digest(model), {"pairs": len(pairs)})
+        details: dict[str, Any] = {"pairs": len(pairs), "dtype": dtype_name(model)}
+        return Intervention(form, objective, layer, parameters, model_digest(model), details)
     config = _configured(config or default_config(form, objective), objective, overrides)
     with at_rest(model), tqdm(disable=not progress, desc=f"{form} {objective}") as bar:
         trainer = Trainer(model, tokenizer, pairs, form, objective, layer, seed, config, shared)
@@ -104,6 +105,7 @@ def train(
             bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
             bar.update()
     details = {"config": asdict(config), "seed": seed, "pairs": len(pairs), "losses": trainer.epoch_losses()}
+    details["dtype"] = dtype_name(model)
     parameters = {name: values.detach().cpu() for name, values in trainer.parameters.items()}
     return Intervention(form, objective, layer, parameters, model_digest(model), details)
 

@@ -398,9 +398,10 @@ def test_a_folder_without_a_digest_says_that_it_is_old(folder: Path) -> None:
 def test_a_folder_of_something_else_under_a_true_digest_is_refused(folder: Path) -> None:
     tensors, path = folder / "intervention.safetensors", folder / "config.json"
     config, content = json.loads(path.read_text()), tensors.read_bytes()
-    path.write_text(json.dumps(config | {"form": ["lora"]}))
-    with pytest.raises(ValueError, match="no intervention's folder"):
-        load_intervention(folder)
+    for other in ({"form": ["lora"]}, {"details": None}):
+        path.write_text(json.dumps(config | other))
+        with pytest.raises(ValueError, match="no intervention's folder"):
+            load_intervention(folder)
     tensors.write_bytes(b"no tensors")
     path.write_text(json.dumps(config | {"sha256": hashlib.sha256(b"no tensors").hexdigest()}))
     with pytest.raises(ValueError, match="no intervention's folder"):

@@ -248,3 +248,18 @@ def test_numpys_numbers_are_numbers(tokenizer, pairs, tmp_path) -> None:
 def test_a_config_of_another_kind_names_train_config(config, tokenizer, pairs) -> None:
     with pytest.raises(TypeError, match=r"config is a (dict|str), not a splitkit.TrainConfig"):
         train(tiny_model("llama"), tokenizer, pairs, "lora", "split", config=config)
+
+
+@pytest.mark.parametrize("objective", ["split", "diffmean"])
+def test_a_base_model_in_another_type_says_how_to_load_it(objective, tokenizer, pairs, tmp_path) -> None:
+    settings = {} if objective == "diffmean" else {"epochs": 1}
+    half, whole = tiny_model("llama").bfloat16(), tiny_model("llama")
+    saved = train(half, tokenizer, pairs, "vector", objective, **settings).save(tmp_path)
+    assert load_intervention(saved, half).details["dtype"] == "bfloat16"
+    with pytest.raises(
+        ValueError, match='It was made in bfloat16, this one is float32: load with dtype="bfloat16"'
+    ):
+        load_intervention(saved, whole)
+    with pytest.raises(ValueError, match=r"another base model: .*\.\.\.\.$"):
+        load_intervention(saved, tiny_model("llama", seed=1).bfloat16())
+    load_intervention(saved, half.float())  # the same values in a wider type
