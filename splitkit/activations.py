@@ -92,7 +92,10 @@ class RecordedPairs:
         return _picked(found, tokens)
 
     def moved(self, intervention: Intervention, m: Strength) -> Float[np.ndarray, "strength token hidden"]:
-        """h' = h + m dh (Eq. 5) at all tokens of the answers as it leaves the layer; raises as `measured`."""
+        """h' = h + m dh (Eq. 5) at all tokens of the answers as it leaves the layer.
+
+        Raises: what `activations` raises.
+        """
         grid, replay = as_factors(as_grid(m)).tolist(), self._replay(intervention)
         found = []
         with at_rest(self.model), torch.no_grad():

@@ -76,6 +76,8 @@ def answer_ids(tokenizer: PreTrainedTokenizerBase, answer: str) -> list[int]:
     """Token ids of an answer and the end-of-answer token (EOS), tokenised on their own.
 
     Prompt and answer never share a token in this way, so the answer's tokens do not depend on the question.
+    The end is the tokenizer's `eos_token` even where the chat template ends a turn with another token, as
+    Gemma's does with <end_of_turn>: what is trained and scored is that the text ends.
 
     Raises:
         ValueError: when the tokenizer has no EOS token to end an answer with.

@@ -200,6 +200,10 @@ def split_loss(
 ) -> Float[Tensor, ""]:
     """L = mean over pairs of lambda_p L_p + lambda_n L_n + gamma ReLU(theta - (L_n - L_p)) (Eq. 18-20).
 
+    The weights are 1 here unless they are given. `train(..., objective="split")` minimises the same loss with
+    those of its `TrainConfig` (`weights`), which are `OBJECTIVES["split"].defaults` unless they are given:
+    lambda_p 1, lambda_n 0.5, gamma 5, theta 0.5.
+
     Args:
         logits_pos: (batch, token, vocabulary) as a causal LM gives them for prompt and positive answer.
         logits_neg: the same for the negative answer; the number of tokens may differ.

@@ -12,7 +12,14 @@ _CELL = ["model", "task", "form", "objective", "seed"]
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """The chosen strength, the reason in words, and the table it was read from (column `allowed`)."""
+    """The chosen strength, the reason in words, and the table it was read from.
+
+    m: in the unit of the sweep's column m; that of `sweep` is the factor of dh (Eq. 5), what `applied` takes.
+    table: one row per m, ascending, with the columns of `mean_curve`: m; preference and utility, means over
+    pairs (nats); preference_sem and utility_sem, their standard errors (nats); n_pairs and n_pairs_utility,
+    numbers of pairs; share_undefined, the share of pairs without utility at that m (0 to 1); and allowed,
+    whether mean utility is within the tolerance of that at m = 0.
+    """
 
     m: float
     reason: str

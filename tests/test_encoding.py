@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import tiny_model, tiny_tokenizer
+from conftest import TEMPLATE, tiny_model, tiny_tokenizer
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
@@ -25,6 +25,8 @@ def test_without_a_template_the_question_is_a_plain_prefix() -> None:
 
 def test_answer_ends_with_the_end_of_answer_token(tokenizer) -> None:
     assert tokenizer.decode(answer_ids(tokenizer, "Yes.")) == "Yes.<eos>"
+    turned = tiny_tokenizer(TEMPLATE.replace("<eos>", "<model>"))
+    assert turned.decode(answer_ids(turned, "Yes.")) == "Yes.<eos>", "whatever ends a turn of the template"
     open_ended = tiny_tokenizer()
     open_ended.eos_token = None
     with pytest.raises(ValueError, match="eos_token"):

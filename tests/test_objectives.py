@@ -120,6 +120,11 @@ def test_split_loss_by_hand_and_with_gradient() -> None:
     assert logits_pos.grad[:, [0, 5]].abs().max() == 0 < logits_pos.grad[:, 1:5].abs().max()
 
 
+def test_the_weights_that_are_trained_with_are_described() -> None:
+    for name, value in OBJECTIVES["split"].defaults.items():
+        assert f"{name} {value:g}" in " ".join((split_loss.__doc__ or "").split())
+
+
 def test_a_row_without_answer_is_named() -> None:
     labels = torch.tensor([[1, 2, 3], [5, -100, -100]])
     with pytest.raises(ValueError, match=r"row\(s\) \[1\]"):

@@ -1,10 +1,12 @@
 """The operating point of curves whose best strength is known."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from splitkit.operating import beside_answers, operating_point
+from splitkit.operating import OperatingPoint, beside_answers, operating_point
 
 
 def sweep(**columns: np.ndarray) -> pd.DataFrame:
@@ -18,6 +20,12 @@ def test_preference_is_raised_until_utility_forbids() -> None:
     assert point.m == 2.0
     assert point.table.loc[point.table["allowed"], "m"].tolist() == [-2.0, -1.0, 0.0, 1.0, 2.0]
     assert "m = 2" in point.reason and "falls by 4.00" in point.reason and "2 of 2 pairs" in point.reason
+
+
+def test_the_table_has_the_columns_that_are_described() -> None:
+    columns = list(operating_point(sweep()).table.columns)
+    described = (OperatingPoint.__doc__ or "").split("table:")[1]
+    assert columns == sorted(columns, key=lambda name: re.search(rf"\b{name}\b", described).start())
 
 
 def test_the_edge_of_the_grid_is_said() -> None:
