@@ -6,18 +6,19 @@ from numbers import Integral, Real
 from typing import Any
 
 
-def whole_number(name: str, value: Any, least: int = 0) -> int:
+def whole_number(name: str, value: Any, least: int | None = 0) -> int:
     """`value` as an int; `name` is what an error calls it. numpy's whole numbers are some, 2.0 and True not.
 
     Raises:
-        ValueError: for anything that is no whole number, or one below `least`.
+        ValueError: for anything that is no whole number, or one below `least`, if there is one.
     """
     try:
-        number = operator.index(value)
+        number = None if isinstance(value, bool) else operator.index(value)
     except TypeError:
-        number = least - 1
-    if isinstance(value, bool) or number < least:
-        raise ValueError(f"{name} must be a whole number, {least} or more, not {value!r}.")
+        number = None
+    if number is None or (least is not None and number < least):
+        bound = "" if least is None else f", {least} or more"
+        raise ValueError(f"{name} must be a whole number{bound}, not {value!r}.")
     return number
 
 

@@ -77,7 +77,7 @@ def train(
     Raises:
         TypeError: for a config that is no TrainConfig.
         ValueError: for an unknown form, objective or setting (with those there are), bad pairs, a layer out
-            of range, a seed that is no whole number, 0 or more.
+            of range, a seed that is no whole number.
         FloatingPointError: when a loss is not finite, naming step and pair.
     """
     check_form(form)
@@ -90,7 +90,7 @@ def train(
             f"config is a {type(config).__name__}, not a splitkit.TrainConfig as TrainConfig(lr=0.05) makes "
             "one; single settings go in by name, as lr=0.05."
         )
-    layer, seed = check_layer(model, layer), whole_number("seed", seed)
+    layer, seed = check_layer(model, layer), whole_number("seed", seed, None)
     if objective == "diffmean":
         if form != "vector" or config is not None or overrides:
             raise ValueError("diffmean is a closed form for the form 'vector' and has no settings.")
