@@ -61,7 +61,8 @@ def compare(
 ) -> Comparison:
     """Whether |new - old| <= tolerance * max(1, |old|) in every number, and all else is equal.
 
-    `max_deviation` is the largest |new - old| / max(1, |old|); infinite where rows or columns differ.
+    `max_deviation` is the largest |new - old| / max(1, |old|); infinite where rows or columns differ, or
+    where one of two unequal numbers is infinite.
     """
     if list(new.columns) != list(old.columns):
         return Comparison(False, math.inf, f"columns were {list(old.columns)}, are {list(new.columns)}")
@@ -79,7 +80,10 @@ def compare(
         if not (a.isna() == b.isna()).all():
             return Comparison(False, math.inf, f"column {column!r} is undefined in other rows")
         left, right = a.astype(float), b.astype(float)
-        deviation = ((left - right).abs() / right.abs().clip(lower=1.0)).where(left != right, 0.0)
+        deviation = (left - right).abs() / right.abs().clip(lower=1.0)
+        # beside an infinity the quotient is 0 or undefined
+        deviation = deviation.mask(left.abs().eq(math.inf) | right.abs().eq(math.inf), math.inf)
+        deviation = deviation.where(left != right, 0.0)
         largest = float(deviation.max()) if deviation.notna().any() else 0.0
         allowed = tolerance if isinstance(tolerance, (int, float)) else tolerance.get(column, 1e-3)
         if largest > allowed:

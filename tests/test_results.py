@@ -87,6 +87,13 @@ def test_equal_infinities_agree() -> None:
     assert results.compare(table, table).agrees
 
 
+@pytest.mark.parametrize(("new", "old"), [(3.0, math.inf), (math.inf, 3.0), (-math.inf, math.inf)])
+def test_an_infinity_that_moved_is_seen(new: float, old: float) -> None:
+    comparison = results.compare(pd.DataFrame({"m": [1.0, new]}), pd.DataFrame({"m": [1.0, old]}))
+    assert not comparison.agrees and comparison.max_deviation == math.inf
+    assert "'m' moved by inf in row 1" in comparison.reason
+
+
 def test_a_missing_table_says_how_to_make_it(folder: Path) -> None:
     results.write_table(frame(), "fits", PROFILE)
     with pytest.raises(FileNotFoundError, match=r"\['fits'\].*splitkit\.reproduce --profile embedded"):
