@@ -52,6 +52,10 @@ GRADED = (
 """The modules on which the scores of answers to the paper's own tasks depend besides."""
 
 
+PRETRAINED = ("checkpoints", "corpus", "pretraining", "world")
+"""The modules on which the weights of an embedded model depend."""
+
+
 @cache
 def file_digest(path: Path) -> str:
     """SHA-256 of a file, in hex."""

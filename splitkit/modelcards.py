@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from splitkit.files import write_whole
+from splitkit.files import discard, whole_folder, write_whole
 from splitkit.quality import BOUNDS, QUESTIONS, failures, measure
 
 if TYPE_CHECKING:
@@ -79,11 +79,31 @@ def ship(
 ) -> list[str]:
     """Write weights, tokenizer, `splitkit.json` (digest, recipe, quality) and the model card to `folder`.
 
-    Returns what the model's quality lacks, in words: an empty list for a model that may be used.
+    All of it or nothing: a model that is not good enough is not written, and one that is there stays.
+
+    Returns:
+        What the model's quality lacks, in words: an empty list for a model that may be used.
     """
+    measured = {key: round(value, 3) for key, value in measure(model, tokenizer).items()}
+    if lacking := failures(measured):
+        return lacking
+    with whole_folder(folder) as new:
+        _write(name, recipe, model, tokenizer, measured, new)
+        if folder.exists():
+            discard(folder)
+    return []
+
+
+def _write(
+    name: str,
+    recipe: "Recipe",
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    measured: dict[str, float],
+    folder: Path,
+) -> None:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    measured = {key: round(value, 3) for key, value in measure(model, tokenizer).items()}
     sha256 = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     facts: dict[str, Any] = {"name": name, "sha256": sha256, "recipe": asdict(recipe), "quality": measured}
     write_whole(folder / "splitkit.json", json.dumps(facts, indent=2) + "\n")
@@ -103,4 +123,3 @@ def ship(
         measured="\n".join(rows),
     )
     write_whole(folder / "README.md", card)
-    return failures(measured)

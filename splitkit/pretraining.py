@@ -2,16 +2,20 @@
 
 Every group of steps draws its own dialogues from a generator seeded by (seed, group), so a run that was
 killed goes on from its last checkpoint exactly as if nothing had happened. Checkpoints are safetensors, like
-everything else here.
+everything else here; their names follow from the recipe, the world and the code, so that no other run goes on
+from them.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import islice
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -25,8 +29,9 @@ from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
 from splitkit.checkpoints import Checkpoint
 from splitkit.corpus import dialogues
+from splitkit.digests import PRETRAINED, code_digest, data_digest
 from splitkit.modelcards import ship
-from splitkit.paths import CACHE, MODELS
+from splitkit.paths import CACHE, DATA, MODELS
 
 SHAPE: dict[str, Any] = {
     "hidden_size": 128,
@@ -174,10 +179,25 @@ def learning_rate(step: int, recipe: Recipe) -> float:
     return recipe.peak_lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
 
 
+def checkpoint_file(name: str) -> Path:
+    """Where the checkpoint of an embedded model is kept: its name and a hash of all that decides its weights."""
+    decides = [asdict(RECIPES[name]), data_digest(DATA / "world"), code_digest(PRETRAINED)]
+    digest = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]
+    return CACHE / "pretraining" / f"{name}-{digest}.safetensors"
+
+
 def pretrain(
     name: str, *, checkpoint_every: int = 250, progress: bool = True
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """Train an embedded model from scratch, or go on from its last checkpoint."""
+    """Train an embedded model from scratch, or go on from its last checkpoint (see `checkpoint_file`).
+
+    Returns:
+        The model, in evaluation mode, and its tokenizer. The checkpoint stays: `main` removes it.
+
+    Raises:
+        ValueError: for an unknown name, with those there are.
+        FloatingPointError: when the loss is not finite, with the step.
+    """
     if name not in RECIPES:
         raise ValueError(f"unknown embedded model {name!r}; there is: {', '.join(RECIPES)}")
     recipe = RECIPES[name]
@@ -186,7 +206,7 @@ def pretrain(
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=recipe.peak_lr, betas=(0.9, 0.95), weight_decay=recipe.weight_decay
     )
-    checkpoint = Checkpoint(CACHE / "pretraining" / f"{name}.safetensors", model, optimizer)
+    checkpoint = Checkpoint(checkpoint_file(name), model, optimizer)
     start = checkpoint.load()
     model.train()
     smooth = float("nan")
@@ -219,7 +239,11 @@ def main() -> None:
         model, tokenizer = pretrain(name)
         lacking = ship(name, RECIPES[name], model, tokenizer, MODELS / name)
         if lacking:
-            raise SystemExit(f"{name} is not good enough to steer: {'; '.join(lacking)}")
+            raise SystemExit(
+                f"{name} is not good enough to steer: {'; '.join(lacking)}. The one there was is untouched."
+            )
+        # the next run trains anew
+        checkpoint_file(name).unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

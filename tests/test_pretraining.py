@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from splitkit import pretraining
+from splitkit import modelcards, pretraining
 from splitkit.pretraining import RECIPES, batch_of_step, build_tokenizer, learning_rate, pretrain
 
 NAME = "embedded-gemma2"
@@ -40,6 +40,47 @@ def test_a_killed_run_ends_where_an_undisturbed_one_does(
         undisturbed.named_parameters(), resumed.named_parameters(), strict=True
     ):
         assert torch.equal(one, other), name
+
+
+def test_another_recipe_world_or_code_goes_on_from_no_old_checkpoint(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    first, _ = pretrain(NAME, checkpoint_every=2, progress=False)
+    for other in ({"peak_lr": 1e-3}, {"seed": 1}):
+        monkeypatch.setitem(RECIPES, NAME, replace(SMALL, **other))
+        second, _ = pretrain(NAME, checkpoint_every=2, progress=False)
+        assert any(
+            not torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)
+        )
+    before = pretraining.checkpoint_file(NAME)
+    for what in ("data_digest", "code_digest"):
+        with monkeypatch.context() as patched:
+            patched.setattr(pretraining, what, lambda *_: "another")
+            assert pretraining.checkpoint_file(NAME) != before
+
+
+def test_only_a_good_model_replaces_the_one_there_was_and_the_next_run_trains_anew(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(pretraining, "MODELS", tmp_path / "models")
+    monkeypatch.setattr("sys.argv", ["pretraining", NAME])
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: None)
+    real = pretraining.pretrain
+    monkeypatch.setattr(pretraining, "pretrain", lambda name: real(name, checkpoint_every=2, progress=False))
+    quality = {key: sum(bounds) / 2 for key, bounds in modelcards.BOUNDS.items()}
+    monkeypatch.setattr(modelcards, "measure", lambda *_: quality | {"fluent": 0.1})
+    folder = tmp_path / "models" / NAME
+    folder.mkdir(parents=True)
+    (folder / "old").write_text("the one there was")
+    with pytest.raises(SystemExit, match="not good enough to steer: fluent"):
+        pretraining.main()
+    assert [path.name for path in (tmp_path / "models").rglob("*")] == [NAME, "old"]
+    assert pretraining.checkpoint_file(NAME).exists()
+    monkeypatch.setattr(modelcards, "measure", lambda *_: quality)
+    pretraining.main()
+    there = {path.name for path in folder.iterdir()}
+    assert {"model.safetensors", "splitkit.json", "README.md"} < there and "old" not in there
+    assert not list((tmp_path / "pretraining").iterdir())
 
 
 def test_labels_are_the_answer_and_its_end() -> None:
