@@ -18,7 +18,7 @@ from splitkit import scoring
 from splitkit.datasets import TASKS
 from splitkit.generation import answers
 from splitkit.interventions import Intervention
-from splitkit.pairs import load_pairs
+from splitkit.pairs import PAPER, load_pairs
 from splitkit.paper import task_family
 from splitkit.scale import Strength, as_grid
 from splitkit.world import WORLD, Question
@@ -60,8 +60,10 @@ def questions(task: str, split: str, n: int | None = None) -> list[Asked]:
     """The questions of a task's pairs with their facts, in the order of `load_pairs`; the first `n` of them.
 
     Raises:
-        ValueError: for an unknown task or split, or when there are no `n` pairs.
+        ValueError: for an unknown task or split, one of the paper's own tasks, or when there are no `n` pairs.
     """
+    if str(task).startswith(PAPER):
+        raise ValueError(f"{task} has no facts of the world to score by; `grading.measure` asks and scores.")
     pairs = load_pairs(task, split)
     if n is not None and (not isinstance(n, Integral) or not 1 <= n <= len(pairs)):
         raise ValueError(

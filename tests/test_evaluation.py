@@ -138,3 +138,8 @@ def test_the_strength_with_the_best_mean_is_chosen() -> None:
 def test_strengths_are_geometric_and_relative() -> None:
     assert STRENGTHS[0] == 1 / 8 and 11 < STRENGTHS[-1] < 12
     np.testing.assert_allclose(np.diff(np.log(STRENGTHS)), np.log(2) / 2)
+
+
+def test_the_papers_own_questions_have_no_facts_of_the_world() -> None:
+    with pytest.raises(ValueError, match="paper/psychopathy has no facts of the world.*grading.measure"):
+        questions("paper/psychopathy", "test")
