@@ -66,13 +66,14 @@ def paper_table(draws: pd.DataFrame, number: int) -> pd.DataFrame:
     if number not in KINDS:
         raise KeyError(f"table {number!r} is no table of fits; those are {sorted(KINDS)}")
     rows = draws[draws["split"] == KINDS[number]]
+    n_draws = len(rows["draws"].iloc[0]) if len(rows) else DRAWS
     lines = []
     for key, part in rows.groupby(_ROW, sort=False):
         line: dict[str, object] = dict(zip(_ROW, key, strict=True))
         for curve, prefix in _PREFIX.items():
             own = part[part["curve"] == curve]
             families = own["task"].map(paper.task_family)
-            means = {family: _mean(own[families == family]) for family in FAMILIES}
+            means = {family: _mean(own[families == family], n_draws) for family in FAMILIES}
             means["avg"] = np.mean([means[family] for family in FAMILIES], axis=0)
             for family, mean in means.items():
                 line |= _with_interval(f"{prefix}_{family}", mean)
@@ -171,12 +172,12 @@ def _estimates(cell: CellResult, grid: np.ndarray) -> _Estimates:
     return bootstrap_cell({split: cell.sweep(split) for split in SPLITS}, grid, cell.cell.task)
 
 
-def _mean(rows: pd.DataFrame) -> np.ndarray:
+def _mean(rows: pd.DataFrame, n_draws: int) -> np.ndarray:
     """Mean R² and its draws, (1 + draw,); undefined cells are left out, NaN where none is left."""
     values = [np.concatenate([[row["value"]], row["draws"]]) for row in rows.to_dict("records")]
     defined = [value for value in values if not math.isnan(value[0])]
     if not defined:
-        return np.full(1 + DRAWS, np.nan)
+        return np.full(1 + n_draws, np.nan)
     return np.mean(defined, axis=0)
 
 

@@ -160,7 +160,8 @@ def linear_by_centre(curves: pd.DataFrame, centres: tuple[float, ...], split: st
     """How much of C2 hangs on where "small m" ends: shares of cells by form, for several centres.
 
     One row per (model, form, centre): `straight` (R² of the line >= LINEAR_R2) and `c2`, over the cells whose
-    preference can be judged (see `shape_table`); NaN where a centre has fewer than FEWEST strengths.
+    preference can be judged (see `shape_table`); NaN where a centre has fewer than FEWEST strengths. No rows
+    where no cell can be judged.
     """
     rows = []
     for key, curve in curves[curves["split"] == split].groupby(_CELL, sort=True):
@@ -172,5 +173,5 @@ def linear_by_centre(curves: pd.DataFrame, centres: tuple[float, ...], split: st
             straight = float(shape.linear_r2 >= LINEAR_R2) if known else NAN
             judged = {"straight": straight, "c2": float(bool(shape.c2)) if known else NAN}
             rows.append({"model": key[0], "form": key[2], "centre": centre, **judged})
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(rows, columns=["model", "form", "centre", "straight", "c2"])
     return table.groupby(["model", "form", "centre"], as_index=False)[["straight", "c2"]].mean()

@@ -61,6 +61,13 @@ def test_a_task_that_was_not_measured_is_empty_and_so_is_the_average() -> None:
         fittables.paper_table(draws(r2), 3)
 
 
+def test_any_number_of_draws_does() -> None:
+    few = draws({"psychopathy": 0.9}, "train")
+    few["draws"] = [drawn[:10] for drawn in few["draws"]]
+    row = fittables.paper_table(few, 2).iloc[0]
+    assert row["pref_psychopathy"] == 0.9 and math.isnan(row["pref_axbench"]) and math.isnan(row["pref_avg"])
+
+
 def test_an_interval_is_about_the_same_cells_in_every_draw() -> None:
     table = draws({"axbench/ocean": 0.5, "axbench/music": 0.9}, "train")
     gap = np.arange(200) / 100

@@ -116,3 +116,5 @@ def test_what_is_straight_depends_on_where_small_ends() -> None:
     assert np.isnan(table.loc[0.05, "straight"])
     assert table.loc[0.25, ["straight", "c2"]].tolist() == [1.0, 1.0]
     assert table.loc[1.5, ["straight", "c2"]].tolist() == [0.0, 0.0]
+    empty = linear_by_centre(curve.assign(preference_sem=9.0), (0.25,))
+    assert empty.empty and list(empty.columns) == ["model", "form", "centre", "straight", "c2"]
