@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from splitkit import digests, paths
-from splitkit.cells import UNIT_PAIRS, own_threads
+from splitkit.cells import own_threads
 from splitkit.committed import committed_tables
 from splitkit.files import check_writable, exclusive, write_whole
 from splitkit.paper import first_tasks
@@ -120,7 +120,7 @@ def measure(cell: Cell, decides: dict[str, Any], profile: Profile) -> dict[str, 
 def _measured(cell: Cell, decides: dict[str, Any], profile: Profile) -> dict[str, Any]:
     from splitkit import material
     from splitkit.decay import mean_curve
-    from splitkit.matching import matching_strength
+    from splitkit.matching import UNIT_PAIRS, matching_strength
     from splitkit.sweeps import sweep
     from splitkit.training import train
 

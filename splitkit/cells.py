@@ -33,8 +33,6 @@ from splitkit.profiles import Cell, Profile
 from splitkit.settings import STAGES, cell_folders, check_profile, settings
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-UNIT_PAIRS = 64
-"""Training pairs that the matching strength is measured on; its medians are over thousands of tokens."""
 
 
 class CellError(RuntimeError):
@@ -87,7 +85,7 @@ def compute_cell(cell: Cell, profile: Profile) -> CellResult:
 
 def _train(result: CellResult, profile: Profile, model: Any, tokenizer: Any, folder: Path) -> None:
     from splitkit import material
-    from splitkit.matching import matching_strength
+    from splitkit.matching import UNIT_PAIRS, matching_strength
     from splitkit.training import train
 
     cell, start, chosen = result.cell, time.perf_counter(), settings(result.cell, profile)

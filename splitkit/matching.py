@@ -10,6 +10,9 @@ from splitkit.interventions import Intervention
 from splitkit.pairs import Pair
 from splitkit.recording import Replay, at_rest
 
+UNIT_PAIRS = 64
+"""Training pairs that the strength of a cell is measured on; its medians are over thousands of tokens."""
+
 
 def matching_strength(
     model: PreTrainedModel,

@@ -9,7 +9,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from splitkit import digests, paths
-from splitkit.cells import UNIT_PAIRS, compute_cell, own_threads
+from splitkit.cells import compute_cell, own_threads
 from splitkit.committed import committed_tables
 from splitkit.engines import prepare_workers
 from splitkit.files import check_writable, write_whole
@@ -135,7 +135,7 @@ def _attempt(profile: Profile, model_name: str, layer: int) -> dict[str, Any]:
     """Train at one layer, choose m and score; kept under a digest of all that decides it, so done once."""
     from splitkit import material
     from splitkit.evaluation import STRENGTHS
-    from splitkit.matching import matching_strength
+    from splitkit.matching import UNIT_PAIRS, matching_strength
     from splitkit.training import train
 
     cell, steered = _cell(profile, model_name), profile.layer(model_name)

@@ -111,7 +111,7 @@ def attempt(
     """
     from splitkit.cells import own_threads
     from splitkit.evaluation import STRENGTHS, choose_strength, measure_strengths
-    from splitkit.matching import matching_strength
+    from splitkit.matching import UNIT_PAIRS, matching_strength
     from splitkit.models import MODELS, load_model
     from splitkit.pairs import load_pairs
     from splitkit.training import train
@@ -144,7 +144,7 @@ def attempt(
         except FloatingPointError:
             pass
         else:
-            unit = matching_strength(model, tokenizer, iv, pairs[:64])
+            unit = matching_strength(model, tokenizer, iv, pairs[:UNIT_PAIRS])
             strengths = [unit * r for r in STRENGTHS]
             table = measure_strengths(model, tokenizer, iv, task, "validation", strengths, QUESTIONS[family])
             m = choose_strength(table, task)

@@ -72,7 +72,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any
     monkeypatch.setattr(pairs, "load_pairs", lambda task, split: [f"{split} {i}" for i in range(8)])
     module("training", train=train)
     module("sweeps", sweep=sweep)
-    module("matching", matching_strength=lambda *_: UNIT)
+    module("matching", matching_strength=lambda *_: UNIT, UNIT_PAIRS=64)
     module(
         "evaluation",
         STRENGTHS=(0.5, 1.0),
@@ -247,6 +247,12 @@ def test_the_code_digests_of_the_papers_tasks_cover_what_these_run_besides() -> 
     found = reached("material", "grading", "datasets")
     assert found - neutral - {"grids", "kinds"} <= stages
     assert {*digests.PAIRED, *digests.GRADED} <= found
+
+
+def test_the_pairs_behind_the_unit_are_part_of_the_key() -> None:
+    source = (paths.ROOT / "splitkit" / "matching.py").read_text(encoding="utf-8")
+    other = source.replace("UNIT_PAIRS = 64", "UNIT_PAIRS = 32")
+    assert digests.syntax(other) != digests.syntax(source) and "matching" in digests.TRAINED
 
 
 @pytest.mark.parametrize("stage", STARTS)
