@@ -7,6 +7,8 @@ from typing import Any
 from splitkit import grading
 from splitkit.datasets import rows
 from splitkit.evaluation import NEW_TOKENS, STRENGTHS
+from splitkit.matching import UNIT_PAIRS
+from splitkit.objectives import OBJECTIVES
 from splitkit.pairs import PAPER, load_pairs
 from splitkit.paper import task_family
 from splitkit.profiles import Cell, Profile
@@ -90,12 +92,14 @@ def cell_work(cell: Cell, profile: Profile, length: Lengths, tail: float) -> Wor
     """
     pair = 2 * (length.prompt + length.answer)
     trained, chosen = profile.size("train", cell.task), hparams(cell, profile)
-    work = Work(forward=(trained + min(trained, 64)) * pair * (1 - tail))
+    work = Work(forward=(trained + min(trained, UNIT_PAIRS)) * pair * (1 - tail))
     if chosen:
         directions = 2 if chosen.get("negative", "negated") in ("negated", "zero") else 1
         sides = 0.5 if cell.objective == "sft" else 1.0
-        seen = chosen["epochs"] * trained * directions * sides + trained * (cell.objective == "dpo")
-        work += Work(forward=2 * seen * pair * tail)
+        seen = chosen["epochs"] * trained * directions * sides
+        # forward and backward; the losses without the intervention are taken once, forward
+        reference = trained * OBJECTIVES[cell.objective].needs_reference
+        work += Work(forward=(2 * seen + reference) * pair * tail)
     if profile.swept(cell):
         swept = profile.size("sweep", cell.task)
         work += sweep_work(2 * swept, length, len(profile.grid), tail)

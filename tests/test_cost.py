@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from splitkit import cost
+from splitkit import cost, work
 from splitkit.profiles import Cell, get_profile
 from splitkit.work import Lengths, Work, cell_work, judge_requests, lengths
 from tests import madedata
@@ -19,7 +19,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     madedata.install(monkeypatch, tmp_path, madedata.made())
 
 
-def test_a_cell_by_hand() -> None:
+def test_a_cell_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """64 pairs for 12 epochs, two sides, no mirrored direction; 16 pairs swept; 8 + 8 questions answered."""
     cell = Cell(MODEL, PAPER.tasks[2], "lora", "split")
     found = cell_work(cell, PAPER, Lengths(prompt=30.0, answer=70.0), tail=0.5)
@@ -30,6 +30,20 @@ def test_a_cell_by_hand() -> None:
     assert found.forward == pytest.approx(recorded + trained + swept + answered * 30)
     assert found.generated == answered * 128
     assert found.requests == judge_requests(cell, PAPER) == answered * 3
+    monkeypatch.setattr(work, "UNIT_PAIRS", 32)
+    fewer = cell_work(cell, PAPER, Lengths(prompt=30.0, answer=70.0), tail=0.5)
+    assert found.forward - fewer.forward == pytest.approx(32 * 200 * 0.5)
+
+
+@pytest.mark.parametrize("objective", ["reps", "dpo", "split", "sft"])
+def test_a_reference_is_one_more_pass_forward(objective: str) -> None:
+    """Once through all pairs where the loss needs it, beside forward and backward of each epoch."""
+    of = replace(PAPER, answered=(), curve_seeds={"axbench": 0}, overrides={"epochs": 2, "negative": "negated"})
+    found = cell_work(Cell(MODEL, PAPER.tasks[2], "vector", objective), of, Lengths(30.0, 70.0), tail=0.25)
+    recorded = (64 + 64) * 200 * 0.75
+    trained = 2 * 64 * 2 * 200 * 0.25 * 2 * (0.5 if objective == "sft" else 1)
+    reference = 64 * 200 * 0.25 if objective in ("reps", "dpo") else 0
+    assert found.forward == pytest.approx(recorded + trained + reference)
 
 
 def test_nobody_is_asked_about_yes_and_no_or_the_world() -> None:
