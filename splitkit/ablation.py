@@ -40,9 +40,7 @@ def values_of(profile: Profile) -> Mapping[str, Sequence[float]]:
     return {name: tried[:: 3 if profile.small else 1] for name, tried in VALUES.items()}
 
 
-def ablate(
-    profile: Profile, jobs: int = 2, values: Mapping[str, Sequence[float]] | None = None
-) -> pd.DataFrame:
+def ablate(profile: Profile, jobs: int = 2) -> pd.DataFrame:
     """Both curves of the SPLIT vector for every value (`values_of`) of one weight, the other two as recorded.
 
     Trained with the profile's pairs and settings at its first seed, on its first tasks of `FAMILIES` or,
@@ -54,15 +52,9 @@ def ablate(
         matching strengths), preference, utility (means over pairs; NaN where Eq. 8 is defined for none),
         n_pairs_utility, norm (of the trained dh), cosine (with the dh of the recorded value), m_trained
         (the mean steering factor of the training, in matching strengths).
-
-    Raises:
-        ValueError: for a weight that SPLIT does not have or that is not varied here.
     """
-    tried = values_of(profile) if values is None else values
-    if unknown := sorted(set(tried) - set(VALUES)):
-        raise ValueError(f"no weight {', '.join(unknown)} to vary; there are {', '.join(VALUES)}.")
     return committed_tables(
-        ["ablation"], profile, lambda: {"ablation": _table(profile, jobs, tried)}, tolerance=0.05
+        ["ablation"], profile, lambda: {"ablation": _table(profile, jobs)}, tolerance=0.05
     )["ablation"]
 
 
@@ -83,9 +75,7 @@ def trainings(cell: Cell, profile: Profile) -> int:
     return 1 + sum(value != own[name] for name, tried in values_of(profile).items() for value in tried)
 
 
-def variants(
-    cell: Cell, profile: Profile, values: Mapping[str, Sequence[float]] = VALUES
-) -> Iterator[tuple[str, float, bool, dict[str, Any]]]:
+def variants(cell: Cell, profile: Profile) -> Iterator[tuple[str, float, bool, dict[str, Any]]]:
     """(weight, value, is it recorded, all settings of the training) of every variant of a cell."""
     from splitkit.objectives import OBJECTIVES
 
@@ -98,7 +88,7 @@ def variants(
         name: float(chosen["hparams"].get(name, default))
         for name, default in OBJECTIVES["split"].defaults.items()
     }
-    for weight, tried in values.items():
+    for weight, tried in values_of(profile).items():
         for value in sorted({*map(float, tried), weights[weight]}):
             hparams = chosen["hparams"] | weights | {weight: value}
             yield weight, value, value == weights[weight], chosen | {"hparams": hparams}
@@ -139,10 +129,8 @@ def _measured(cell: Cell, decides: dict[str, Any], profile: Profile) -> dict[str
     }
 
 
-def _table(profile: Profile, jobs: int, values: Mapping[str, Sequence[float]]) -> pd.DataFrame:
-    work = [
-        (cell, *variant) for cell in ablated_cells(profile) for variant in variants(cell, profile, values)
-    ]
+def _table(profile: Profile, jobs: int) -> pd.DataFrame:
+    work = [(cell, *variant) for cell in ablated_cells(profile) for variant in variants(cell, profile)]
     # the recorded setting is a variant of every weight and is trained once
     distinct = {json.dumps(decides, sort_keys=True): (cell, decides) for cell, *_, decides in work}
     check_writable(paths.CACHE)

@@ -50,14 +50,14 @@ def null_table(
     return pd.DataFrame([{**key, "r2": fit.r2} for (key, _, _), fit in zip(keys, fits, strict=True)])
 
 
-def null_fits(profile: Profile, seed: int = 0, jobs: int = 2) -> pd.DataFrame:
-    """`null_table` over the grid of a profile, from the committed file or computed."""
+def null_fits(profile: Profile, jobs: int = 2) -> pd.DataFrame:
+    """`null_table` over the grid of a profile, from the committed file or computed; seed 0, as committed."""
     # no more than there are measured curves to lay them beside
     n_random = min(50, len(profile.cells()))
     return committed_tables(
         [TABLE],
         profile,
-        lambda: {TABLE: null_table(np.array(profile.grid), n_random, seed, jobs)},
+        lambda: {TABLE: null_table(np.array(profile.grid), n_random, jobs=jobs)},
         tolerance=0.01,
         digits=4,
     )[TABLE]

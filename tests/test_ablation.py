@@ -65,8 +65,8 @@ def test_a_variant_differs_in_one_weight_and_the_recorded_value_is_among_them() 
 def test_computed_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SPLITKIT_RESULTS", raising=False)
     monkeypatch.setattr(paths, "CACHE", tmp_path)
-    values = {"lambda_n": (0.0,)}
-    first = ablation.ablate(TINY, jobs=1, values=values)
+    monkeypatch.setattr(ablation, "VALUES", {"lambda_n": (0.0,)})
+    first = ablation.ablate(TINY, jobs=1)
     assert first.groupby("value").size().to_dict() == {0.0: 13, 0.5: 13}
     own = first[first["recorded"]]
     assert own["value"].eq(0.5).all() and own["cosine"].eq(1.0).all()
@@ -77,14 +77,14 @@ def test_computed_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     trained = []
     real = training.train
     monkeypatch.setattr(training, "train", lambda *a, **k: trained.append(k) or real(*a, **k))
-    pd.testing.assert_frame_equal(ablation.ablate(TINY, jobs=1, values=values), first)
+    pd.testing.assert_frame_equal(ablation.ablate(TINY, jobs=1), first)
     assert len(trained) == 1, "what was kept is not trained again"
     assert sorted((tmp_path / "ablation").glob("*.json")) == kept
 
 
-def test_an_unknown_weight_lists_those_there_are() -> None:
-    with pytest.raises(ValueError, match="no weight lamda to vary; there are lambda_n, gamma, theta"):
-        ablation.ablate(TINY, values={"lamda": (1.0,)})
+def test_no_argument_asks_for_another_table_than_the_committed_one() -> None:
+    with pytest.raises(TypeError, match="values"):
+        ablation.ablate(TINY, values={"gamma": (123.0,)})  # type: ignore[call-arg]
 
 
 def test_summary_by_hand(table: pd.DataFrame) -> None:

@@ -1,8 +1,10 @@
 """Null curves: what Eq. 15 and 17 fit although no decay is behind it."""
 
 import numpy as np
+import pytest
 
 from splitkit import nulls
+from splitkit.profiles import get_profile
 
 GRID = 8 * np.sinh(np.linspace(-3, 3, 17)) / np.sinh(3)
 
@@ -19,3 +21,13 @@ def test_shapes_without_a_decay_are_fitted_and_noise_is_not() -> None:
     assert (table.loc[["line", "|m|", "tanh", "log cosh"], "r2"] > 0.99).all()
     assert (table.loc[nulls.NOISE, "r2"] < 0.95).all()
     assert len(table) == 2 * (4 + 2)
+
+
+def test_the_committed_table_takes_no_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nulls, "committed_tables", lambda names, profile, compute, **_: compute())
+    made = []
+    monkeypatch.setattr(nulls, "null_table", lambda *a, **k: made.append((a[1], k)))
+    nulls.null_fits(get_profile("smoke"), jobs=1)
+    assert made == [(min(50, len(get_profile("smoke").cells())), {"jobs": 1})]
+    with pytest.raises(TypeError, match="seed"):
+        nulls.null_fits(get_profile("smoke"), seed=99)  # type: ignore[call-arg]
