@@ -38,11 +38,6 @@ class ModelInfo:
         """Where its weights, tokenizer and model card are."""
         return paths.MODELS / self.name
 
-    @property
-    def sha256(self) -> str:
-        """Digest that `model.safetensors` must have, from the model's `splitkit.json`."""
-        return _released_digest(self.folder)
-
 
 MODELS: dict[str, ModelInfo] = {name: ModelInfo(name) for name in ("embedded-gemma2", "embedded-qwen2")}
 

@@ -18,7 +18,6 @@ from splitkit.profiles import Profile, get_profile
 from splitkit.shapes import shape_table
 
 TABLES = ("reduction", "reduction_curves")
-REDUCTIONS = ("mean", "sum")
 OBJECTIVE = "split"
 """Shown for one objective in all forms, a task of each family, and each profile's first seed."""
 _CELL = ["model", "task", "form", "objective", "seed"]

@@ -19,7 +19,7 @@ from splitkit.notebooks import NotebookError, run_notebooks
 from splitkit.paper import CLAIMS
 from splitkit.preparation import check_device
 from splitkit.profiles import PROFILES, Profile, get_profile
-from splitkit.results import comparisons, read_table
+from splitkit.results import notes_folder, read_table
 from splitkit.tables import make_tables
 
 
@@ -42,7 +42,7 @@ def summary(profile: Profile, executed: Sequence[Path]) -> str:
         lines += [tabulate(shown.to_numpy().tolist(), list(shown.columns), floatfmt=".3g"), ""]
         claims = [CLAIMS[claim] for claim in dict.fromkeys(table["claim"])]
         lines += [f"{claim.id}: {claim.text} ({claim.where})" for claim in claims]
-    compared = sorted(comparisons(profile).glob("*.txt"))
+    compared = sorted(notes_folder(profile).glob("*.txt"))
     lines += ["", *(path.read_text(encoding="utf-8").strip() for path in compared), ""]
     lines += [
         f"figures    {_said(profile.figures)}",
@@ -69,7 +69,7 @@ def reproduce(
     os.environ[MADE] = ""
     with exclusive(profile.results, f"reproducing profile {profile.name}"):
         start = time.perf_counter()
-        for note in comparisons(profile).glob("*.txt"):
+        for note in notes_folder(profile).glob("*.txt"):
             note.unlink()
         if not from_committed:
             # tables are made here, wherever the cells are

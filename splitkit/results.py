@@ -189,14 +189,14 @@ def write_table(
         record = json.dumps(provenance(profile, seconds), indent=2, sort_keys=True)
         write_whole(folder / f"{name}.provenance.json", record + "\n")
     written = Written(path, status, comparison.max_deviation, comparison.reason)
-    note = comparisons(profile) / f"{name}.txt"
+    note = notes_folder(profile) / f"{name}.txt"
     # a table that a run writes again agrees with itself: that is no news of what was there before
     if status != "kept" or not note.exists():
         write_whole(note, f"{written}\n")
     return written
 
 
-def comparisons(profile: Profile) -> Path:
+def notes_folder(profile: Profile) -> Path:
     """Where a run's notes lie on how each table that it wrote compares with the one there was."""
     return paths.CACHE / "comparisons" / profile.folder
 

@@ -13,7 +13,6 @@ from splitkit.projection import coefficients, minimise_from, unexplained
 
 Points = Float[np.ndarray, " point"]
 Curves = Float[np.ndarray, "curve point"]
-Predict = Callable[[Points], Points]
 PredictAll = Callable[[Points], Curves]
 _Design = Callable[[np.ndarray, Points], tuple[np.ndarray, ...]]
 """From theta (..., parameter) and m in units of the largest to columns (..., point)."""
@@ -58,12 +57,6 @@ def parameters(rival: str, curve: str) -> int:
     gaussian = len(COEFFICIENTS[curve]) + 3
     own = {"cubic": CUBIC, "logistic": LOGISTIC, "gaussian": gaussian, "log": LOG}
     return own.get(rival, DEGREES[curve])
-
-
-def fit_rival(rival: str, curve: str, m: Points, y: Points, grid: Points) -> Predict:
-    """`fit_rivals` of one curve y (point,), as a function of m (point,)."""
-    predict = fit_rivals(rival, curve, m, y[None], grid)
-    return lambda at: predict(at)[0]
 
 
 def fit_rivals(rival: str, curve: str, m: Points, y: Curves, grid: Points) -> PredictAll:

@@ -129,5 +129,5 @@ def test_a_table_written_again_does_not_hide_what_it_replaced(folder: Path) -> N
     results.write_table(table, "t", PROFILE)
     assert "beyond tolerance in 2 of 3 rows" in results.write_table(other, "t", PROFILE).reason
     assert results.write_table(other, "t", PROFILE).status == "kept"
-    note = results.comparisons(PROFILE) / "t.txt"
+    note = results.notes_folder(PROFILE) / "t.txt"
     assert note.read_text(encoding="utf-8").startswith("t.csv: replaced")

@@ -1,5 +1,7 @@
 """Rivals: each recovers a curve of its own kind, with the freedom it says it has."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,14 @@ M = 8 * np.sinh(np.linspace(-3, 3, 33)) / np.sinh(3)
 PLACE = np.linspace(-1, 1, 33)
 STEP = np.tanh((M - 1) / 2) + 0.5 * np.tanh((M + 2) / 0.8) + 0.2
 BELL = np.where(M >= 0, np.exp(-((M / 2 - 0.3) ** 2)), np.exp(-((M / 3 + 0.3) ** 2)))
+
+
+def fit_rival(
+    rival: str, curve: str, m: np.ndarray, y: np.ndarray, grid: np.ndarray
+) -> Callable[[np.ndarray], np.ndarray]:
+    """`fit_rivals` of one curve."""
+    predict = rivals.fit_rivals(rival, curve, m, y[None], grid)
+    return lambda at: predict(at)[0]
 
 
 @pytest.mark.parametrize(
@@ -25,14 +35,14 @@ BELL = np.where(M >= 0, np.exp(-((M / 2 - 0.3) ** 2)), np.exp(-((M / 3 + 0.3) **
 )
 def test_each_rival_recovers_its_own_kind(rival: str, y: np.ndarray) -> None:
     every_other = np.arange(33) % 2 == 0
-    predict = rivals.fit_rival(rival, "preference", M[every_other], y[every_other], M)
+    predict = fit_rival(rival, "preference", M[every_other], y[every_other], M)
     np.testing.assert_allclose(predict(M), y, atol=0.02 * y.std())
 
 
 def test_the_gaussian_rival_has_both_branches() -> None:
     leaning = np.where(M >= 0, np.exp(-((M / 2 - 0.3) ** 2)), np.exp(-((M / 3 - 0.3) ** 2)))
     for y in (BELL, leaning):
-        predict = rivals.fit_rival("gaussian", "utility", M, 3 * y - 2, M)
+        predict = fit_rival("gaussian", "utility", M, 3 * y - 2, M)
         np.testing.assert_allclose(predict(M), 3 * y - 2, atol=1e-3)
 
 
@@ -46,7 +56,7 @@ def test_the_log_rival_meets_at_its_centre(centre: float) -> None:
     }
     for curve, y in laws.items():
         every_other = np.arange(33) % 2 == 0
-        predict = rivals.fit_rival("log", curve, M[every_other], y[every_other], M)
+        predict = fit_rival("log", curve, M[every_other], y[every_other], M)
         np.testing.assert_allclose(predict(M), y, atol=1e-3)
         at = np.array([centre - 1e-9, centre + 1e-9])
         np.testing.assert_allclose(predict(at), 0.3, atol=1e-3)
@@ -62,7 +72,7 @@ def test_free_parameters_run_from_four_to_eight() -> None:
 
 def test_the_smoother_has_the_freedom_of_the_decay() -> None:
     # it is linear in y: the trace of its matrix is the sum of what each point says of itself
-    itself = [rivals.fit_rival("kernel", "utility", M, unit, M)(M)[i] for i, unit in enumerate(np.eye(33))]
+    itself = [fit_rival("kernel", "utility", M, unit, M)(M)[i] for i, unit in enumerate(np.eye(33))]
     assert sum(itself) == pytest.approx(rivals.parameters("kernel", "utility")) == pytest.approx(7)
     assert rivals.parameters("kernel", "preference") == 8
 
@@ -71,4 +81,4 @@ def test_unknown_rivals_and_too_few_strengths_are_refused() -> None:
     with pytest.raises(KeyError, match="gaussian"):
         rivals.parameters("spline", "preference")
     with pytest.raises(ValueError, match="8 strengths do not determine 8"):
-        rivals.fit_rival("polynomial", "preference", M[:8], M[:8], M)
+        fit_rival("polynomial", "preference", M[:8], M[:8], M)
