@@ -60,7 +60,7 @@ def questions(task: str, split: str, n: int | None = None) -> list[Asked]:
     """The questions of a task's pairs with their facts, in the order of `load_pairs`; the first `n` of them.
 
     Raises:
-        ValueError: for an unknown task or split, one of the paper's own tasks, or when there are no `n` pairs.
+        ValueError: for an unknown task or split, a `paper/` task, or when there are no `n` pairs.
     """
     if str(task).startswith(PAPER):
         raise ValueError(f"{task} has no facts of the world to score by; `grading.measure` asks and scores.")

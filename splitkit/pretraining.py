@@ -180,7 +180,7 @@ def learning_rate(step: int, recipe: Recipe) -> float:
 
 
 def checkpoint_file(name: str) -> Path:
-    """Where the checkpoint of an embedded model is kept: its name and a hash of all that decides its weights."""
+    """Where a model's checkpoint is kept: its name and a hash of all that decides the weights."""
     decides = [asdict(RECIPES[name]), data_digest(DATA / "world"), code_digest(PRETRAINED)]
     digest = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]
     return CACHE / "pretraining" / f"{name}-{digest}.safetensors"

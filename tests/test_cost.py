@@ -38,7 +38,9 @@ def test_a_cell_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("objective", ["reps", "dpo", "split", "sft"])
 def test_a_reference_is_one_more_pass_forward(objective: str) -> None:
     """Once through all pairs where the loss needs it, beside forward and backward of each epoch."""
-    of = replace(PAPER, answered=(), curve_seeds={"axbench": 0}, overrides={"epochs": 2, "negative": "negated"})
+    of = replace(
+        PAPER, answered=(), curve_seeds={"axbench": 0}, overrides={"epochs": 2, "negative": "negated"}
+    )
     found = cell_work(Cell(MODEL, PAPER.tasks[2], "vector", objective), of, Lengths(30.0, 70.0), tail=0.25)
     recorded = (64 + 64) * 200 * 0.75
     trained = 2 * 64 * 2 * 200 * 0.25 * 2 * (0.5 if objective == "sft" else 1)
