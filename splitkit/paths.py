@@ -3,7 +3,22 @@
 import os
 from pathlib import Path
 
-ROOT: Path = Path(__file__).resolve().parents[1]
+
+def repository(root: Path) -> Path:
+    """`root` itself, once it is clear that the data lie below it.
+
+    Raises:
+        FileNotFoundError: where the package was installed without its repository, with the way out.
+    """
+    if not (root / "data" / "world" / "lexicon.toml").is_file():
+        raise FileNotFoundError(
+            f"splitkit needs its repository, whose data are not in {root}: clone it with git and run "
+            "`pip install -e .` in the clone."
+        )
+    return root
+
+
+ROOT: Path = repository(Path(__file__).resolve().parents[1])
 """The repository's root; the package is installed editable, so data and notebooks lie beside it."""
 
 DATA: Path = ROOT / "data"

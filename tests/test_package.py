@@ -1,11 +1,15 @@
 """The package's surface: light to import, every public name there."""
 
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import splitkit
+from splitkit import paths
 
 
 def test_import_loads_nothing_heavy() -> None:
@@ -32,3 +36,18 @@ def test_the_public_names_are_those_with_a_home() -> None:
 def test_an_unknown_name_lists_the_public_ones() -> None:
     with pytest.raises(AttributeError, match=r"no 'steer'.*load_model.*sweep"):
         splitkit.steer  # noqa: B018
+
+
+def test_a_copy_without_the_repository_says_what_to_do(tmp_path: Path) -> None:
+    shutil.copytree(paths.ROOT / "splitkit", tmp_path / "splitkit", ignore=shutil.ignore_patterns("__*__"))
+    (tmp_path / "splitkit" / "__init__.py").touch()
+    for code in (
+        "from splitkit.pairs import load_pairs; load_pairs('psychopathy')",
+        "from splitkit.profiles import get_profile",
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False,
+            env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        )  # fmt: skip
+        said = done.stderr.splitlines()[-1]
+        assert said.startswith("FileNotFoundError: splitkit needs its repository") and "pip install -e" in said
