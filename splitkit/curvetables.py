@@ -57,6 +57,17 @@ def curves(profile: Profile | str = "embedded", jobs: int = 2, progress: bool = 
 
     With SPLITKIT_RECOMPUTE=1 the embedded profile's come from its cells too (missing ones are computed), and
     the committed table keeps its bytes when they agree with it.
+
+    Returns:
+        One row per cell, split and strength: model, task, form, objective, seed, split ("train", "test"), m
+        (Eq. 5), m_relative (m in the cell's matching strengths), preference (Eq. 7) and utility (Eq. 8),
+        means over pairs of what losses in nats per token give; their standard errors preference_sem and
+        utility_sem; n_pairs, n_pairs_utility, share_undefined (see `decay.mean_curve`).
+
+    Raises:
+        KeyError: for an unknown profile, with those there are.
+        ValueError, CellError, RunInProgress, EngineError: where cells have to be computed, see
+            `cells.compute_cells`.
     """
     chosen = get_profile(profile) if isinstance(profile, str) else profile
     return committed_tables(

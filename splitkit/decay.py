@@ -50,12 +50,14 @@ def r2(y: ArrayLike, predicted: ArrayLike) -> float:
 class Fit:
     """A fitted curve.
 
-    `parameters` are those of Eq. 15 or 17 and of Eq. 12 (alpha, beta, b or beta_u, b_u; m_plus, L_plus,
-    p_plus, m_minus, L_minus, p_minus) in units of the m and y that were given. `agreement` is R^2 of the
-    independent second solver minus R^2; `flagged` is True where it is beyond 0.002 either way. `at_bound`
-    names decay parameters that ended at the edge of what is searched, and so are not determined by the data:
-    usually D is then nearly flat, or nearly a bell e^-(m^2), over the grid. `note` says why r2 is NaN where
-    it is.
+    `kind` says which: "preference" (Eq. 15) or "utility" (Eq. 17). `parameters` are those of that equation
+    and of Eq. 12 (alpha, beta, b or beta_u, b_u; m_plus, L_plus, p_plus, m_minus, L_minus, p_minus) in units
+    of the m and y that were given. `agreement` is R^2 of the independent second solver minus R^2; `flagged`
+    is True where it is beyond 0.002 either way. `at_bound` names decay parameters that ended at the edge of
+    what is searched, and so are not determined by the data: usually D is then nearly flat, or nearly a bell
+    e^-(m^2), over the grid. `starts` is the number of starting points of the first solver. `lowest` and
+    `highest` are the ends of the fitted grid, in the unit of m: no breakdown is told beyond them. `note` says
+    why r2 is NaN where it is.
     """
 
     kind: Literal["preference", "utility"]

@@ -102,10 +102,8 @@ class Profile:
 
     def first_seeds(self, count: int) -> "Profile":
         """The same profile with its first `count` seeds. ValueError unless there are as many."""
-        if not 1 <= count <= len(self.seeds):
-            raise ValueError(
-                f"{count} seeds; profile {self.name} has {len(self.seeds)}: 1 to {len(self.seeds)}"
-            )
+        if not 1 <= count <= (n := len(self.seeds)):
+            raise ValueError(f"{count} seeds; profile {self.name} has {n}: 1 to {n}")
         return replace(self, seeds=self.seeds[:count])
 
     @property
@@ -237,7 +235,9 @@ def get_profile(name: str, model: str = "") -> Profile:
     """The profile of that name, with its first SPLITKIT_SEEDS seeds where the environment says so.
 
     With `model`, one of the profile's or any other that `load_model` takes, narrowed to that one. Models that
-    are not shipped run on SPLITKIT_DEVICE where the environment says so. KeyError lists the profiles.
+    are not shipped run on SPLITKIT_DEVICE where the environment says so. KeyError lists the profiles;
+    ValueError for a SPLITKIT_SEEDS that is no number from 1 to that of the profile's seeds, and for a `model`
+    that is no folder, hub id or shipped model.
     """
     if name not in PROFILES:
         raise KeyError(f"no profile {name!r}; there are {sorted(PROFILES)}")

@@ -50,4 +50,5 @@ def test_a_copy_without_the_repository_says_what_to_do(tmp_path: Path) -> None:
             env=os.environ | {"PYTHONPATH": str(tmp_path)},
         )  # fmt: skip
         said = done.stderr.splitlines()[-1]
-        assert said.startswith("FileNotFoundError: splitkit needs its repository") and "pip install -e" in said
+        assert said.startswith("FileNotFoundError: splitkit needs its repository"), said
+        assert "pip install -e ." in said
