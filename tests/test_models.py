@@ -86,6 +86,18 @@ def test_digest_follows_the_values_and_not_the_type() -> None:
     assert model_digest(tiny_model("qwen2").double()) == first
 
 
+def test_digest_sees_a_write_that_torch_does_not_count() -> None:
+    model = tiny_model("qwen2")
+    first = model_digest(model)
+    weight = model.model.layers[1].mlp.down_proj.weight
+    stamp = weight.data_ptr(), weight._version
+    weight.data += 1
+    assert (weight.data_ptr(), weight._version) == stamp and model_digest(model) != first
+    weight.data -= 1
+    weight.data.copy_(tiny_model("qwen2").model.layers[1].mlp.down_proj.weight)
+    assert model_digest(model) == first
+
+
 def test_a_copy_of_a_shipped_model_is_checked_too(tmp_path: Path) -> None:
     folder = saved(tmp_path)
     card = folder / "splitkit.json"
