@@ -90,7 +90,7 @@ def fetch(name: str) -> Path:
 
     Raises:
         FileNotFoundError: see `find`.
-        ConnectionError: when it has to be downloaded and the hub does not give it.
+        ConnectionError: when it has to be downloaded and the hub does not give it, or not whole.
     """
     found = find(name)
     if found is not None:
@@ -98,13 +98,17 @@ def fetch(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, allow_patterns=list(READ)))
+        folder = Path(snapshot_download(name, allow_patterns=list(READ)))
+        # without a network it gives what an interrupted download left
+        if not _has_weights(folder):
+            raise FileNotFoundError(f"{folder} lacks weights, which have to be safetensors")
     # each release of the hub's client has another transport, with errors of its own
     except Exception as error:
         raise ConnectionError(
             f"{name} is not on this machine and the hub does not give it ({type(error).__name__}: {error}). "
             f"Download it where there is a network, or set {VARIABLE} to a folder that holds it."
         ) from error
+    return folder
 
 
 def config(name: str) -> dict[str, Any]:

@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
 import torch
 import transformers
-from huggingface_hub import HfApi, try_to_load_from_cache
+from huggingface_hub import HfApi
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from safetensors import SafetensorError
 from torch import Tensor, nn
@@ -23,7 +22,7 @@ from transformers import (
 
 from splitkit import paths
 from splitkit.memory import DeviceMap, check_memory, devices_of, estimate
-from splitkit.modelfiles import VARIABLE, find
+from splitkit.modelfiles import fetch, find
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,8 @@ def load_model(
 
     Args:
         name: a name of `MODELS`, a local folder, or a hub id ("owner/name"), which is looked up below the
-            folder that SPLITKIT_MODELS names, if it is set. Only safetensors are read, and no code that comes
+            folder that SPLITKIT_MODELS names, if it is set, else in the hub's local cache, whose revision is
+            kept; see `modelfiles.fetch`. Only safetensors are read, and no code that comes
             with a model is ever run. HF_HUB_OFFLINE, HF_HOME and HF_TOKEN are respected.
         dtype: a name of `DTYPES`, or "auto" for the type that the model's config names.
         device: "cpu", "cuda", "cuda:1", "mps".
@@ -71,7 +71,8 @@ def load_model(
             damaged weights, or when the weights of a shipped model, or of a copy of one, are not the ones
             that were released.
         FileNotFoundError: when a shipped model or a local folder is not there.
-        ConnectionError: for a hub model that is not in the local cache when the hub does not answer.
+        ConnectionError: for a hub model that is not, or not whole, in the local cache when the hub does not
+            give it.
         MemoryError: when the model does not fit, with what would.
     """
     place = check_device(device, device_map)
@@ -83,8 +84,7 @@ def load_model(
     if not Path(source).is_dir():
         if source.startswith((".", "/", "~")) or source.count("/") > 1:
             raise FileNotFoundError(f"there is no model folder {source!r}.")
-        own = find(source) if os.environ.get(VARIABLE) else None
-        source = _ask_hub(source) if own is None else str(own)
+        source = str(_hub_folder(source))
     # its bar over a file of a few MB is noise in a notebook
     transformers.utils.logging.disable_progress_bar()
     devices = devices_of(place, device_map)
@@ -145,26 +145,27 @@ def check_device(device: str | torch.device, device_map: DeviceMap | None) -> to
     return place
 
 
-def _ask_hub(name: str) -> str:
-    """`name` itself, or its folder in the local cache when the hub does not answer (each download would retry
-    for long)."""
+def _hub_folder(name: str) -> Path:
+    """A hub model's folder on this machine, whose digest is the one recorded; downloaded if it is not there.
+
+    The hub is asked first whether it has the model: a download would retry for long.
+    """
     choices = f"there are {', '.join(MODELS)}, hub ids (owner/name) and local folders"
     if "/" not in name:
         raise ValueError(f"unknown model {name!r}; {choices}.")
+    if (found := find(name)) is not None:
+        return found
     try:
         HfApi().model_info(name, timeout=10.0)
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise ValueError(f"no folder {name!r} and no such model on the hub; {choices}. {error}") from error
     # each release of the hub's client has another transport, with errors of its own
     except Exception as error:
-        cached = try_to_load_from_cache(name, "config.json")
-        if isinstance(cached, str):
-            return str(Path(cached).parent)
         raise ConnectionError(
             f"no folder {name!r}, and the hub does not answer ({type(error).__name__}); {choices}. The names "
-            "need no network; a hub id does (HF_HUB_OFFLINE unset) until it is in the local cache."
+            "need no network; a hub id does (HF_HUB_OFFLINE unset) until all of it is in the local cache."
         ) from error
-    return name
+    return fetch(name)
 
 
 def _released_digest(folder: Path) -> str:

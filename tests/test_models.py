@@ -7,12 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 from accelerate import dispatch_model
 from conftest import random_intervention, tiny_model, tiny_tokenizer
+from huggingface_hub import constants
 
-from splitkit import models, paths
+from splitkit import modelfiles, models, paths
 from splitkit.models import MODELS, load_model, model_digest
 from splitkit.sites import check_layer, resolve_sites
 from splitkit.sweeps import sweep
@@ -169,6 +171,41 @@ def test_without_a_hub_the_local_cache_is_used_and_at_once(tmp_path: Path, away:
     assert error.startswith("no folder 'somebody/other', and the hub does not answer")
     assert "there are embedded-gemma2, embedded-qwen2, hub ids" in error
     assert float(seconds) < 15
+
+
+def hub_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cached snapshot of somebody/tiny; the hub, when it is asked, says that it has the model."""
+    cache = folder / "models--somebody--tiny"
+    snapshot = saved(cache / "snapshots" / ("a" * 40))
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text("a" * 40)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
+    monkeypatch.setattr(models.HfApi, "model_info", lambda *_, **__: None)
+    monkeypatch.delenv("SPLITKIT_MODELS", raising=False)
+    return snapshot
+
+
+def test_the_weights_used_are_those_whose_digest_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = hub_cache(tmp_path, monkeypatch)
+    asked: list[str] = []
+    real = models.AutoConfig.from_pretrained
+    monkeypatch.setattr(
+        models.AutoConfig, "from_pretrained", lambda name, **k: asked.append(name) or real(snapshot, **k)
+    )
+    assert modelfiles.fetch("somebody/tiny") == modelfiles.find("somebody/tiny") == snapshot
+    model, _ = load_model("somebody/tiny")
+    assert set(asked) == {str(snapshot)} and model_digest(model) == model_digest(tiny_model("llama"))
+
+
+def test_an_interrupted_download_is_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshot = hub_cache(tmp_path, monkeypatch)
+    (snapshot / "model.safetensors").unlink()
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(snapshot))
+    for load in (modelfiles.fetch, load_model):
+        with pytest.raises(ConnectionError, match="somebody/tiny is not on this machine.*lacks weights"):
+            load("somebody/tiny")
 
 
 def test_a_name_that_the_hub_does_not_know_lists_what_there_is() -> None:
