@@ -102,7 +102,7 @@ class Profile:
 
     def first_seeds(self, count: int) -> "Profile":
         """The same profile with its first `count` seeds. ValueError unless there are as many."""
-        if not 1 <= count <= (n := len(self.seeds)):
+        if count > (n := len(self.seeds)) or count < 1:
             raise ValueError(f"{count} seeds; profile {self.name} has {n}: 1 to {n}")
         return replace(self, seeds=self.seeds[:count])
 

@@ -62,6 +62,8 @@ def test_fewer_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
         get_profile("embedded")
     with pytest.raises(ValueError, match="1 to 3"):
         PROFILES["embedded"].first_seeds(4)
+    with pytest.raises(ValueError, match="0 seeds; profile embedded has 3: 1 to 3"):
+        PROFILES["embedded"].first_seeds(0)
 
 
 def test_only_the_embedded_profile_writes_among_the_committed_files(monkeypatch: pytest.MonkeyPatch) -> None:
