@@ -140,7 +140,7 @@ def mean_curve(sweep: pd.DataFrame) -> pd.DataFrame:
         pairs), n_pairs, n_pairs_utility, share_undefined (of the pairs, at that m).
 
     Raises:
-        ValueError: when a column is missing, or a (m, pair) occurs twice or not at all.
+        ValueError: when a column is missing, a (m, pair) occurs twice or not at all, or a preference is NaN.
     """
     # torch comes with it, which the fits alone do not need
     from splitkit.logodds import undefined_share
@@ -156,6 +156,8 @@ def mean_curve(sweep: pd.DataFrame) -> pd.DataFrame:
         raise ValueError(
             f"{preference.size - len(sweep)} of {preference.size} (m, pair) are not in the sweep."
         )
+    if preference.isna().any(axis=None):
+        raise ValueError("Preference (Eq. 7) is NaN somewhere in the sweep: losses were not finite.")
     defined = utility.dropna(axis="columns")
     return pd.DataFrame(
         {

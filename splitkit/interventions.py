@@ -42,6 +42,7 @@ def change(form: str, parameters: dict[str, Tensor], x: Float[Tensor, "*batch in
     """
     if form == "vector":
         vector = parameters["vector"]
+        vector = vector.to(torch.promote_types(vector.dtype, torch.float32))
         return vector.expand(*x.shape[:-1], vector.shape[0])
     wide = torch.promote_types(x.dtype, torch.float32)
     x, weights = x.to(wide), {name: tensor.to(wide) for name, tensor in parameters.items()}
@@ -69,7 +70,8 @@ class Intervention:
     the model's layer at each use.
 
     Raises:
-        TypeError: when `details` is no dict.
+        TypeError: when `details` or `parameters` is no dict, a parameter no tensor of floats, or
+            `base_digest` no text.
         ValueError: for an unknown form, other parameters than it has, NaN or infinity in one, or a layer that
             is no whole number.
     """
@@ -86,9 +88,22 @@ class Intervention:
         self.layer = whole_number("layer", self.layer)
         if not isinstance(self.details, dict):
             raise TypeError(f"details are a dict, not {self.details!r}.")
+        if not isinstance(self.base_digest, str):
+            raise TypeError(
+                f"base_digest is a text as model_digest(model) gives it, not {self.base_digest!r}."
+            )
+        if not isinstance(self.parameters, dict):
+            kind = type(self.parameters).__name__
+            raise TypeError(f"the parameters of a {self.form} are a dict with {expected}, not a {kind}.")
         if set(self.parameters) != set(expected):
             raise ValueError(f"{self.form} has the parameters {expected}, not {sorted(self.parameters)}.")
         for name, tensor in self.parameters.items():
+            if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+                kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
+                raise TypeError(
+                    f"parameter {name!r} of the {self.form} is a torch tensor of floats, not {kind}; "
+                    "torch.as_tensor(values, dtype=torch.float32) makes one."
+                )
             if not torch.isfinite(tensor).all():
                 raise ValueError(f"parameter {name!r} of the {self.form} has NaN or infinite values.")
 

@@ -29,8 +29,11 @@ def matching_strength(
     relative grid.
 
     Raises:
+        TypeError: when `intervention` is none.
         ValueError: when dh is zero, besides what `sweep` raises.
     """
+    if not isinstance(intervention, Intervention):
+        raise TypeError(f"the third argument is an Intervention, not a {type(intervention).__name__}.")
     intervention.check_base(model)
     positive, negative = encode_pairs(model, tokenizer, pairs)
     bos = getattr(model.config, "bos_token_id", None)

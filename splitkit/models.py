@@ -211,6 +211,8 @@ def model_digest(model: nn.Module) -> str:
     written to. A write through `.data`, of which torch keeps no count, is seen where it changes one of some
     16 evenly spaced values of the parameter.
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"a loaded model is wanted, as load_model gives it, not {model!r}.")
     parameters = _base_parameters(model)
     stamp = _stamp(parameters)
     known = _digests.get(model)

@@ -1,5 +1,6 @@
 """The strength to steer with: as much preference as utility can pay for."""
 
+import math
 from dataclasses import dataclass
 
 import pandas as pd
@@ -93,8 +94,9 @@ def beside_answers(curves: pd.DataFrame, strengths: pd.DataFrame) -> pd.DataFram
 
     Returns:
         One row per model, form and family of tasks: cells, m (median of the operating points, in matching
-        strengths), by_losses (mean score at the answered strength that is nearest to it) and best (mean of
-        each cell's highest score, which is a little too high: it is chosen on the answers that are scored).
+        strengths), beyond (how many of them lie beyond every answered strength, and are left out of what
+        follows), by_losses (mean score at the answered strength that is nearest) and best (mean of each
+        cell's highest score, which is a little too high: it is chosen on the answers that are scored).
     """
     answered = {key: part for key, part in strengths.groupby(_CELL)}
     rows = []
@@ -105,8 +107,15 @@ def beside_answers(curves: pd.DataFrame, strengths: pd.DataFrame) -> pd.DataFram
         m = operating_point(curve.assign(m=curve["m_relative"], pair=0)).m
         scores = answered[key].set_index("m_relative")["score"]
         row = {"model": key[0], "form": key[2], "family": task_family(str(key[1])), "m": m}
-        rows.append(row | {"by_losses": scores.iloc[abs(scores.index - m).argmin()], "best": scores.max()})
-    groups = pd.DataFrame(rows, columns=["model", "form", "family", "m", "by_losses", "best"])
+        row["beyond"] = m > scores.index.max()
+        near = scores.iloc[abs(scores.index - m).argmin()]
+        found = (math.nan, math.nan) if row["beyond"] else (near, scores.max())
+        rows.append(row | dict(zip(("by_losses", "best"), found, strict=True)))
+    groups = pd.DataFrame(rows, columns=["model", "form", "family", "m", "beyond", "by_losses", "best"])
     return groups.groupby(["model", "form", "family"]).agg(
-        cells=("m", "size"), m=("m", "median"), by_losses=("by_losses", "mean"), best=("best", "mean")
+        cells=("m", "size"),
+        m=("m", "median"),
+        beyond=("beyond", "sum"),
+        by_losses=("by_losses", "mean"),
+        best=("best", "mean"),
     )

@@ -113,8 +113,11 @@ def check_layer(model: PreTrainedModel, layer: int | None) -> int:
     """The layer to steer: `layer` itself as an int, or the middle one (n // 2, as 3 of 6) for None.
 
     Raises:
+        TypeError: for a model's name in its place.
         ValueError: when the model has no such layer, with the range it has.
     """
+    if isinstance(model, str):
+        raise TypeError(f"a loaded model is wanted, as load_model gives it, not its name {model!r}.")
     count = len(layer_list(model))
     if layer is None:
         return count // 2

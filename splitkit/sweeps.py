@@ -53,10 +53,12 @@ def sweep(
     Raises:
         TypeError: when `intervention` is none, or a strength is no number.
         ValueError: for an empty or repeated grid, no pairs, an answer that would be cut, another base model.
+        FloatingPointError: when a loss is not finite, naming m.
     """
     if not isinstance(intervention, Intervention):
         raise TypeError(
-            f"intervention is {intervention!r}; the unsteered model is any intervention at m=[0]."
+            f"an Intervention is wanted, not a {type(intervention).__name__}; "
+            "the unsteered model is any one at m=[0]."
         )
     strengths = as_grid(m)
     grid = as_factors(strengths)
@@ -83,6 +85,12 @@ def sweep(
             for start in range(0, len(grid), together):
                 part = slice(start, start + together)
                 found = fork.losses(replay, dh, grid[part].to(replay.device))
+                if not (known := torch.isfinite(found).flatten(1).all(1).cpu()).all():
+                    bad = strengths[part][~known.numpy()].tolist()
+                    raise FloatingPointError(
+                        f"losses are not finite at m = {bad}: activations overflow {model.dtype} there. "
+                        "Smaller |m|, or bfloat16 or float32, keep them finite."
+                    )
                 losses[part, rows] = found.double().cpu()
                 bar.update(found.numel())
     if reduction == "sum":

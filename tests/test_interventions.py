@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -409,3 +410,23 @@ def test_a_folder_of_something_else_under_a_true_digest_is_refused(folder: Path)
     tensors.write_bytes(content)
     path.write_text(json.dumps(config))
     load_intervention(folder)
+
+
+@pytest.mark.parametrize(
+    "parameters, digest, named",
+    [
+        ({"vector": np.ones(4)}, "x", "tensor of floats, not ndarray"),
+        ({"vector": torch.ones(4, dtype=torch.int64)}, "x", "not torch.int64"),
+        ({"vector": torch.ones(4, dtype=torch.complex64)}, "x", "not torch.complex64"),
+        (torch.ones(4), "x", "dict with .*vector.*not a Tensor"),
+        ({"vector": torch.ones(4)}, None, "model_digest"),
+    ],
+)
+def test_what_is_no_parameter_or_digest_is_refused_by_name(parameters: Any, digest: Any, named: str) -> None:
+    with pytest.raises(TypeError, match=named):
+        Intervention("vector", "mine", 1, parameters, digest)
+
+
+def test_a_narrow_vector_is_added_in_float32() -> None:
+    narrow = Intervention("vector", "mine", 1, {"vector": torch.ones(4, dtype=torch.bfloat16)}, "x")
+    assert narrow.delta(torch.zeros(2, 3)).dtype == torch.float32

@@ -269,3 +269,10 @@ def test_digest_is_computed_once_and_without_another_copy(monkeypatch: pytest.Mo
     assert model_digest(model) == whole.hexdigest()
     monkeypatch.setattr(models, "_hash", None)
     assert model_digest(model) == whole.hexdigest()
+
+
+def test_a_name_is_no_model() -> None:
+    with pytest.raises(TypeError, match="load_model"):
+        model_digest("embedded-qwen2")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="load_model"):
+        check_layer("embedded-qwen2", None)  # type: ignore[arg-type]

@@ -84,5 +84,7 @@ def test_beside_answers_reads_the_score_nearest_to_the_operating_point() -> None
     other = curve.assign(split="train", preference=0.0)
     found = beside_answers(pd.concat([other, curve]), strengths).reset_index().to_dict("records")
     row = {"model": "a", "form": "vector", "family": "axbench", "cells": 1}
-    assert found == [row | {"m": 1.0, "by_losses": 1.5, "best": 2.0}]
+    assert found == [row | {"m": 1.0, "beyond": 0, "by_losses": 1.5, "best": 2.0}]
+    row = beside_answers(curve, strengths.query("m_relative < 0.5")).iloc[0]
+    assert row["beyond"] == 1 and np.isnan(row["by_losses"]) and np.isnan(row["best"])
     assert beside_answers(curve, strengths.assign(seed=1)).empty

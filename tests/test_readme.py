@@ -1,6 +1,9 @@
 """The README names only what is there."""
 
 import re
+from pathlib import Path
+
+import pytest
 
 from splitkit import paths, results, verdicts
 from splitkit.notebooks import notebooks
@@ -20,7 +23,7 @@ def test_every_notebook_is_in_its_table() -> None:
     assert [path.name for path in notebooks() if f"notebooks/{path.name}" not in README] == []
 
 
-def test_its_example_runs() -> None:
+def test_its_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the smallest sizes, the README's own lines."""
     code = re.search(r"```python\n(.*?)```", README, re.DOTALL)
     assert code is not None
@@ -28,7 +31,9 @@ def test_its_example_runs() -> None:
     lines = lines.replace('split="train")', 'split="train")[:8]')
     assert lines.count("[:8]") == 1
     assert lines.count("epochs=1") == 1
-    exec(compile(lines.replace('iv.save("my-steering")', ""), "README.md", "exec"), {})
+    monkeypatch.chdir(tmp_path)
+    exec(compile(lines, "README.md", "exec"), {})
+    assert (tmp_path / "my-steering" / "config.json").exists()
 
 
 def test_its_verdicts_are_the_committed_ones() -> None:

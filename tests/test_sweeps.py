@@ -106,7 +106,7 @@ def test_bad_input_is_refused(tokenizer, pairs) -> None:
         sweep(model, tokenizer, iv, pairs, m=[1.0, math.nan])
     with pytest.raises(ValueError, match=r"not of shape \(0,\)"):
         sweep(model, tokenizer, iv, pairs, m=[])
-    with pytest.raises(TypeError, match="intervention is None"):
+    with pytest.raises(TypeError, match="Intervention is wanted, not a NoneType"):
         sweep(model, tokenizer, None, pairs, m=GRID)
     with pytest.raises(ValueError, match="mean, sum"):
         sweep(model, tokenizer, iv, pairs, m=GRID, reduction="median")
@@ -117,3 +117,12 @@ def test_bad_input_is_refused(tokenizer, pairs) -> None:
     nothing = Intervention("vector", "sft", LAYER, {"vector": torch.zeros(32)}, model_digest(model))
     with pytest.raises(ValueError, match="changes nothing"):
         matching_strength(model, tokenizer, nothing, pairs)
+
+
+def test_losses_that_are_not_finite_are_refused_with_their_strengths(tokenizer, pairs) -> None:
+    model = tiny_model("qwen2")
+    digest = random_intervention(model, "vector").base_digest
+    width = model.config.hidden_size
+    huge = Intervention("vector", "mine", LAYER, {"vector": torch.full((width,), 1e4)}, digest)
+    with pytest.raises(FloatingPointError, match=r"at m = \[1e\+38\].*float32"):
+        sweep(model, tokenizer, huge, pairs, m=[0.0, 1.0, 1e38])
