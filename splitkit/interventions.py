@@ -122,14 +122,12 @@ class Intervention:
         """Raises ValueError unless `model` is the one that this was made for, with its layer's shapes."""
         found = model_digest(model)
         if found != self.base_digest:
-            made, here = self.details.get("dtype"), dtype_name(model)
-            # the same weights, rounded to another type, are another model
-            hint = f' It was made in {made}, this one is {here}: load with dtype="{made}".'
+            made, here, hint = self.details.get("dtype"), dtype_name(model), ""
+            if made not in (None, here):  # the same weights, rounded to another type, are another model
+                hint = f' It was made in {made}, this one is {here}: load with dtype="{made}".'
             raise ValueError(
                 f"this {self.form} belongs to another base model: it was made on one with digest "
-                f"{self.base_digest[:12]}..., this one has {found[:12]}...."
-                + hint
-                * (made not in (None, here))
+                f"{self.base_digest[:12]}..., this one has {found[:12]}....{hint}"
             )
         sites = resolve_sites(model, self.layer)
         shapes = {name: tuple(tensor.shape) for name, tensor in self.parameters.items()}

@@ -210,6 +210,8 @@ def model_digest(model: nn.Module) -> str:
     attached at the moment do not count. Computed once per model and again when a parameter was replaced or
     written to. A write through `.data`, of which torch keeps no count, is seen where it changes one of some
     16 evenly spaced values of the parameter.
+
+    Raises: TypeError for anything but a loaded model.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"a loaded model is wanted, as load_model gives it, not {model!r}.")

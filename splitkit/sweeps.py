@@ -12,6 +12,7 @@ from splitkit.encoding import buckets, encode_pairs
 from splitkit.interventions import Intervention
 from splitkit.logodds import preference_log_odds, utility_log_odds
 from splitkit.memory import tokens_that_fit
+from splitkit.models import dtype_name
 from splitkit.pairs import Pair
 from splitkit.recording import Replay, at_rest
 from splitkit.scale import Strength, as_factors, as_grid
@@ -88,8 +89,8 @@ def sweep(
                 if not (known := torch.isfinite(found).flatten(1).all(1).cpu()).all():
                     bad = strengths[part][~known.numpy()].tolist()
                     raise FloatingPointError(
-                        f"losses are not finite at m = {bad}: activations overflow {model.dtype} there. "
-                        "Smaller |m|, or bfloat16 or float32, keep them finite."
+                        f"losses are not finite at m = {bad}: activations overflow {dtype_name(model)} "
+                        "there. Smaller |m|, or bfloat16 or float32, keep them finite."
                     )
                 losses[part, rows] = found.double().cpu()
                 bar.update(found.numel())

@@ -82,11 +82,6 @@ def test_computed_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert sorted((tmp_path / "ablation").glob("*.json")) == kept
 
 
-def test_no_argument_asks_for_another_table_than_the_committed_one() -> None:
-    with pytest.raises(TypeError, match="values"):
-        ablation.ablate(TINY, values={"gamma": (123.0,)})  # type: ignore[call-arg]
-
-
 def test_summary_by_hand(table: pd.DataFrame) -> None:
     low, high, free = ablation.summary(table).to_dict("records")
     assert [low["gained"], low["lost"], low["per_nat"]] == pytest.approx([0.5, 2.0, 0.25])

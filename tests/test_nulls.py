@@ -23,11 +23,9 @@ def test_shapes_without_a_decay_are_fitted_and_noise_is_not() -> None:
     assert len(table) == 2 * (4 + 2)
 
 
-def test_the_committed_table_takes_no_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_committed_table_has_the_one_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nulls, "committed_tables", lambda names, profile, compute, **_: compute())
     made = []
     monkeypatch.setattr(nulls, "null_table", lambda *a, **k: made.append((a[1], k)))
     nulls.null_fits(get_profile("smoke"), jobs=1)
     assert made == [(min(50, len(get_profile("smoke").cells())), {"jobs": 1})]
-    with pytest.raises(TypeError, match="seed"):
-        nulls.null_fits(get_profile("smoke"), seed=99)  # type: ignore[call-arg]
