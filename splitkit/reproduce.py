@@ -10,7 +10,7 @@ from pathlib import Path
 from splitkit import paths
 from splitkit.cellresults import CellResult
 from splitkit.cells import CellError, compute_cells
-from splitkit.committed import MADE
+from splitkit.committed import FAILED, MADE
 from splitkit.engines import Dask, Engine, EngineError, Loky, cores, prepare_workers, read_slurm
 from splitkit.files import DamagedFolder, RunInProgress, check_writable, exclusive
 from splitkit.judges import JudgeError
@@ -21,6 +21,10 @@ from splitkit.preparation import check_device
 from splitkit.profiles import PROFILES, Profile, get_profile
 from splitkit.results import notes_folder, read_table
 from splitkit.tables import make_tables
+
+
+class ReproduceError(RuntimeError):
+    """A part of the run failed; the rest was made, and all that is finished is kept."""
 
 
 def _said(path: Path) -> str:
@@ -59,14 +63,17 @@ def reproduce(
 
     The cells are computed by `engine` (None: `jobs` processes of this machine), the rest here. With
     `from_committed` the committed tables are used and no cell is computed. PermissionError, RunInProgress and
-    what `preparation` raises come before any work; CellError, EngineError and NotebookError after it, and
-    what was finished is kept.
+    what `preparation` raises come before any work; CellError and EngineError after it, and what was finished
+    is kept. A table or notebook that fails ends none of the others: the summary of those is printed, then
+    ReproduceError tells what failed and why.
     """
     folder = paths.BUILD / "notebooks" / profile.folder
     check_writable(profile.results, profile.figures, paths.CACHE, folder)
     prepare_workers()
     os.environ["SPLITKIT_RECOMPUTE"] = "0" if from_committed else "1"
-    os.environ[MADE] = ""
+    os.environ[MADE] = os.environ[FAILED] = ""
+    failed: list[str] = []
+    executed: list[Path] = []
     with exclusive(profile.results, f"reproducing profile {profile.name}"):
         start = time.perf_counter()
         for note in notes_folder(profile).glob("*.txt"):
@@ -75,13 +82,25 @@ def reproduce(
             # tables are made here, wherever the cells are
             check_device(profile)
             print(judging(compute_cells(profile, jobs, True, engine)), end="", flush=True)
-            make_tables(profile, jobs)
+            failed += make_tables(profile, jobs, paths.BUILD / "failed" / profile.folder)
         try:
             executed = run_notebooks(profile, folder, jobs, lambda line: print(line, flush=True))
+        except NotebookError as error:
+            failed.append(str(error))
         finally:
-            os.environ.pop(MADE, None)
-        print(f"all done in {(time.perf_counter() - start) / 60:.1f} minutes\n", flush=True)
+            for name in (MADE, FAILED):
+                os.environ.pop(name, None)
+        minutes = (time.perf_counter() - start) / 60
+    if failed:
+        print(f"{summary(profile, executed)}\n", flush=True)
+        raise ReproduceError("\n".join([f"not all was made, after {minutes:.1f} minutes:", *failed, _KEPT]))
+    print(f"all done in {minutes:.1f} minutes\n", flush=True)
     return summary(profile, executed)
+
+
+_KEPT = """
+Cells and tables that were made are kept. Once the cause is mended, the same command goes on from there:
+it reads finished cells from the cache and computes only what is missing."""
 
 
 def judging(cells: Sequence[CellResult]) -> str:
@@ -170,7 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         EngineError,
         JudgeError,
         DamagedFolder,
-        NotebookError,
+        ReproduceError,
         ValueError,
         KeyError,
     ) as error:

@@ -7,34 +7,57 @@ other, each with its work spread over the same processes, so that no core waits 
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import pandas as pd
 
-from splitkit.committed import MADE
+from splitkit.committed import FAILED, MADE, TableError
+from splitkit.files import write_whole
 from splitkit.profiles import Profile
+
+_TRACE = "failed_table_"
 
 Tables = Mapping[str, pd.DataFrame]
 Maker = Callable[[Profile, int], Tables]
 
 
-def make_tables(profile: Profile, jobs: int = 2) -> list[str]:
-    """Make every table of `MAKERS` in `jobs` processes and return their names; the seconds go to stdout.
+def make_tables(profile: Profile, jobs: int, folder: Path) -> list[str]:
+    """Make every table of `MAKERS` in `jobs` processes; what failed, in words; the seconds go to stdout.
 
     With SPLITKIT_RECOMPUTE=1 the embedded profile's tables are computed, too. Those that are done are named
-    in SPLITKIT_MADE: what builds on them reads them.
-
-    Raises:
-        ValueError: where the profile lacks what a table is about (see the functions in `MAKERS`).
+    in SPLITKIT_MADE: what builds on them reads them. A maker that fails ends neither the others nor the run:
+    its traceback is written into `folder`, and what needs its tables fails at once with a TableError.
     """
-    os.environ[MADE] = ""
+    os.environ[MADE] = os.environ[FAILED] = ""
+    for old in folder.glob(f"{_TRACE}*.txt"):
+        old.unlink()
+    failed = []
     for name, maker in MAKERS.items():
         start = time.perf_counter()
-        made = maker(profile, jobs)
-        os.environ[MADE] = ",".join([*filter(None, os.environ[MADE].split(",")), *made])
-        sys.stdout.write(f"table {name}: {time.perf_counter() - start:.1f} s\n")
-        sys.stdout.flush()
-    return os.environ[MADE].split(",")
+        try:
+            made = maker(profile, jobs)
+        except TableError as error:
+            failed.append(f"the tables of {name!r} were not made: {error}")
+            _say(failed[-1])
+        except Exception as error:
+            trace = folder / f"{_TRACE}{name.replace(' ', '_')}.txt"
+            write_whole(trace, traceback.format_exc())
+            failed.append(
+                f"the tables of {name!r} failed: {type(error).__name__}: {error}\n  traceback: {trace}"
+            )
+            _say(failed[-1])
+        else:
+            os.environ[MADE] = ",".join([*filter(None, os.environ[MADE].split(",")), *made])
+            _say(f"table {name}: {time.perf_counter() - start:.1f} s")
+    return failed
+
+
+def _say(line: str) -> None:
+    """Write a line to standard output at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def _curves(profile: Profile, jobs: int) -> Tables:

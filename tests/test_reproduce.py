@@ -34,7 +34,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv(MADE, "")
     monkeypatch.setattr(reproduce, "compute_cells", lambda *_: [])
-    monkeypatch.setattr(reproduce, "make_tables", lambda *_: os.environ.update({MADE: "a,b"}))
+    monkeypatch.setattr(reproduce, "make_tables", lambda *_: os.environ.update({MADE: "a,b"}) or [])
 
 
 def test_a_run_executes_in_order_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,6 +75,19 @@ def test_failing_notebooks_are_named_with_their_cells(
     # the finished notebook is kept; the unfinished ones lie beside it, to be looked at
     kept = ["00_a.failed.ipynb", "01_b.failed.ipynb", "02_c.ipynb"]
     assert sorted(path.name for path in folder.iterdir()) == kept
+
+
+def test_a_failed_table_is_told_after_all_else_was_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy(tmp_path / "notebooks", "00_a.ipynb", "print('fine')")
+    monkeypatch.setattr(reproduce, "make_tables", lambda *_: ["the tables of 'fits' failed: why"])
+    assert reproduce.main(["--profile", "smoke"]) == 1
+    told = capsys.readouterr()
+    assert "[1/1] 00_a.ipynb" in told.out and "figures  " in told.out
+    assert "the tables of 'fits' failed: why" in told.err
+    assert "the same command goes on from there" in told.err
+    assert "all done" not in told.out
 
 
 def test_unknown_parameters_are_refused(tmp_path: Path) -> None:
