@@ -37,8 +37,8 @@ def committed_tables(
     With SPLITKIT_RECOMPUTE=1, or when one of them is missing, the embedded profile's are computed too, and a
     committed table keeps its bytes where the new one agrees with it (see `results.write_table`). Tables that
     SPLITKIT_MADE names were computed in this run (see `splitkit.tables`) and are read, whatever the profile.
-    KeyError when `compute` gives other tables than it was asked for. Tables whose computation failed are named
-    in SPLITKIT_FAILED: TableError to whoever needs one of them later in the run, instead of a second attempt.
+    KeyError when `compute` gives other tables than it was asked for. Tables whose computation failed are
+    named in SPLITKIT_FAILED: TableError to whoever needs one of them later in the run, not a second attempt.
 
     A run with fewer seeds than the profile has (SPLITKIT_SEEDS) computes the rows of its own seeds; those of
     the others stay as committed, so that what follows is the same tables whoever runs it.
