@@ -13,7 +13,7 @@ INSTALLED := .venv/.installed
 
 # One thread per process: results repeat bit for bit, and processes side by side do not wait for each other.
 export OMP_NUM_THREADS := 1
-# glibc's allocator keeps the memory of freed tensors for the next ones (see splitkit/engines.py).
+# glibc's allocator keeps the memory of freed tensors for the next ones (see splitkit/runs/engines.py).
 export MALLOC_TRIM_THRESHOLD_ := 268435456
 export MALLOC_MMAP_THRESHOLD_ := 33554432
 export TOKENIZERS_PARALLELISM := false
@@ -43,7 +43,7 @@ rehearse: $(INSTALLED)  ## all of the laptop profile in small, on stand-ins for 
 	$(BIN)/python -m tests.standins build/rehearsal --data $(DATA)
 
 search: $(INSTALLED)  ## choose the training settings anew: every trial of every objective (about fifty minutes)
-	$(BIN)/python -m splitkit.search $(if $(JOBS),--jobs $(JOBS))
+	$(BIN)/python -m splitkit.runs.search $(if $(JOBS),--jobs $(JOBS))
 
 figures: $(INSTALLED)  ## redraw figures and tables from the committed results (about a minute)
 	$(BIN)/python -m splitkit.reproduce --profile embedded --from-committed
@@ -54,7 +54,7 @@ notebooks: $(INSTALLED)  ## execute the notebooks in place, from the committed r
 	  --ExecutePreprocessor.extra_arguments='--IPKernelApp.log_level=40' notebooks/[0-9]*.ipynb
 
 models: $(INSTALLED)  ## train the two embedded models anew (up to 40 minutes each)
-	$(BIN)/python -m splitkit.pretraining
+	$(BIN)/python -m splitkit.world.pretraining
 
 lint: $(INSTALLED)  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -8,20 +8,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from splitkit.cells import Cell, compute_cells
-    from splitkit.curvetables import curves
-    from splitkit.decay import fit_preference, fit_utility, mean_curve
-    from splitkit.interventions import Intervention, load_intervention
-    from splitkit.logodds import preference_log_odds, utility_log_odds
-    from splitkit.matching import matching_strength
-    from splitkit.models import MODELS, load_model, model_digest
-    from splitkit.objectives import split_loss
-    from splitkit.operating import operating_point
-    from splitkit.pairs import Pair, load_pairs
-    from splitkit.profiles import PROFILES, get_profile
-    from splitkit.sweeps import sweep
-    from splitkit.trainer import TrainConfig
-    from splitkit.training import train
+    from splitkit.curves.decay import fit_preference, fit_utility, mean_curve
+    from splitkit.curves.log_odds import preference_log_odds, utility_log_odds
+    from splitkit.curves.operating_point import operating_point
+    from splitkit.runs.cells import Cell, compute_cells
+    from splitkit.runs.profiles import PROFILES, get_profile
+    from splitkit.steering.interventions import Intervention, load_intervention
+    from splitkit.steering.matching import matching_strength
+    from splitkit.steering.models import MODELS, load_model, model_digest
+    from splitkit.steering.objectives import split_loss
+    from splitkit.steering.pairs import Pair, load_pairs
+    from splitkit.steering.sweeps import sweep
+    from splitkit.steering.trainer import TrainConfig
+    from splitkit.steering.training import train
+    from splitkit.studies.mean_curves import curves
 
 __version__ = "0.1.0"
 
@@ -31,29 +31,29 @@ warnings.filterwarnings("ignore", message="IProgress not found")
 warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given to the executor")
 
 _HOME: dict[str, str] = {
-    "MODELS": "models",
-    "load_model": "models",
-    "model_digest": "models",
-    "Pair": "pairs",
-    "load_pairs": "pairs",
-    "Intervention": "interventions",
-    "load_intervention": "interventions",
-    "train": "training",
-    "TrainConfig": "trainer",
-    "sweep": "sweeps",
-    "matching_strength": "matching",
-    "preference_log_odds": "logodds",
-    "utility_log_odds": "logodds",
-    "split_loss": "objectives",
-    "mean_curve": "decay",
-    "fit_preference": "decay",
-    "fit_utility": "decay",
-    "operating_point": "operating",
-    "PROFILES": "profiles",
-    "get_profile": "profiles",
-    "Cell": "cells",
-    "compute_cells": "cells",
-    "curves": "curvetables",
+    "MODELS": "steering.models",
+    "load_model": "steering.models",
+    "model_digest": "steering.models",
+    "Pair": "steering.pairs",
+    "load_pairs": "steering.pairs",
+    "Intervention": "steering.interventions",
+    "load_intervention": "steering.interventions",
+    "train": "steering.training",
+    "TrainConfig": "steering.trainer",
+    "sweep": "steering.sweeps",
+    "matching_strength": "steering.matching",
+    "preference_log_odds": "curves.log_odds",
+    "utility_log_odds": "curves.log_odds",
+    "split_loss": "steering.objectives",
+    "mean_curve": "curves.decay",
+    "fit_preference": "curves.decay",
+    "fit_utility": "curves.decay",
+    "operating_point": "curves.operating_point",
+    "PROFILES": "runs.profiles",
+    "get_profile": "runs.profiles",
+    "Cell": "runs.cells",
+    "compute_cells": "runs.cells",
+    "curves": "studies.mean_curves",
 }
 
 __all__ = [

@@ -18,16 +18,17 @@ from random import Random
 import pandas as pd
 from joblib.externals.loky import get_reusable_executor
 
-from splitkit import curvetables, paths, scoretables
-from splitkit.cellresults import SPLITS, CellResult
-from splitkit.cells import CellError, compute_cells
-from splitkit.engines import EngineError, cores
-from splitkit.files import DamagedFolder, RunInProgress, check_writable, discard
-from splitkit.profiles import PROFILES, Cell, Profile
-from splitkit.results import compare, read_table, round_significant
+from splitkit.runs.cell_results import SPLITS, CellResult
+from splitkit.runs.cells import CellError, compute_cells
+from splitkit.runs.engines import EngineError, cores
+from splitkit.runs.profiles import PROFILES, Cell, Profile
+from splitkit.runs.results import compare, read_table, round_significant
+from splitkit.storage import paths
+from splitkit.storage.files import DamagedFolder, RunInProgress, check_writable, discard
+from splitkit.studies import mean_curves, scores
 
 _KEYS = [item.name for item in fields(Cell)]
-TOLERANCE = curvetables.TOLERANCE
+TOLERANCE = mean_curves.TOLERANCE
 """Of a number over max(1, |recorded|). The rounding of another processor, or of another order of sums, moves
 most curves by a thousandth of that; it also tips a greedy answer here and there, and a strength that ties."""
 CONFIDENCE = 0.95
@@ -74,7 +75,7 @@ def audit(
             `folder`.
         FileNotFoundError: when there is no record.
     """
-    record = {name: read_table(name, profile) for name in ("curves", *scoretables.BASE)}
+    record = {name: read_table(name, profile) for name in ("curves", *scores.BASE)}
     of_profile = {item.name: getattr(profile, item.name) for item in fields(profile)}
     with _cache(folder):
         found = compute_cells(_Sample(**of_profile, chosen=tuple(cells)), jobs, progress)
@@ -84,9 +85,9 @@ def audit(
 def _row(one: CellResult, profile: Profile, record: dict[str, pd.DataFrame]) -> dict[str, object]:
     new: dict[str, pd.DataFrame] = {}
     if "curves" in one.folders:
-        new["curves"] = pd.concat([curvetables.curve_of(one, split, profile.grid) for split in SPLITS])
+        new["curves"] = pd.concat([mean_curves.curve_of(one, split, profile.grid) for split in SPLITS])
     if "answers" in one.folders:
-        new |= scoretables.tables([one])
+        new |= scores.tables([one])
     row: dict[str, object] = {**vars(one.cell), "curves": float("nan"), "answers": 0, "changed": 0}
     reasons = []
     for name, table in new.items():

@@ -6,8 +6,8 @@ from functools import cache
 
 import pandas as pd
 
-from splitkit.pairs import PAPER as PREFIX
-from splitkit.paths import PAPER
+from splitkit.steering.pairs import PAPER as PREFIX
+from splitkit.storage.paths import PAPER
 
 TABLES: dict[int, str] = {
     1: "table1_forms",
@@ -102,8 +102,8 @@ def counterpart(model: str, default: str | None = None) -> str:
     """
     if model in COUNTERPARTS:
         return COUNTERPARTS[model]
-    from splitkit.modelfiles import architecture
-    from splitkit.sites import SITES
+    from splitkit.steering.architectures import SITES
+    from splitkit.steering.model_files import architecture
 
     try:
         paths = SITES[architecture(model)]

@@ -7,20 +7,20 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from splitkit import paths
-from splitkit.cellresults import CellResult
-from splitkit.cells import CellError, compute_cells
-from splitkit.committed import FAILED, MADE
-from splitkit.engines import Dask, Engine, EngineError, Loky, cores, prepare_workers, read_slurm
-from splitkit.files import DamagedFolder, RunInProgress, check_writable, exclusive
-from splitkit.judges import JudgeError
-from splitkit.modelfiles import is_shipped
-from splitkit.notebooks import NotebookError, run_notebooks
+from splitkit.judging.judges import JudgeError
 from splitkit.paper import CLAIMS
-from splitkit.preparation import check_device
-from splitkit.profiles import PROFILES, Profile, get_profile
-from splitkit.results import notes_folder, read_table
-from splitkit.tables import make_tables
+from splitkit.runs.cell_results import CellResult
+from splitkit.runs.cells import CellError, compute_cells
+from splitkit.runs.engines import Dask, Engine, EngineError, Loky, cores, prepare_workers, read_slurm
+from splitkit.runs.kept_tables import FAILED, MADE
+from splitkit.runs.notebooks import NotebookError, run_notebooks
+from splitkit.runs.preflight import check_device
+from splitkit.runs.profiles import PROFILES, Profile, get_profile
+from splitkit.runs.results import notes_folder, read_table
+from splitkit.steering.model_files import is_shipped
+from splitkit.storage import paths
+from splitkit.storage.files import DamagedFolder, RunInProgress, check_writable, exclusive
+from splitkit.studies.tables import make_tables
 
 
 class ReproduceError(RuntimeError):
@@ -141,7 +141,7 @@ def _options() -> argparse.ArgumentParser:
         choices=("loky", "dask"),
         default="loky",
         help="where cells are computed: processes of this machine, or the workers of a dask cluster, which "
-        "have to see the same SPLITKIT_CACHE (see splitkit/engines.py)",
+        "have to see the same SPLITKIT_CACHE (see splitkit/runs/engines.py)",
     )
     parser.add_argument("--scheduler", metavar="ADDRESS", help="of dask, as in tcp://node17:8786")
     parser.add_argument(

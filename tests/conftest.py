@@ -17,10 +17,10 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from splitkit.interventions import Intervention
-from splitkit.models import model_digest
-from splitkit.pairs import Pair
-from splitkit.sites import resolve_sites
+from splitkit.steering.architectures import resolve_sites
+from splitkit.steering.interventions import Intervention
+from splitkit.steering.models import model_digest
+from splitkit.steering.pairs import Pair
 
 torch.set_num_threads(1)
 

@@ -13,8 +13,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from splitkit import paths
-from splitkit.downloads import SOURCES, Source
+from splitkit.datasets.files import SOURCES, Source
+from splitkit.storage import paths
 
 PSYCHOPATHY = "psychopathy/psychopathy.jsonl"
 TRAIN, TEST = "powerseeking/train.csv", "powerseeking/test.csv"

@@ -23,7 +23,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from tests.test_llmjudge import Response, Server, code_of, grade, shown
+from tests.judging.test_llm import Response, Server, code_of, grade, shown
 
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<user>", "<model>", "<unk>", "<|endoftext|>")
 """The last two are what the two architectures' own tokenizer classes would add."""
@@ -108,8 +108,8 @@ def by_hash(request: dict[str, Any]) -> Response:
 
 def main() -> int:
     """Run the rehearsal of a profile on stand-ins with the real vocabularies' sizes; see above."""
-    from splitkit.datasets import TASKS, rows
-    from splitkit.profiles import get_profile
+    from splitkit.datasets.tasks import TASKS, rows
+    from splitkit.runs.profiles import get_profile
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="where models, cache and notebooks go")

@@ -10,9 +10,12 @@ import pandas as pd
 import pytest
 from joblib.externals.loky import get_reusable_executor
 
-from splitkit import audit, cells, curvetables, paths, scoretables
-from splitkit.profiles import PROFILES
-from splitkit.results import read_table, write_table
+from splitkit import audit
+from splitkit.runs import cells
+from splitkit.runs.profiles import PROFILES
+from splitkit.runs.results import read_table, write_table
+from splitkit.storage import paths
+from splitkit.studies import mean_curves, scores
 
 # one cell with curves and answers, of the smallest profile there is
 SMOKE = replace(
@@ -29,8 +32,8 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr(paths, "RESULTS", folder / "results")
         patch.setenv("SPLITKIT_RESULTS", str(folder / "results"))
         found = cells.compute_cells(SMOKE, 1, progress=False)
-        write_table(curvetables.curve_table(SMOKE, 1, progress=False), "curves", SMOKE)
-        for name, table in scoretables.tables(found).items():
+        write_table(mean_curves.curve_table(SMOKE, 1, progress=False), "curves", SMOKE)
+        for name, table in scores.tables(found).items():
             write_table(table, name, SMOKE)
         yield folder
 

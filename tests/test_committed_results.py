@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from splitkit import paths
-from splitkit.digests import data_digest, model_digest
-from splitkit.models import MODELS
+from splitkit.steering.models import MODELS
+from splitkit.storage import paths
+from splitkit.storage.digests import data_digest, model_digest
 
 TABLES = sorted((paths.DATA / "results").glob("*.csv"))
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from splitkit.paths import ROOT
+from splitkit.storage.paths import ROOT
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 PINS: list[str] = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]
@@ -46,8 +46,8 @@ def test_every_import_is_declared() -> None:
     declared = {re.split("==", pin)[0].lower() for pin in PINS}
     homes = packages_distributions()
     undeclared = set()
-    own = {"splitkit", "tests"} | {path.stem for path in (ROOT / "tests").glob("*.py")}
-    for path in [*(ROOT / "splitkit").glob("*.py"), *(ROOT / "tests").glob("*.py")]:
+    own = {"splitkit", "tests"}
+    for path in [*(ROOT / "splitkit").rglob("*.py"), *(ROOT / "tests").rglob("test_*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = (
                 [alias.name for alias in node.names]

@@ -9,10 +9,10 @@ import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from splitkit import paths
-from splitkit.digests import data_digest
-from splitkit.notebooks import notebooks, parameters_of, run_notebook
-from splitkit.profiles import get_profile
+from splitkit.runs.notebooks import notebooks, parameters_of, run_notebook
+from splitkit.runs.profiles import get_profile
+from splitkit.storage import paths
+from splitkit.storage.digests import data_digest
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 MARK = "# NBVAL_CHECK_OUTPUT"

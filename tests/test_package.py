@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import splitkit
-from splitkit import paths
+from splitkit.storage import paths
 
 
 def test_import_loads_nothing_heavy() -> None:
@@ -39,11 +39,12 @@ def test_an_unknown_name_lists_the_public_ones() -> None:
 
 
 def test_a_copy_without_the_repository_says_what_to_do(tmp_path: Path) -> None:
-    shutil.copytree(paths.ROOT / "splitkit", tmp_path / "splitkit", ignore=shutil.ignore_patterns("__*__"))
-    (tmp_path / "splitkit" / "__init__.py").touch()
+    shutil.copytree(
+        paths.ROOT / "splitkit", tmp_path / "splitkit", ignore=shutil.ignore_patterns("__pycache__")
+    )
     for code in (
-        "from splitkit.pairs import load_pairs; load_pairs('psychopathy')",
-        "from splitkit.profiles import get_profile",
+        "from splitkit.steering.pairs import load_pairs; load_pairs('psychopathy')",
+        "from splitkit.runs.profiles import get_profile",
     ):
         done = subprocess.run(
             [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False,

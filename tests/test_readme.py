@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from splitkit import paths, results, verdicts
-from splitkit.notebooks import notebooks
+from splitkit.runs import results
+from splitkit.runs.notebooks import notebooks
+from splitkit.storage import paths
+from splitkit.studies import verdicts
 
 README = (paths.ROOT / "README.md").read_text(encoding="utf-8")
 

@@ -7,10 +7,13 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from splitkit import notebooks, paths, preparation, reproduce, verdicts
-from splitkit.committed import MADE
-from splitkit.files import RunInProgress, exclusive
-from splitkit.profiles import get_profile
+from splitkit import reproduce
+from splitkit.runs import notebooks, preflight
+from splitkit.runs.kept_tables import MADE
+from splitkit.runs.profiles import get_profile
+from splitkit.storage import paths
+from splitkit.storage.files import RunInProgress, exclusive
+from splitkit.studies import verdicts
 
 SMOKE = get_profile("smoke")
 
@@ -155,4 +158,4 @@ def test_an_architecture_without_sites_is_told_first(monkeypatch: pytest.MonkeyP
     with pytest.raises(
         ValueError, match="no steering sites are known for the architecture 'opt'.*known: gemma2"
     ):
-        preparation.fetch_models(profile)
+        preflight.fetch_models(profile)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.racing import OURS, Table, peak_memory
+from tests.benchmarks.racing import OURS, Table, peak_memory
 
 SIZES = (100, 250, 500)
 EMPTY = 4
@@ -46,17 +46,19 @@ def test_cost_is_linear_in_cells_and_gathering_is_flat(table: Table) -> None:
 
 def measured(size: int) -> dict[str, float]:
     """seconds that a run of stub cells and its table of curves take, and its peak memory in MB."""
-    command = [sys.executable, "-m", "benchmarks.bench_cells", str(size)]
-    tests = Path(__file__).resolve().parents[1]
-    done = subprocess.run(command, cwd=tests, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-m", "tests.benchmarks.bench_cells", str(size)]
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def run(size: int) -> dict[str, float]:
     """One run of so many stub cells through the engine, then their table of curves."""
-    from splitkit import cells, curvetables, material, paths
-    from splitkit.engines import Loky
-    from splitkit.profiles import get_profile
+    from splitkit.runs import answers, cells
+    from splitkit.runs.engines import Loky
+    from splitkit.runs.profiles import get_profile
+    from splitkit.storage import paths
+    from splitkit.studies import mean_curves
 
     whole = get_profile("embedded")
     count = -(-size // (len(whole.tasks) * 2))
@@ -79,13 +81,13 @@ def run(size: int) -> dict[str, float]:
 
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(paths, "CACHE", Path(folder))
-        patch.setattr(material, "load", lambda profile, name: (None, None))
+        patch.setattr(answers, "load", lambda profile, name: (None, None))
         patch.setattr(cells, "_MAKERS", {"trained": trained, "curves": curves})
         begun = time.perf_counter()
         done = len(cells.compute_cells(profile, progress=False, engine=Loky(1)))
         seconds = time.perf_counter() - begun
         begun = time.perf_counter()
-        curvetables.curve_table(profile, jobs=1, progress=False)
+        mean_curves.curve_table(profile, jobs=1, progress=False)
         gathered = time.perf_counter() - begun
     found = {"cells": done, "seconds": seconds * size / done, "gathered": gathered}
     return found | {"memory": peak_memory()}

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares, minimize
 
-from benchmarks.racing import Race, Way
-from splitkit.bootstrap import DRAWS, bootstrap_cell, pair_counts
-from splitkit.decay import fit_preference, fit_utility, preference_curve, utility_curve
-from splitkit.results import read_table
-from splitkit.validity import Validity
+from splitkit.curves.bootstrap import DRAWS, bootstrap_cell, pair_counts
+from splitkit.curves.decay import fit_preference, fit_utility, preference_curve, utility_curve
+from splitkit.curves.validity import Validity
+from splitkit.runs.results import read_table
+from tests.benchmarks.racing import Race, Way
 
 CELL = {"task": "axbench/ocean", "form": "vector", "objective": "split", "seed": 0, "split": "train"}
 STARTS = 24

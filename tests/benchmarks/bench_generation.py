@@ -5,11 +5,11 @@ import math
 import torch
 
 import splitkit as sk
-from benchmarks.racing import Race, Way
-from benchmarks.rivals import LAYER, Hooks, Library
-from splitkit.encoding import prompt_ids
-from splitkit.evaluation import BATCH_SIZE, STRENGTHS
-from splitkit.generation import answers
+from splitkit.runs.world_answers import BATCH_SIZE, STRENGTHS
+from splitkit.steering.generation import answers
+from splitkit.steering.tokenization import prompt_ids
+from tests.benchmarks.racing import Race, Way
+from tests.benchmarks.rivals import LAYER, Hooks, Library
 
 QUESTIONS, NEW_TOKENS = 8, 64
 

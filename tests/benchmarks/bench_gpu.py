@@ -15,13 +15,13 @@ import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedModel
 
 import splitkit as sk
-from benchmarks.racing import OURS, Table
-from benchmarks.rivals import answer_losses, batched
-from splitkit.encoding import encode_pairs
-from splitkit.generation import answers
-from splitkit.interventions import Intervention
-from splitkit.models import model_digest
-from splitkit.pairs import Pair
+from splitkit.steering.generation import answers
+from splitkit.steering.interventions import Intervention
+from splitkit.steering.models import model_digest
+from splitkit.steering.pairs import Pair
+from splitkit.steering.tokenization import encode_pairs
+from tests.benchmarks.racing import OURS, Table
+from tests.benchmarks.rivals import answer_losses, batched
 
 SHAPE: dict[str, Any] = dict(
     vocab_size=256000,

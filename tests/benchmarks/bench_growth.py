@@ -10,11 +10,11 @@ import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 import splitkit as sk
-from benchmarks.racing import OURS, Race, Table, Way, peak_memory
-from benchmarks.rivals import answer_losses, batched
-from splitkit.encoding import encode_pairs
-from splitkit.interventions import Intervention
-from splitkit.models import model_digest
+from splitkit.steering.interventions import Intervention
+from splitkit.steering.models import model_digest
+from splitkit.steering.tokenization import encode_pairs
+from tests.benchmarks.racing import OURS, Race, Table, Way, peak_memory
+from tests.benchmarks.rivals import answer_losses, batched
 
 SIZES = {
     "strengths": (3, 11, 41, 161),
@@ -133,9 +133,9 @@ def test_memory_is_flat_in_the_number_of_strengths(table: Table) -> None:
 
 
 def _peak(count: int) -> float:
-    command = [sys.executable, "-m", "benchmarks.bench_growth", str(count)]
-    tests = Path(__file__).resolve().parents[1]
-    done = subprocess.run(command, cwd=tests, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-m", "tests.benchmarks.bench_growth", str(count)]
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
     return float(done.stdout.split()[-1])
 
 

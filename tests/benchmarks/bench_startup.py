@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks.racing import OURS, Table
+from tests.benchmarks.racing import OURS, Table
 
 WAYS = {
     "bare Python": "pass",

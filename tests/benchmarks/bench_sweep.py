@@ -4,8 +4,9 @@ import pytest
 import torch
 
 import splitkit as sk
-from benchmarks.racing import Race, Way
-from benchmarks.rivals import (
+from splitkit.steering.tokenization import encode_pairs
+from tests.benchmarks.racing import Race, Way
+from tests.benchmarks.rivals import (
     LAYER,
     Hooks,
     Library,
@@ -16,7 +17,6 @@ from benchmarks.rivals import (
     losses_at,
     official_losses,
 )
-from splitkit.encoding import encode_pairs
 
 STRENGTHS, PAIRS = 41, 16
 MEASURED = (10, 35)

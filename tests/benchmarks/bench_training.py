@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 
 import splitkit as sk
-from benchmarks.racing import Race, Way
-from benchmarks.rivals import LAYER, Hooks, Peft, answer_losses
-from benchmarks.rivaltraining import train_split
-from splitkit.encoding import encode_pairs
-from splitkit.objectives import OBJECTIVES
-from splitkit.training import default_config
+from splitkit.steering.objectives import OBJECTIVES
+from splitkit.steering.tokenization import encode_pairs
+from splitkit.steering.training import default_config
+from tests.benchmarks.racing import Race, Way
+from tests.benchmarks.rivals import LAYER, Hooks, Peft, answer_losses
+from tests.benchmarks.rivaltraining import train_split
 
 PAIRS, EPOCHS, LOOPED = 16, 4, 1
 """The loops are measured over one epoch: they have nothing that is done once for all epochs."""

@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import splitkit as sk
-from benchmarks.racing import Race, Table
+from tests.benchmarks.racing import Race, Table
 
 torch.set_num_threads(1)
 _TABLE = pytest.StashKey[Table]()
@@ -59,7 +59,7 @@ def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pyte
     table = config.stash[_TABLE].frame()
     if table.empty:
         return
-    from benchmarks.report import EXPECTED, markdown, record
+    from tests.benchmarks.report import EXPECTED, markdown, record
 
     terminalreporter.section("beside splitkit")
     terminalreporter.write_line(markdown(table))

@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
-from benchmarks.racing import OURS
-from splitkit.files import write_whole
-from splitkit.looks import Canvas, save, style
-from splitkit.profiles import get_profile
-from splitkit.results import provenance, round_significant
+from splitkit.plots.style import Canvas, save, style
+from splitkit.runs.profiles import get_profile
+from splitkit.runs.results import provenance, round_significant
+from splitkit.storage.files import write_whole
+from tests.benchmarks.racing import OURS
 
 RACES = ("sweep", "training", "fits", "generation")
 GROWTH = {

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from splitkit.encoding import Encoded
+from splitkit.steering.tokenization import Encoded
 
 LAYER = 3
 """The layer that the embedded models are steered at, of 0 to 5."""

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from benchmarks.rivals import Steering, full_losses, padded
-from splitkit.encoding import Encoded
-from splitkit.trainer import TrainConfig
+from splitkit.steering.tokenization import Encoded
+from splitkit.steering.trainer import TrainConfig
+from tests.benchmarks.rivals import Steering, full_losses, padded
 
 
 def start(form: str, model: PreTrainedModel, rank: int, generator: torch.Generator) -> dict[str, Tensor]:

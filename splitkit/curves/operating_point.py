@@ -1,0 +1,121 @@
+"""The strength to steer with: as much preference as utility can pay for."""
+
+import math
+from dataclasses import dataclass
+
+import pandas as pd
+
+from splitkit.curves.decay import mean_curve
+from splitkit.paper import task_family
+
+_CELL = ["model", "task", "form", "objective", "seed"]
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """The chosen strength, the reason in words, and the table it was read from.
+
+    m: in the unit of the sweep's column m; that of `sweep` is the factor of dh (Eq. 5), what `applied` takes.
+    table: one row per m, ascending, with the columns of `mean_curve`: m; preference and utility, means over
+    pairs (nats); preference_sem and utility_sem, their standard errors (nats); n_pairs and n_pairs_utility,
+    numbers of pairs; share_undefined, the share of pairs without utility at that m (0 to 1); and allowed,
+    whether mean utility is within the tolerance of that at m = 0.
+    """
+
+    m: float
+    reason: str
+    table: pd.DataFrame
+
+
+def operating_point(sweep: pd.DataFrame, tolerance: float = 0.5) -> OperatingPoint:
+    """m* = argmax over m of mean PrefOdds(m), subject to mean UtilOdds(m) >= UtilOdds(0) - tolerance.
+
+    Of equal preferences the smallest |m| wins. Means are those of `mean_curve`: utility over the pairs for
+    which Eq. 8 is defined at every m, their number being part of the reason.
+
+    Args:
+        sweep: one row per (m, pair), with columns m, pair, preference, utility; m = 0 among them.
+        tolerance: how much mean utility may fall below that of the unsteered model, in nats.
+
+    Raises:
+        ValueError: when the sweep is no such table or has no m = 0, tolerance is negative or NaN, or utility
+            is undefined for every pair (then losses summed over tokens, `reduction="sum"`, define it).
+    """
+    if not isinstance(sweep, pd.DataFrame):
+        raise ValueError(
+            "sweep must be a DataFrame with the columns m, pair, preference, utility, "
+            f"not a {type(sweep).__name__}."
+        )
+    if not tolerance >= 0:
+        raise ValueError(f"tolerance must be 0 or more nats, not {tolerance}.")
+    curve = mean_curve(sweep)
+    base = curve.loc[curve["m"] == 0]
+    if base.empty:
+        raise ValueError("The sweep has no m = 0, the unsteered model that utility is compared with.")
+    n_pairs, n_defined = int(curve["n_pairs"].iloc[0]), int(curve["n_pairs_utility"].iloc[0])
+    if n_defined == 0:
+        raise ValueError(
+            f"Utility (Eq. 8) is undefined at some m for each of the {n_pairs} pairs, so nothing bounds the "
+            'strength. Sweep losses summed over tokens (reduction="sum") instead, or harder answers.'
+        )
+    floor = float(base["utility"].iloc[0]) - tolerance
+    curve["allowed"] = curve["utility"] >= floor
+    allowed = curve[curve["allowed"]].assign(size=lambda rows: rows["m"].abs())
+    best = allowed.sort_values(["preference", "size"], ascending=[False, True]).iloc[0]
+    gain = best["preference"] - float(base["preference"].iloc[0])
+    cost = float(base["utility"].iloc[0]) - best["utility"]
+    within = f"mean utility within {tolerance:g} nats of the unsteered model"
+    known = f"{n_defined} of {n_pairs} pairs have it"
+    if len(allowed) == 1:
+        reason = f"Only m = 0 of the {len(curve)} strengths on this grid keeps {within} ({known})."
+        reason += " Try smaller |m|."
+    elif best["m"] == 0:
+        reason = (
+            f"No strength raises mean preference above that of m = 0 among the {len(allowed)} of "
+            f"{len(curve)} that keep {within} ({known})."
+        )
+    else:
+        reason = (
+            f"m = {best['m']:.4g} raises mean preference by {gain:.2f} nats, the most of the {len(allowed)} "
+            f"of {len(curve)} strengths that keep {within} "
+            f"(here it {'falls' if cost >= 0 else 'rises'} by {abs(cost):.2f}; {known})."
+        )
+        if best["m"] in (curve["m"].min(), curve["m"].max()):
+            reason += " It is the edge of the grid: a wider one may find more."
+    return OperatingPoint(float(best["m"]), reason, curve)
+
+
+def beside_answers(curves: pd.DataFrame, strengths: pd.DataFrame) -> pd.DataFrame:
+    """`operating_point` on trial: what answers score at the strength that losses alone choose.
+
+    Args:
+        curves: mean curves of `splitkit.curves`; those of test pairs choose.
+        strengths: `strength_scores` of `scoretables.score_base`, the scores of validation answers.
+
+    Returns:
+        One row per model, form and family of tasks: cells, m (median of the operating points, in matching
+        strengths), beyond (how many of them lie beyond every answered strength, and are left out of what
+        follows), by_losses (mean score at the answered strength that is nearest) and best (mean of each
+        cell's highest score, which is a little too high: it is chosen on the answers that are scored).
+    """
+    answered = {key: part for key, part in strengths.groupby(_CELL)}
+    rows = []
+    for key, curve in curves[curves["split"] == "test"].groupby(_CELL):
+        if key not in answered or curve["utility"].isna().all():
+            continue
+        # a mean curve is the sweep of one mean pair
+        m = operating_point(curve.assign(m=curve["m_relative"], pair=0)).m
+        scores = answered[key].set_index("m_relative")["score"]
+        row = {"model": key[0], "form": key[2], "family": task_family(str(key[1])), "m": m}
+        row["beyond"] = m > scores.index.max()
+        near = scores.iloc[abs(scores.index - m).argmin()]
+        found = (math.nan, math.nan) if row["beyond"] else (near, scores.max())
+        rows.append(row | dict(zip(("by_losses", "best"), found, strict=True)))
+    groups = pd.DataFrame(rows, columns=["model", "form", "family", "m", "beyond", "by_losses", "best"])
+    return groups.groupby(["model", "form", "family"]).agg(
+        cells=("m", "size"),
+        m=("m", "median"),
+        beyond=("beyond", "sum"),
+        by_losses=("by_losses", "mean"),
+        best=("best", "mean"),
+    )

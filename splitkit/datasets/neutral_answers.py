@@ -1,0 +1,174 @@
+"""Partners: the concept-free answer to an instruction is the model's own, without steering."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from tqdm.auto import tqdm
+
+from splitkit.storage import paths
+from splitkit.storage.files import check_writable, write_whole
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+NEW_TOKENS = 128
+"""Where an answer is cut that has not ended: the positive answers of AxBench are cut there too."""
+
+
+def neutral_partners(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    inputs: Sequence[str],
+    *,
+    max_new_tokens: int = NEW_TOKENS,
+    batch_size: int = 16,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """The model's greedy, unsteered answers to `inputs`; each is computed once and kept.
+
+    What is kept (`partners` below SPLITKIT_CACHE) is found again by the model's digest and dtype, the
+    prompt's tokens and the settings of the generation. Every batch is kept as soon as it is done: a killed
+    run goes on there.
+
+    Args:
+        inputs: instructions; equal ones are answered once.
+        max_new_tokens: an answer that has not ended by then is cut there.
+        batch_size: how many are answered together, those of similar length.
+
+    Returns:
+        One row per input, in order: input, answer ("" where the model ends at once), origin (whose answer it
+        is, and how it was made).
+
+    Raises:
+        ValueError: for no input, a prompt that leaves no room for an answer (with its row), or while an
+            intervention is applied to the model.
+        TypeError: for one string, or an input that is no text.
+        PermissionError: when the cache cannot be written; nothing was computed.
+    """
+    from splitkit.steering.generation import answers
+    from splitkit.steering.strengths import is_steered
+    from splitkit.steering.tokenization import prompt_ids
+
+    _check_inputs(inputs)
+    if any(map(is_steered, model.modules())):
+        raise ValueError("an intervention is applied to the model: its answers would not be free of it.")
+    how = _settings(model, tokenizer, max_new_tokens)
+    folder = _folder(how)
+    check_writable(folder)
+    prompts = {text: prompt_ids(tokenizer, text) for text in dict.fromkeys(inputs)}
+    room = getattr(model.config, "max_position_embeddings", None)
+    if room is not None and (long := [row for row, text in enumerate(inputs) if len(prompts[text]) >= room]):
+        raise ValueError(f"row {long[0]}: the prompt fills the model's context of {room} tokens.")
+    found = {text: _recall(folder, text, prompts[text]) for text in prompts}
+    missing = sorted((text for text in prompts if found[text] is None), key=lambda text: len(prompts[text]))
+    with tqdm(
+        total=len(prompts), initial=len(prompts) - len(missing), desc="partners", disable=not progress
+    ) as bar:
+        for start in range(0, len(missing), batch_size):
+            batch = missing[start : start + batch_size]
+            made = answers(model, tokenizer, batch, max_new_tokens=max_new_tokens, batch_size=batch_size)
+            for text, answer in zip(batch, made, strict=True):
+                kept = {"how": how, "input": text, "prompt": prompts[text], "answer": answer}
+                write_whole(_file(folder, text), json.dumps(kept, sort_keys=True) + "\n")
+                found[text] = answer
+            bar.update(len(batch))
+    return _table(inputs, {text: str(answer) for text, answer in found.items()}, how)
+
+
+def cached_partners(inputs: Sequence[str]) -> pd.DataFrame:
+    """The same table from the cache alone, when it holds answers of exactly one model to all `inputs`.
+
+    Raises:
+        LookupError: when it holds such answers of no model, or of several, which it names.
+    """
+    _check_inputs(inputs)
+    complete: list[tuple[dict[str, Any], dict[str, str]]] = []
+    for folder in sorted((paths.CACHE / "partners").glob("[0-9a-f]*")):
+        kept = [_read(folder, text) for text in dict.fromkeys(inputs)]
+        if all(kept):
+            found = {entry["input"]: entry["answer"] for entry in kept if entry}
+            complete.append((kept[0]["how"], found))  # type: ignore[index]
+    if len(complete) != 1:
+        made = "; ".join(_origin(how) for how, _ in complete)
+        raise LookupError(
+            f"the cache holds answers of {len(complete)} models to these inputs: {made}"
+            if complete
+            else "the cache holds no model's answers to all of these inputs"
+        )
+    how, found = complete[0]
+    return _table(inputs, found, how)
+
+
+def _check_inputs(inputs: Sequence[str]) -> None:
+    if isinstance(inputs, str):
+        raise TypeError("inputs is one string; pass a list, [input] for a single one.")
+    if len(inputs) == 0:
+        raise ValueError("no input to answer: the list is empty.")
+    for row, text in enumerate(inputs):
+        if not isinstance(text, str):
+            raise TypeError(f"input {row} is a {type(text).__name__}, not a text.")
+
+
+def _settings(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int
+) -> dict[str, Any]:
+    """All that decides an answer, but for the prompt."""
+    from splitkit.steering.models import model_digest
+
+    generation = getattr(model, "generation_config", None)
+    asked = {} if generation is None else generation.to_diff_dict()
+    asked.pop("transformers_version", None)
+    return {
+        "architecture": str(model.config.model_type),
+        "model": model_digest(model),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "max_new_tokens": max_new_tokens,
+        "generation": json.loads(json.dumps(asked, default=str)),
+        "template": _hash(tokenizer.chat_template),
+    }
+
+
+def _origin(how: dict[str, Any]) -> str:
+    return (
+        f"unsteered answer of the {how['architecture']} {how['model'][:12]} in {how['dtype']}, greedy, "
+        f"at most {how['max_new_tokens']} tokens"
+    )
+
+
+def _table(inputs: Iterable[str], found: dict[str, str], how: dict[str, Any]) -> pd.DataFrame:
+    rows = [(text, found[text], _origin(how)) for text in inputs]
+    return pd.DataFrame(rows, columns=["input", "answer", "origin"])
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _folder(how: dict[str, Any]) -> Path:
+    return paths.CACHE / "partners" / _hash(how)[:16]
+
+
+def _file(folder: Path, text: str) -> Path:
+    return folder / f"{_hash(text)}.json"
+
+
+def _read(folder: Path, text: str) -> dict[str, Any] | None:
+    """What is kept of an input in a folder of one model and its settings; None where it is not whole."""
+    try:
+        kept = json.loads(_file(folder, text).read_text(encoding="utf-8"))
+        fits = kept["input"] == text and _folder(kept["how"]) == folder and isinstance(kept["answer"], str)
+        return kept if fits else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _recall(folder: Path, text: str, prompt: list[int]) -> str | None:
+    """The kept answer to an input, if it was asked with the same tokens."""
+    kept = _read(folder, text)
+    return kept["answer"] if kept and kept.get("prompt") == prompt else None

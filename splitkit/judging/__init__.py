@@ -1,0 +1,4 @@
+"""Language models that score answers: rubrics, an endpoint, replies kept on disk.
+
+Imports `world`, `steering` and `storage`.
+"""

@@ -1,0 +1,158 @@
+"""A language model as judge, over any endpoint that speaks OpenAI's chat completions.
+
+What it said is kept on disk under a hash of everything that was asked, so a rerun costs nothing and an
+interrupted run goes on where it was. Needs the extra: pip install -e '.[judge]'.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+from tqdm.auto import tqdm
+
+from splitkit.judging.endpoint import REPLY_TOKENS, Endpoint, Nonsense, NoReply, Unasked
+from splitkit.judging.judges import JudgeError, judged
+from splitkit.judging.replies import Replies
+from splitkit.judging.rubrics import Case, Score, cases, messages, missing, parse_reply, schema
+from splitkit.storage import paths
+from splitkit.storage.files import check_writable
+
+GIVE_UP = 10
+"""After so many cases in a row without a reply, each with all its attempts, the endpoint counts as broken."""
+
+
+class LLMJudge:
+    """Grades answers by asking a model, one request per answer and rubric, at temperature 0.
+
+    The endpoint, the model and the key come from SPLITKIT_JUDGE_URL (default: OpenAI's), SPLITKIT_JUDGE_MODEL
+    (default: gpt-4.1-mini) and OPENAI_API_KEY; endpoints of your own may do without a key.
+
+    Args:
+        url, model: instead of the environment's.
+        budget: requests this judge may send in its lifetime, failed ones counted; None: no limit. When it is
+            spent, what is scored is kept and the rest is NaN, "not asked".
+        concurrency: requests at a time.
+        attempts: how often a request is sent that meets a stall, a rate limit or a server's error.
+        timeout: seconds without a sign of life after which a request has stalled.
+        backoff: seconds before the second attempt, doubled at each further one. Where the server says how
+            long to wait (Retry-After), all requests wait at least that long.
+        patience: the longest wait in seconds; a server that asks for a longer one has not replied.
+        cache: the folder of replies (default: .cache/judge); remove it to ask anew.
+
+    Raises:
+        JudgeError: without the `openai` package, without a key for OpenAI's own endpoint, or for a URL or key
+            that cannot be one. No message, log, file or table ever holds the key.
+    """
+
+    def __init__(
+        self,
+        *,
+        url: str | None = None,
+        model: str | None = None,
+        budget: int | None = None,
+        concurrency: int = 8,
+        attempts: int = 5,
+        timeout: float = 60.0,
+        backoff: float = 1.0,
+        patience: float = 120.0,
+        cache: Path | None = None,
+        progress: bool = True,
+    ) -> None:
+        self.endpoint = Endpoint(
+            url,
+            model,
+            budget=budget,
+            attempts=attempts,
+            timeout=timeout,
+            backoff=backoff,
+            patience=patience,
+        )
+        self.concurrency, self.progress = concurrency, progress
+        self.replies = Replies(paths.CACHE / "judge" if cache is None else cache)
+
+    @property
+    def requests(self) -> int:
+        """Requests sent so far, failed ones counted."""
+        return self.endpoint.requests
+
+    def score(self, task: str, questions: Sequence[str], answers: Sequence[str]) -> pd.DataFrame:
+        """See `judges.Judge.score`; a concept may be any text: "axbench/<concept>".
+
+        Raises:
+            JudgeError: when the endpoint cannot be reached, refuses the key, the model or the quota, or fails
+                `GIVE_UP` cases in a row, or when the disk is full. What was scored is kept: the same call
+                goes on from there.
+        """
+        check_writable(self.replies.folder)
+        return judged(cases(task, questions, answers), self._ask)
+
+    def _ask(self, open_cases: list[Case]) -> dict[Case, Score]:
+        known = {
+            case: score
+            for case in open_cases
+            if (score := self.replies.recall(self._asked(case), case.rubric)) is not None
+        }
+        todo = [case for case in open_cases if case not in known]
+        stop, failures = threading.Event(), 0
+        pool = ThreadPoolExecutor(self.concurrency, thread_name_prefix="judge")
+        with tqdm(total=len(open_cases), initial=len(known), desc="judge", disable=not self.progress) as bar:
+            futures = {pool.submit(self._judge, case, stop): case for case in todo}
+            try:
+                for future in as_completed(futures):
+                    known[futures[future]] = score = _score(future.result())
+                    failures = failures + 1 if score.kind == "no reply" else 0
+                    if failures == GIVE_UP:
+                        raise self._broken(future.result())
+                    bar.update()
+            finally:
+                # after an error or Ctrl-C: nothing more is asked, what is on its way is still kept
+                stop.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+        return known
+
+    def _judge(self, case: Case, stop: threading.Event) -> Score | NoReply:
+        """One case: asked until there is a reply, which is kept whatever it says, and read."""
+        code = secrets.token_hex(8)
+        while any(code in text for _, text in case.shown):
+            code = secrets.token_hex(8)
+        try:
+            reply = self.endpoint.complete(messages(case, code), schema(case.rubric), stop)
+        except Unasked as reason:
+            return missing("not asked", str(reason))
+        except Nonsense as reason:
+            return missing("unparsable", str(reason))
+        except NoReply as failure:
+            return failure
+        except JudgeError:
+            stop.set()  # here and not only where it is caught: until then this thread would go on asking
+            raise
+        try:
+            self.replies.keep(
+                self._asked(case), model=self.endpoint.model, case=asdict(case), code=code, reply=reply
+            )
+        except JudgeError:
+            stop.set()
+            raise
+        return parse_reply(reply, code, case.rubric)
+
+    def _asked(self, case: Case) -> list[object]:
+        """All that is asked, but for the code."""
+        where = [self.endpoint.url, self.endpoint.model, REPLY_TOKENS]
+        return [*where, messages(case, ""), asdict(case), schema(case.rubric)]
+
+    def _broken(self, last: Score | NoReply) -> JudgeError:
+        said = f" ({last.said})" if isinstance(last, NoReply) and last.said else ""
+        return JudgeError(
+            f"{self.endpoint.url} failed {GIVE_UP} cases in a row, the last with: "
+            f"{_score(last).detail}{said}. What was scored is kept; the same call goes on from there."
+        )
+
+
+def _score(outcome: Score | NoReply) -> Score:
+    return missing("no reply", str(outcome)) if isinstance(outcome, NoReply) else outcome

@@ -1,0 +1,4 @@
+"""Figures: a tidy table in, a matplotlib figure out.
+
+Imports everything but the commands.
+"""

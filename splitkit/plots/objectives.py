@@ -1,0 +1,144 @@
+"""Pictures of what objectives ask of two losses, and of what the weights of SPLIT do to both curves."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.lines import Line2D
+
+from splitkit.plots.manifold import part_of
+from splitkit.plots.style import PREFERENCE, UTILITY, Canvas, strength_axis, style
+from splitkit.steering.objectives import ObjectiveInputs, get_objective
+
+NAMES = {"sft": "SFT", "reps": "RePS", "dpo": "DPO", "split": "SPLIT"}
+SYMBOLS = {"lambda_n": "λₙ", "gamma": "γ", "theta": "θ"}
+_MARKERS = "osD^v*X"
+
+
+def descent(
+    objective: str,
+    loss_positive: np.ndarray,
+    loss_negative: np.ndarray,
+    reference: tuple[float, float],
+    length: int,
+    weights: Mapping[str, float] | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The objective and -dL/dL_p, -dL/dL_n at points of the (L_p, L_n) plane, by automatic differentiation.
+
+    Args:
+        objective: a key of `splitkit.steering.objectives.OBJECTIVES`.
+        loss_positive, loss_negative: (...) in nats per token, of one shape.
+        reference: (L_p, L_n) of the unsteered model, which RePS and DPO compare with.
+        length: tokens of each answer; RePS and DPO look at sums over them.
+        weights: hyper-parameters that differ from the objective's defaults.
+
+    Returns:
+        Three arrays (...): the loss in its own unit, and what gradient descent asks of each loss per unit of
+        time; negative means down.
+
+    Raises:
+        ValueError: for an unknown objective or hyper-parameter.
+    """
+    chosen = get_objective(objective)
+    positive, negative = (
+        torch.tensor(np.ravel(values), dtype=torch.float64, requires_grad=True)
+        for values in (loss_positive, loss_negative)
+    )
+    tokens = torch.full(positive.shape, length)
+    at_rest = [torch.full(positive.shape, value, dtype=torch.float64) for value in reference]
+    loss = chosen(ObjectiveInputs(positive, negative, tokens, tokens, *at_rest), **(weights or {}))
+    # sft looks at one of the two only
+    gradients = torch.autograd.grad(
+        loss.sum(), (positive, negative), allow_unused=True, materialize_grads=True
+    )
+    shape = np.shape(loss_positive)
+    arrays = [loss.detach(), *(-gradient for gradient in gradients)]
+    found, down_positive, down_negative = (array.numpy().reshape(shape) for array in arrays)
+    return found, down_positive, down_negative
+
+
+def figure_asks(
+    reference: tuple[float, float],
+    length: int,
+    weights: Mapping[str, Mapping[str, float]],
+    limit: float = 4.0,
+) -> Canvas:
+    """What each objective asks of (L_p, L_n): level lines and negative gradients, a panel per objective.
+
+    `weights` has an objective's hyper-parameters where they differ from the defaults; the keys of `NAMES` are
+    drawn. An arrow is as long as the square root of its size, relative to its panel's longest. Grey: where
+    Eq. 8 is undefined for token means, e^-Lp + e^-Ln >= 1. Cross: the unsteered model. Dashed, in SPLIT's
+    panel: L_n - L_p = theta.
+    """
+    fine, coarse = np.linspace(0.05, limit, 121), np.linspace(0.35, limit - 0.25, 9)
+    with style():
+        figure = Canvas(figsize=(9.0, 8.4), layout="constrained")
+        panels = figure.subplots(2, 2, sharex=True, sharey=True).flat
+        for (name, title), axes in zip(NAMES.items(), panels, strict=True):
+            own = weights.get(name, {})
+            x, y = np.meshgrid(fine, fine)
+            loss = descent(name, x, y, reference, length, own)[0]
+            # even shares of the plane between lines, so that a flat part has lines too
+            lines = np.unique(np.quantile(loss, np.linspace(0.04, 0.96, 13)))
+            levels = axes.contour(x, y, loss, lines, cmap="cividis")
+            levels.set(linewidths=0.9)
+            axes.contourf(x, y, np.exp(-x) + np.exp(-y), levels=[1, np.inf], colors=["0.5"], alpha=0.25)
+            x, y = np.meshgrid(coarse, coarse)
+            _, right, up = descent(name, x, y, reference, length, own)
+            size = np.hypot(right, up)
+            # lengths as square roots, or the weak arrows beyond SPLIT's margin could not be seen
+            shrink = 0.42 / np.sqrt(np.where(size > 0, size, 1) * size.max())
+            axes.quiver(
+                x, y, right * shrink, up * shrink, angles="xy", scale_units="xy", scale=1, width=0.005
+            )
+            axes.plot(*reference, "X", color="#c2570c", ms=9, mec="white")
+            if name == "split":
+                theta = {**get_objective(name).defaults, **own}["theta"]
+                axes.plot(fine, fine + theta, "--", color="0.2", linewidth=1.2)
+            axes.set(title=title, xlim=(0, limit), ylim=(0, limit), aspect="equal")
+        for axes in figure.axes[2:]:
+            axes.set_xlabel("Lₚ, nats per token")
+        for axes in figure.axes[::2]:
+            axes.set_ylabel("Lₙ, nats per token")
+    return figure
+
+
+def figure_ablation(table: pd.DataFrame, model: str, task: str) -> Canvas:
+    """Preference (above) and utility (below) against m: a column per weight, a shade per value.
+
+    `table` is that of `studies.ablation.ablate`. The thick line is the recorded value's.
+
+    Raises:
+        ValueError: when the table has no such model and task.
+    """
+    part = part_of(table, model, task)
+    weights = list(dict.fromkeys(part["weight"]))
+    with style():
+        figure = Canvas(figsize=(3.3 * len(weights) + 0.8, 5.6), layout="constrained")
+        grid = figure.subplots(2, len(weights), squeeze=False, sharex=True, sharey="row")
+        for weight, column in zip(weights, grid.T, strict=True):
+            _column(column, part[part["weight"] == weight], weight)
+        grid[0, 0].set_ylabel(f"{PREFERENCE}\n(nats per token)")
+        grid[1, 0].set_ylabel(f"{UTILITY} (nats)")
+        figure.suptitle(f"{model}, {task}: one weight at a time (thick: as recorded)")
+    return figure
+
+
+def _column(column: np.ndarray, part: pd.DataFrame, weight: str) -> None:
+    curves = list(part.groupby("value"))
+    # from dark to light without the palest end, so that order shows in grey too
+    shades = mpl.colormaps["viridis"](np.linspace(0.0, 0.85, len(curves)))
+    handles = []
+    for (value, curve), shade, marker in zip(curves, shades, _MARKERS, strict=False):
+        recorded = bool(curve["recorded"].iloc[0])
+        shown: dict[str, Any] = {"color": shade, "marker": marker, "linewidth": 2.6 if recorded else 1.2}
+        for axes, name in zip(column, ("preference", "utility"), strict=True):
+            axes.plot(curve["m_relative"], curve[name], markersize=3.5, **shown)
+        handles.append(Line2D([], [], label=f"{value:g}", **shown))
+    above, below = column
+    above.set_title(SYMBOLS.get(weight, weight))
+    above.legend(handles=handles, fontsize=8)
+    strength_axis(below, float(part["m_relative"].max()), fontsize=9)

@@ -1,0 +1,132 @@
+"""Material: what cells are made of. The profile's models as it wants them, a task's pairs, and who scores.
+
+The embedded world's tasks are scored by its grammar, the paper's own by `grading`.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from splitkit.paper import task_family
+from splitkit.runs.profiles import Profile
+from splitkit.steering.pairs import PAPER, Pair
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from splitkit.steering.activation_cache import SharedRows
+    from splitkit.steering.interventions import Intervention
+
+_held: dict[tuple[str, ...], Any] = {}
+
+
+def load(profile: Profile, name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A model of the profile in its dtype and on its device, and the tokenizer; a shipped one as it is.
+
+    The last one is held in this process: it is not read again for every cell, which leaves it as it is. A
+    shipped one that was trained anew meanwhile is another. Raises: see `models.load_model`.
+    """
+    from splitkit.steering.models import MODELS, load_model
+    from splitkit.storage.digests import model_digest
+
+    shipped = name in MODELS
+    given = {} if shipped else {"dtype": profile.dtype, "device": profile.device}
+    here = model_digest(name) if shipped else os.environ.get("SPLITKIT_MODELS", "")
+    wanted = (name, here, *given.values())
+    if wanted not in _held:
+        # before the next one is loaded: two of them may not fit
+        _held.clear()
+        shared_rows().clear()
+        _held[wanted] = load_model(name, **given)
+    return _held[wanted]
+
+
+def pairs(
+    profile: Profile,
+    task: str,
+    split: str,
+    model: PreTrainedModel | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> list[Pair]:
+    """A task's pairs, the paper's own in its sizes; AxBench's with this model's unsteered answers.
+
+    The paper's AxBench concepts have 64 pairs to train on and 8 to test, and none besides: there
+    "validation" is the training instructions, on which a strength is chosen; test questions stay unseen.
+
+    Raises: see `load_pairs` and `datasets.load_dataset_pairs`.
+    """
+    from splitkit.steering.pairs import load_pairs
+
+    if not task.startswith(PAPER):
+        return load_pairs(task, split=split)
+    from splitkit.datasets.tasks import load_dataset_pairs
+
+    axbench = task_family(task) == "axbench"
+    with warnings.catch_warnings():
+        # which rows cannot be used is told once, by `preparation.reports`
+        warnings.simplefilter("ignore", UserWarning)
+        return load_dataset_pairs(
+            task,
+            "train" if axbench and split == "validation" else split,
+            validation=0 if axbench else None,
+            model=model if axbench else None,
+            tokenizer=tokenizer if axbench else None,
+            max_new_tokens=profile.new_tokens,
+            progress=False,
+        )[0]
+
+
+@cache
+def shared_rows() -> SharedRows:
+    """What this process recorded last of a task's training pairs: its cells share it."""
+    from splitkit.steering.activation_cache import SharedRows
+
+    return SharedRows()
+
+
+def measure(
+    profile: Profile,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    intervention: Intervention | None,
+    task: str,
+    split: str,
+    m: Sequence[float],
+    n: int,
+) -> pd.DataFrame:
+    """Answers to the first `n` questions of a split at every m, and their scores, whoever gives them.
+
+    See `evaluation.measure_strengths` (the world's tasks) and `grading.measure` (the paper's).
+    """
+    if task.startswith(PAPER):
+        from splitkit.runs import judged_answers
+
+        return judged_answers.measure(
+            model,
+            tokenizer,
+            intervention,
+            task,
+            pairs(profile, task, split, model, tokenizer)[:n],
+            m,
+            profile.new_tokens,
+        )
+    from splitkit.runs.world_answers import measure_strengths
+
+    return measure_strengths(model, tokenizer, intervention, task, split, m, n)
+
+
+def choose(table: pd.DataFrame, task: str) -> float:
+    """The strength of the highest mean score in a table of `measure`."""
+    if task.startswith(PAPER):
+        from splitkit.runs import judged_answers
+
+        return judged_answers.choose(table, task)
+    from splitkit.runs.world_answers import choose_strength
+
+    return choose_strength(table, task)

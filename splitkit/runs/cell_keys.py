@@ -1,0 +1,177 @@
+"""Settings: all that decides a cell's numbers, stage by stage, and the folder that follows from it."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from splitkit.datasets.tasks import data_files
+from splitkit.paper import counterpart, official_settings, task_family
+from splitkit.runs import judged_answers
+from splitkit.runs.profiles import Cell, Profile
+from splitkit.steering.model_files import is_shipped
+from splitkit.steering.pairs import PAPER
+from splitkit.storage import digests, paths
+from splitkit.storage.files import safe_name
+
+STAGES = ("trained", "curves", "answers")
+"""What is kept of a cell: the intervention; its losses over the grid; its answers and their scores."""
+
+_KEYS = ["model", "form", "objective", "task_family"]
+
+
+def hparams(cell: Cell, profile: Profile | None = None) -> dict[str, Any]:
+    """The training settings of a cell: its row of data/hparams.csv, the profile's overrides before them.
+
+    A model that is not shipped and has no row takes the official code's of its counterpart in the paper (see
+    `paper.official_settings`): nothing was searched for it.
+
+    KeyError names the row that is missing, ValueError the entry or column that cannot be one. An empty entry
+    leaves `train`'s own default; diffmean, which is a closed form, has no settings and no row.
+    """
+    if cell.objective == "diffmean":
+        return {}
+    path = paths.DATA / "hparams.csv"
+    wanted = (cell.model, cell.form, cell.objective, task_family(cell.task))
+    found = _recorded(path, path.stat().st_mtime_ns).get(wanted, [])
+    if not found and not is_shipped(cell.model) and counterpart(cell.model, ""):
+        found = [official_settings(cell.model, cell.form, cell.objective, task_family(cell.task))]
+    if len(found) != 1:
+        raise KeyError(
+            f"{len(found)} rows of {path.name} for {dict(zip(_KEYS, wanted, strict=True))}, not one"
+        )
+    for name, value in found[0].items():
+        if name != "negative" and not (_plain(value) and not isinstance(value, str)):
+            raise ValueError(f"{name} is {value!r} in {path.name} for {cell}; it has to be a finite number")
+    settings = found[0] | (dict(profile.overrides) if profile else {})
+    # a column with an empty cell is read as floats: 2.0 epochs are 2
+    return {k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in settings.items()}
+
+
+@lru_cache(maxsize=1)
+def _recorded(path: Path, modified: int) -> dict[tuple[str, ...], list[dict[str, Any]]]:
+    """The entries of each row of a version of data/hparams.csv, by the row's keys."""
+    try:
+        table = pd.read_csv(path, dtype={"negative": str})
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{path} is no CSV table: {error}") from error
+    if missing := [key for key in _KEYS if key not in table]:
+        raise ValueError(f"{path} has no column {', '.join(missing)}; it has {list(table.columns)}")
+    rows: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for _, row in table.iterrows():
+        rows.setdefault(tuple(row[_KEYS]), []).append(row.drop(_KEYS).dropna().to_dict())
+    return rows
+
+
+def settings(cell: Cell, profile: Profile, stage: str = "trained") -> dict[str, Any]:
+    """All that decides a cell's numbers at a stage, as plain JSON values."""
+    trained = {
+        **asdict(cell),
+        "hparams": hparams(cell, profile),
+        "layer": profile.layer(cell.model),
+        "n_train": profile.size("train", cell.task),
+        "model_digest": digests.model_digest(cell.model),
+        "world_digest": digests.data_digest(paths.DATA / "world"),
+    }
+    if not is_shipped(cell.model):
+        trained |= {"dtype": profile.dtype, "device": profile.device.partition(":")[0]}
+        trained |= {"hparams_of": counterpart(cell.model, cell.model)}
+    if cell.task.startswith(PAPER):
+        trained |= {"new_tokens": profile.new_tokens}
+        trained |= {"data": data_files(cell.task), "pairs_digest": digests.code_digest(digests.PAIRED)}
+    if stage == "trained":
+        return trained | {"code_digest": digests.code_digest(digests.STEERED)}
+    if stage == "curves":
+        grid = {"grid": list(profile.grid), "n_sweep": profile.size("sweep", cell.task)}
+        return trained | grid | {"code_digest": digests.code_digest(digests.STEERED)}
+    asked: dict[str, Any] = {f"n_{what}": profile.size(what, cell.task) for what in ("choose", "test")}
+    if cell.task.startswith(PAPER):
+        asked |= {"grading_digest": digests.code_digest(digests.JUDGED)}
+    if judged_answers.is_judged(cell.task):
+        asked |= {"judge": judged_answers.identity()}
+    return trained | asked | {"code_digest": digests.code_digest(digests.ANSWERED)}
+
+
+def stages(cell: Cell, profile: Profile) -> list[str]:
+    """The stages that a cell of a profile has."""
+    wanted = {"trained": True, "curves": profile.swept(cell), "answers": profile.scored(cell)}
+    return [stage for stage in STAGES if wanted[stage]]
+
+
+def cell_folder(cell: Cell, profile: Profile, stage: str = "trained") -> Path:
+    """Where a stage of a cell is kept: its name and a hash of all that decides its numbers."""
+    text = json.dumps(settings(cell, profile, stage), sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return paths.CACHE / stage / f"{safe_name(cell.slug)}-{digest}"
+
+
+def cell_folders(cell: Cell, profile: Profile) -> dict[str, Path]:
+    """The folder of each stage that a cell of a profile has."""
+    return {stage: cell_folder(cell, profile, stage) for stage in stages(cell, profile)}
+
+
+def check_profile(profile: Profile) -> None:
+    """ValueError, naming the field, for a profile that no cell could be computed of."""
+
+    def wanted(fine: bool, field: str, what: str) -> None:
+        if not fine:
+            raise ValueError(f"{field} of profile {profile.name!r} {what}, not {getattr(profile, field)!r}")
+
+    for field in ("models", "tasks"):
+        texts = getattr(profile, field)
+        wanted(_all(texts, str) and all(texts), field, "is a tuple of names")
+    for field in ("kinds", "answered"):
+        pairs = getattr(profile, field)
+        wanted(
+            isinstance(pairs, tuple)
+            and _all(pairs, tuple, least=0)
+            and all(len(pair) == 2 and _all(pair, str) for pair in pairs),
+            field,
+            "is a tuple of pairs (form, objective)",
+        )
+    wanted(_all(profile.seeds, int) and min(profile.seeds) >= 0, "seeds", "is a tuple of whole numbers")
+    wanted(
+        _all(profile.grid, (int, float))
+        and all(map(math.isfinite, profile.grid))
+        and all(a < b for a, b in pairwise(profile.grid)),
+        "grid",
+        "is a tuple of finite strengths in ascending order",
+    )
+    for field in ("n_train", "n_sweep", "n_choose", "n_test"):
+        n = getattr(profile, field)
+        per_family = isinstance(n, Mapping)
+        sizes: list[Any] = [n.get(task_family(task)) for task in profile.tasks] if per_family else [n]
+        wanted(_all(sizes, int) and min(sizes) > 0, field, "is a number of pairs, or one per task family")
+    wanted(
+        isinstance(profile.overrides, Mapping)
+        and _all(tuple(profile.overrides), str, least=0)
+        and all(_plain(value) for value in profile.overrides.values()),
+        "overrides",
+        "holds training settings by name, finite numbers or texts",
+    )
+    wanted(
+        isinstance(profile.curve_seeds, Mapping) and _all(list(profile.curve_seeds.values()), int, least=0),
+        "curve_seeds",
+        "says with how many seeds a task family has curves",
+    )
+    wanted(bool(profile.cells()), "kinds", "gives no cell")
+
+
+def _all(values: Any, kind: type | tuple[type, ...], least: int = 1) -> bool:
+    """Whether it is a tuple or list of at least so many values, each of that kind; no number is a bool."""
+    return (
+        isinstance(values, (tuple, list))
+        and len(values) >= least
+        and all(isinstance(value, kind) and not isinstance(value, bool) for value in values)
+    )
+
+
+def _plain(value: Any) -> bool:
+    return isinstance(value, str) or (_all([value], (int, float)) and math.isfinite(value))

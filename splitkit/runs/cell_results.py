@@ -1,0 +1,72 @@
+"""Cell results: a finished cell as a reader finds it, each file checked against what was written."""
+
+import json
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from splitkit.runs.profiles import Cell
+from splitkit.storage.files import read_kept
+
+if TYPE_CHECKING:
+    from splitkit.steering.interventions import Intervention
+
+SPLITS = ("train", "test")
+"""The pairs that a cell's losses are measured on."""
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """A finished cell, read from its folders when asked; a stage that the profile has not is not there.
+
+    What is read is checked: DamagedFolder for a file that is not as it was written.
+    """
+
+    cell: Cell
+    folders: dict[str, Path] = field(hash=False)
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """Settings and provenance of the training: hparams, layer, matching_strength, digests, seconds."""
+        return json.loads(read_kept(self.folders["trained"], "meta.json"))
+
+    @property
+    def unit(self) -> float:
+        """The matching strength, in which the relative grids count."""
+        return float(self.meta["matching_strength"])
+
+    def sweep(self, split: str) -> pd.DataFrame:
+        """Losses and log-odds of every pair of 'train' or 'test' over the grid: one row per (m, pair)."""
+        if split not in SPLITS:
+            raise KeyError(f"no split {split!r}; a cell measures {list(SPLITS)}")
+        kept = read_kept(self._folder("curves"), f"sweep_{split}.csv.gz")
+        return pd.read_csv(BytesIO(kept), compression="gzip")
+
+    def answers(self, split: str) -> pd.DataFrame:
+        """Scored answers: to 'validation' at every strength of the search, to 'test' at m = 0 and at m*."""
+        if split not in ("validation", "test"):
+            raise KeyError(f"no split {split!r}; answers are to 'validation' or 'test' questions")
+        kept = BytesIO(read_kept(self._folder("answers"), f"{split}.csv.gz"))
+        # a broken answer may hold a carriage return, which ends no line
+        return pd.read_csv(
+            kept, compression="gzip", keep_default_na=False, na_values=["NaN"], lineterminator="\n"
+        )
+
+    def judge(self) -> dict[str, Any] | None:
+        """Who judged the answers, the requests sent, answers and unscored ones; None where nobody had to."""
+        folder = self._folder("answers")
+        return json.loads(read_kept(folder, "judge.json")) if (folder / "judge.json").exists() else None
+
+    def intervention(self) -> "Intervention":
+        """The trained intervention."""
+        from splitkit.steering.interventions import load_intervention
+
+        return load_intervention(self.folders["trained"] / "intervention")
+
+    def _folder(self, stage: str) -> Path:
+        if stage not in self.folders:
+            raise KeyError(f"cell {self.cell} has no {stage} in its profile; it has {list(self.folders)}")
+        return self.folders[stage]

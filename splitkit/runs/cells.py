@@ -1,0 +1,236 @@
+"""Cells: each trained and measured once, kept whole or not at all, and reused by every notebook."""
+
+import errno
+import json
+import logging
+import os
+import time
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import pandas as pd
+from tqdm import tqdm
+
+from splitkit.runs import preflight, results
+from splitkit.runs.cell_keys import STAGES, cell_folders, check_profile, settings
+from splitkit.runs.cell_results import SPLITS, CellResult
+from splitkit.runs.engines import Engine, EngineError, Loky, prepare_workers
+from splitkit.runs.profiles import Cell, Profile
+from splitkit.storage import paths
+from splitkit.storage.files import (
+    check_writable,
+    damage,
+    discard,
+    exclusive,
+    sweep_away,
+    whole_folder,
+    write_whole,
+)
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
+class CellError(RuntimeError):
+    """Some cells could not be computed; the others are kept."""
+
+
+def thread_count() -> int:
+    """Torch threads of a process, by SPLITKIT_THREADS; 1 where it is not set. ValueError for no number."""
+    said = os.environ.get("SPLITKIT_THREADS") or "1"
+    if not said.isdigit() or not int(said):
+        raise ValueError(f"SPLITKIT_THREADS is a number of threads, 1 or more, not {said!r}")
+    return int(said)
+
+
+@contextmanager
+def own_threads() -> Iterator[None]:
+    """`thread_count` torch threads. With one, processes side by side do not wait for each other, and results
+    repeat bit for bit.
+    """
+    import torch
+
+    before, count = torch.get_num_threads(), thread_count()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def compute_cell(cell: Cell, profile: Profile) -> CellResult:
+    """Train, measure and ask a cell where that is not done already; nothing half done is ever kept.
+
+    A stage whose folder is damaged (see `files.damage`) is made anew.
+    """
+    folders = cell_folders(cell, profile)
+    result = CellResult(cell, folders)
+    missing = [stage for stage, folder in folders.items() if damage(folder)]
+    if missing:
+        from splitkit.runs.answers import load
+
+        with own_threads():
+            model, tokenizer = load(profile, cell.model)
+            for stage in missing:
+                if folders[stage].exists():
+                    discard(folders[stage])
+                with whole_folder(folders[stage]) as temporary:
+                    _MAKERS[stage](result, profile, model, tokenizer, temporary)
+    return result
+
+
+def _train(result: CellResult, profile: Profile, model: Any, tokenizer: Any, folder: Path) -> None:
+    from splitkit.runs import answers
+    from splitkit.steering.matching import UNIT_PAIRS, matching_strength
+    from splitkit.steering.training import train
+
+    cell, start, chosen = result.cell, time.perf_counter(), settings(result.cell, profile)
+    pairs = answers.pairs(profile, cell.task, "train", model, tokenizer)[: profile.size("train", cell.task)]
+    iv = train(
+        model,
+        tokenizer,
+        pairs,
+        form=cell.form,
+        objective=cell.objective,
+        layer=chosen["layer"],
+        seed=cell.seed,
+        shared=answers.shared_rows(),
+        **chosen["hparams"],
+    )
+    iv.save(folder / "intervention")
+    meta = chosen | {
+        "matching_strength": matching_strength(model, tokenizer, iv, pairs[:UNIT_PAIRS]),
+        "seconds": round(time.perf_counter() - start, 2),
+        "provenance": results.provenance(profile),
+    }
+    write_whole(folder / "meta.json", json.dumps(meta, indent=2, sort_keys=True) + "\n")
+
+
+def _sweep(result: CellResult, profile: Profile, model: Any, tokenizer: Any, folder: Path) -> None:
+    from splitkit.runs import answers
+    from splitkit.steering.sweeps import sweep
+
+    iv, task, grid = result.intervention(), result.cell.task, [result.unit * r for r in profile.grid]
+    for split in SPLITS:
+        pairs = answers.pairs(profile, task, split, model, tokenizer)[: profile.size("sweep", task)]
+        _keep(sweep(model, tokenizer, iv, pairs, m=grid), folder / f"sweep_{split}.csv.gz")
+
+
+def _ask(result: CellResult, profile: Profile, model: Any, tokenizer: Any, folder: Path) -> None:
+    from splitkit.runs.answers import choose, measure
+    from splitkit.runs.world_answers import STRENGTHS
+
+    iv, task, unit = result.intervention(), result.cell.task, result.unit
+    tried = [unit * r for r in STRENGTHS]
+    table = measure(profile, model, tokenizer, iv, task, "validation", tried, profile.size("choose", task))
+    chosen = choose(table, task)
+    # the test questions are answered at the chosen strength alone, and once, for the closed form, unsteered
+    used = [0.0, chosen] if result.cell.objective == "diffmean" else [chosen]
+    tested = measure(profile, model, tokenizer, iv, task, "test", used, profile.size("test", task))
+    _keep(table, folder / "validation.csv.gz")
+    _keep(tested, folder / "test.csv.gz")
+    if judge := settings(result.cell, profile, "answers").get("judge"):
+        asked = {"requests": table.attrs["requests"] + tested.attrs["requests"]}
+        asked |= {"answers": len(table) + len(tested)}
+        asked |= {"unscored": int(table["score"].isna().sum() + tested["score"].isna().sum())}
+        write_whole(folder / "judge.json", json.dumps(judge | asked, indent=2, sort_keys=True) + "\n")
+
+
+_MAKERS = {"trained": _train, "curves": _sweep, "answers": _ask}
+
+
+def _keep(table: pd.DataFrame, path: Path) -> None:
+    # mtime 0: equal tables are equal files; an answer that is not scored is no answer that says nothing
+    table.to_csv(path, index=False, na_rep="NaN", compression=cast(Any, {"method": "gzip", "mtime": 0}))
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A missing cell, and the names of the folders that it belongs in by the run's settings."""
+
+    cell: Cell
+    names: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return str(self.cell)
+
+
+def _attempt(profile: Profile, task: _Task) -> tuple[_Task, str | None]:
+    """Compute a cell; a failure comes back as text, so that one cell cannot end the others."""
+    try:
+        names = tuple(folder.name for folder in cell_folders(task.cell, profile).values())
+        if names != task.names:
+            raise EngineError(
+                f"a worker would compute other numbers for {task}: its code, data, models or judge differ "
+                "from the run's, or were changed since it started. Start the workers anew from its checkout."
+            )
+        compute_cell(task.cell, profile)
+    except EngineError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise EngineError(
+                f"{paths.CACHE} takes no more: {error}. What is finished is kept: make room, or point "
+                "SPLITKIT_CACHE at a copy of it elsewhere, and the same command goes on from there."
+            ) from error
+        logging.getLogger(__name__).debug("%s\n%s", task, traceback.format_exc())
+        return task, f"{type(error).__name__}: {error}"
+    return task, None
+
+
+def compute_cells(
+    profile: Profile, jobs: int = 2, progress: bool = True, engine: Engine | None = None
+) -> list[CellResult]:
+    """Every cell of the profile, computing those that are missing, by an engine of processes of one thread
+    each (None: `jobs` of this machine).
+
+    A killed run goes on where it was. ValueError, before any work, for a profile that cannot be computed;
+    what a run lacks besides (models, data, device, judge) is told before any work too, see `preparation`.
+    CellError names the cells that failed; the finished ones are kept. RunInProgress when another process
+    computes cells in the same cache. EngineError when the engine is lost, or the disk is full.
+    """
+    check_profile(profile)
+    thread_count()
+    preflight.fetch_models(profile)
+    every = {cell: cell_folders(cell, profile) for cell in profile.cells()}
+    wrong = {cell for cell, folders in every.items() if any(map(damage, folders.values()))}
+    if wrong:
+        check_writable(paths.CACHE)
+        todo = [(c, stage) for c in every for stage, folder in every[c].items() if damage(folder)]
+        preflight.check(profile, todo, here=engine is None or isinstance(engine, Loky))
+        with exclusive(paths.CACHE / "trained", f"computing cells of profile {profile.name}"):
+            for stage in STAGES:
+                # what a killed run left half done
+                sweep_away(paths.CACHE / stage)
+            _warn_of_damage([folder for cell in wrong for folder in every[cell].values()])
+            tasks = [_Task(c, tuple(f.name for f in folders.values())) for c, folders in every.items()]
+            missing = [task for task in tasks if task.cell in wrong]
+            _compute_missing(missing, profile, engine or Loky(jobs), progress, len(every) - len(missing))
+    return [CellResult(cell, folders) for cell, folders in every.items()]
+
+
+def _warn_of_damage(folders: Sequence[Path]) -> None:
+    found = [f"{folder} ({damage(folder)})" for folder in folders if folder.exists() and damage(folder)]
+    if found:
+        warnings.warn("damaged, and computed anew:\n" + "\n".join(sorted(found)), stacklevel=3)
+
+
+def _compute_missing(
+    tasks: Sequence[_Task], profile: Profile, engine: Engine, progress: bool, done: int
+) -> None:
+    prepare_workers()
+    failed: dict[Cell, str] = {}
+    with tqdm(total=done + len(tasks), initial=done, desc="cells", unit="cell", disable=not progress) as bar:
+        for task, error in engine.outcomes(partial(_attempt, profile), tasks):
+            bar.set_postfix_str(str(task))
+            bar.update()
+            if error is not None:
+                failed[task.cell] = error
+    if failed:
+        lines = "\n".join(f"  {cell}: {error}" for cell, error in sorted(failed.items()))
+        raise CellError(f"{len(failed)} of {len(tasks)} cells failed, the others are kept:\n{lines}")

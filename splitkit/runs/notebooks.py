@@ -1,0 +1,145 @@
+"""Notebooks: found, given their parameters, and run through papermill, several side by side."""
+
+import ast
+import os
+import re
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import joblib
+
+from splitkit.runs.profiles import Profile
+from splitkit.storage import paths
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class NotebookError(RuntimeError):
+    """Notebooks did not run to their end, or do not take the parameters they would be given."""
+
+
+def notebooks() -> list[Path]:
+    """The companion's notebooks in their order: those whose names begin with a number."""
+    return sorted(paths.NOTEBOOKS.glob("[0-9]*.ipynb"))
+
+
+def _sources(notebook: Path) -> list[str]:
+    """The sources of the notebook's code cells."""
+    import nbformat
+
+    return [cell.source for cell in nbformat.read(notebook, as_version=4).cells if cell.cell_type == "code"]
+
+
+def parameters_of(notebook: Path) -> set[str]:
+    """The names assigned in the notebook's cells tagged `parameters`."""
+    import nbformat
+
+    cells = nbformat.read(notebook, as_version=4).cells
+    tagged = [cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    targets = [
+        target
+        for source in tagged
+        for node in ast.parse(source).body
+        for target in (node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)])
+    ]
+    return {target.id for target in targets if isinstance(target, ast.Name)}
+
+
+def run_notebook(notebook: Path, profile: Profile, folder: Path) -> Path:
+    """Run a notebook from scratch with PROFILE set, and MODEL where the profile has one only.
+
+    Its executed copy appears in `folder` once it is whole.
+
+    NotebookError names the notebook and the cell that failed (its number among the code cells and its first
+    line), and where the unfinished copy lies.
+    """
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    parameters = {"PROFILE": profile.name} | ({"MODEL": profile.only} if profile.only else {})
+    known = parameters_of(notebook)
+    # papermill itself would only warn, and every notebook would run with its default
+    if unknown := sorted(set(parameters) - set(known)):
+        raise NotebookError(f"{notebook.name} takes no parameter {unknown}; it has {sorted(known) or 'none'}")
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, suffix=".tmp") as temporary:
+        unfinished = Path(temporary) / notebook.name
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                papermill.execute_notebook(
+                    str(notebook),
+                    str(unfinished),
+                    parameters=parameters,
+                    kernel_name="python3",
+                    language="python",
+                    cwd=str(notebook.parent),
+                    progress_bar=False,
+                    # the kernel talks to this process only, and would warn about that
+                    extra_arguments=["--IPKernelApp.log_level=40"],
+                )
+        except PapermillExecutionError as error:
+            failed = folder / f"{notebook.stem}.failed.ipynb"
+            os.replace(unfinished, failed)
+            raise NotebookError(
+                _failure(notebook, error.source, error.ename, error.evalue, failed)
+            ) from error
+        except Exception as error:
+            raise NotebookError(
+                f"{notebook.name} could not be run: {type(error).__name__}: {error}"
+            ) from error
+        finished = folder / notebook.name
+        os.replace(unfinished, finished)
+        (folder / f"{notebook.stem}.failed.ipynb").unlink(missing_ok=True)
+    return finished
+
+
+def run_notebooks(
+    profile: Profile, folder: Path, jobs: int, report: Callable[[str], None] = lambda line: None
+) -> list[Path]:
+    """Run all notebooks, `jobs` side by side, in kernels of one thread; their executed copies, in order.
+
+    `report` is told of each one that has ended well.
+
+    They share no more than the tables that are there before and the table of verdicts, which they write to in
+    turn. NotebookError tells of all that failed; the others are kept.
+    """
+    found, failed = notebooks(), []
+    # a process that was started for something else does not know the settings of this run
+    settings = {name: value for name, value in os.environ.items() if name.startswith("SPLITKIT_")}
+    work = joblib.Parallel(n_jobs=jobs, backend="loky", return_as="generator", batch_size=1)
+    outcomes = work(joblib.delayed(_attempt)(notebook, profile, folder, settings) for notebook in found)
+    for number, (notebook, (seconds, error)) in enumerate(zip(found, outcomes, strict=True), start=1):
+        if error is None:
+            report(f"[{number}/{len(found)}] {notebook.name}: {seconds:.0f} s")
+        else:
+            failed.append(error)
+    if failed:
+        raise NotebookError("\n".join(failed))
+    return [folder / notebook.name for notebook in found]
+
+
+def _attempt(
+    notebook: Path, profile: Profile, folder: Path, settings: Mapping[str, str]
+) -> tuple[float, str | None]:
+    """The seconds that a notebook took, and how it failed, if it did: one must not end the others."""
+    os.environ.update(settings)
+    start = time.perf_counter()
+    try:
+        run_notebook(notebook, profile, folder)
+    except NotebookError as error:
+        return time.perf_counter() - start, str(error)
+    return time.perf_counter() - start, None
+
+
+def _failure(notebook: Path, source: str, name: str, value: str, copy: Path) -> str:
+    """Where a notebook failed, in words."""
+    sources = _sources(notebook)
+    number = sources.index(source) + 1 if source in sources else None
+    first = next((line for line in source.splitlines() if line.strip()), "")
+    where = f"code cell {number} of {len(sources)}" if number else "the cell of injected parameters"
+    message = _COLOUR.sub("", value).strip()
+    return f"{notebook.name} failed in {where} (`{first}`)\n  {name}: {message}\n  unfinished copy: {copy}"

@@ -1,0 +1,105 @@
+"""Preparation: whatever a run needs besides time is looked for before the first cell is trained."""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterable
+
+from splitkit.paper import task_family
+from splitkit.runs import judged_answers
+from splitkit.runs.profiles import Cell, Profile
+from splitkit.steering.model_files import is_shipped
+from splitkit.steering.pairs import PAPER
+
+BUDGET = "SPLITKIT_JUDGE_BUDGET"
+"""Names the most requests that a run may need of its judge."""
+
+
+def fetch_models(profile: Profile) -> None:
+    """Have every model's files on this machine, and every layer in its range.
+
+    Raises:
+        FileNotFoundError, ConnectionError: see `modelfiles.fetch`.
+        ValueError: for an architecture without known sites, or a layer that a model has not.
+    """
+    from splitkit.steering import model_files
+    from splitkit.steering.architectures import SITES
+
+    for model in profile.models:
+        if "/" not in model:  # a shipped one
+            continue
+        model_files.fetch(model)
+        kind = model_files.architecture(model)
+        if kind not in SITES:
+            raise ValueError(
+                f"no steering sites are known for the architecture {kind!r} of {model}; known: "
+                f"{', '.join(sorted(SITES))}. See splitkit.steering.architectures.SITES."
+            )
+        layer, depth = profile.layer(model), model_files.depth(model)
+        if not 0 <= layer < depth:
+            raise ValueError(
+                f"profile {profile.name} steers layer {layer} of {model}, which has layers 0 to {depth - 1}"
+            )
+
+
+def check(profile: Profile, missing: Iterable[tuple[Cell, str]], here: bool = True) -> None:
+    """Look for the data, the device and the judge that the missing stages of cells need.
+
+    Args:
+        missing: cells, each with a stage that has to be computed.
+        here: whether cells are computed on this machine.
+
+    Raises:
+        FileNotFoundError, ConnectionError, ImportError, ValueError: see `downloads.fetch`; ValueError also
+            for a device that is not there.
+        JudgeError: when the judge cannot be asked, or would be asked more than SPLITKIT_JUDGE_BUDGET says.
+    """
+    work = list(missing)
+    if here and work:
+        check_device(profile)
+    for task in dict.fromkeys(cell.task for cell, _ in work if cell.task.startswith(PAPER)):
+        _check_data(task)
+    judged = [cell for cell, stage in work if stage == "answers" and judged_answers.is_judged(cell.task)]
+    if judged:
+        _check_budget(profile, judged)
+        judged_answers.check_judge()
+
+
+def check_device(profile: Profile) -> None:
+    """ValueError when models that are not shipped would run on a device that this machine has not."""
+    from splitkit.steering import models
+
+    if profile.device != "cpu" and not all(map(is_shipped, profile.models)):
+        models.check_device(profile.device, None)
+
+
+def _check_data(task: str) -> None:
+    """The task's files are there and whole; what is left out of them is told."""
+    from splitkit.datasets.files import fetch
+    from splitkit.datasets.tasks import data_files, load_dataset_pairs
+
+    for name in data_files(task):
+        fetch(name)
+    if task_family(task) != "axbench":  # AxBench's rows without a concept are no task's
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            report = load_dataset_pairs(task, "train")[1]
+        if len(report.dropped):
+            logging.getLogger(__name__).warning("%s", report)
+
+
+def _check_budget(profile: Profile, judged: list[Cell]) -> None:
+    from splitkit.judging.judges import JudgeError
+    from splitkit.runs.work import judge_requests
+
+    said = os.environ.get(BUDGET, "")
+    if not said:
+        return
+    if not said.isdigit():
+        raise ValueError(f"{BUDGET} is a number of requests, not {said!r}")
+    needed = sum(judge_requests(cell, profile) for cell in judged)
+    if needed > int(said):
+        raise JudgeError(
+            f"the {len(judged)} cells to be scored need up to {needed:,} requests, {BUDGET} allows {said}: "
+            "raise it, or take fewer cells (--model, --seeds). Nothing was sent."
+        )

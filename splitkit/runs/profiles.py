@@ -1,0 +1,250 @@
+"""What a run computes: models, tasks, cells, grid and sizes, one entry per profile in one table."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from splitkit.curves.grids import strength_grid
+from splitkit.datasets.tasks import TASKS
+from splitkit.paper import task_family
+from splitkit.runs.kinds import DPO_CELLS, VECTOR_CELLS, WEIGHT_CELLS, Cell
+from splitkit.storage import paths
+from splitkit.world.grammar import WORLD
+
+AXBENCH: tuple[str, ...] = tuple(task for task in WORLD.tasks if task.startswith("axbench/"))
+"""The ten concepts of the embedded world."""
+
+PAPER_CONCEPTS: tuple[str, ...] = tuple(task for task in TASKS if task.startswith("paper/axbench/"))
+"""The ten concepts of the paper's AxBench data."""
+
+REHEARSAL = "-rehearsal"
+"""What the name of a profile's rehearsal ends with."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One run's extent. Equal profiles give equal results."""
+
+    name: str
+    models: tuple[str, ...]
+    tasks: tuple[str, ...]
+    kinds: tuple[tuple[str, str], ...]
+    """(form, objective) of every cell."""
+    grid: tuple[float, ...]
+    """Strengths in units of the matching strength of each cell's intervention."""
+    n_train: int | Mapping[str, int]
+    """Pairs to train on; here and below one number, or one per task family."""
+    n_sweep: int | Mapping[str, int]
+    """Pairs per split whose losses are measured over the grid."""
+    n_choose: int | Mapping[str, int] = 8
+    """Validation questions answered at every strength to choose one by."""
+    n_test: int | Mapping[str, int] = 8
+    """Test questions answered once, at the chosen strength."""
+    answered: tuple[tuple[str, str], ...] = ()
+    """(form, objective) of the cells whose answers are scored."""
+    seeds: tuple[int, ...] = (0,)
+    curve_seeds: Mapping[str, int] = field(default_factory=dict, hash=False)
+    """With how many of the seeds a task family has curves; with all where it is not named."""
+    overrides: dict[str, float] = field(default_factory=dict, hash=False)
+    """Training settings of this profile that go before the recorded ones (see `settings.hparams`)."""
+    layers: Mapping[str, int] = field(default_factory=dict, hash=False)
+    """The layer steered of a model, where it is not the one that `layer` finds."""
+    dtype: str = "float32"
+    """Of the weights, a name of `models.DTYPES`; an intervention computes in float32 whatever it is."""
+    device: str = "cpu"
+    """Where models run, as torch names it; SPLITKIT_DEVICE goes before it."""
+    new_tokens: int = 128
+    """Tokens that an open answer to the paper's own questions may have: AxBench's are cut there too."""
+    only: str = ""
+    """The one model that the profile was narrowed to."""
+
+    def size(self, what: str, task: str) -> int:
+        """How many pairs or questions of a task there are for "train", "sweep", "choose" or "test"."""
+        n = getattr(self, f"n_{what}")
+        return n if isinstance(n, int) else n[task_family(task)]
+
+    def layer(self, model: str) -> int:
+        """The layer steered: as `layers` says, a shipped model's, or the middle one (`depth` raises)."""
+        if model in self.layers:
+            return self.layers[model]
+        from splitkit.steering.model_files import depth
+        from splitkit.steering.models import MODELS
+
+        return MODELS[model].layer if model in MODELS else depth(model) // 2
+
+    def narrowed(self, model: str) -> "Profile":
+        """The same profile with one model, its own or another (see `full_name`), with tables of its own."""
+        from splitkit.steering.model_files import full_name
+
+        name = full_name(model)
+        return replace(self, models=(name,), only=name)
+
+    def cells(self) -> list[Cell]:
+        """Every cell of the profile, seed by seed. diffmean is a closed form and has the first seed only."""
+        return [
+            Cell(model=model, task=task, form=form, objective=objective, seed=seed)
+            for number, seed in enumerate(self.seeds)
+            for model in self.models
+            for task in self.tasks
+            for form, objective in dict.fromkeys(self.kinds + self.answered)
+            if objective != "diffmean" or number == 0
+        ]
+
+    def swept(self, cell: Cell) -> bool:
+        """Whether a cell of this profile has curves."""
+        with_curves = self.seeds[: self.curve_seeds.get(task_family(cell.task), len(self.seeds))]
+        return (cell.form, cell.objective) in self.kinds and cell.seed in with_curves
+
+    def scored(self, cell: Cell) -> bool:
+        """Whether answers of a cell of this profile are scored."""
+        return (cell.form, cell.objective) in self.answered
+
+    def first_seeds(self, count: int) -> "Profile":
+        """The same profile with its first `count` seeds. ValueError unless there are as many."""
+        if count > (n := len(self.seeds)) or count < 1:
+            raise ValueError(f"{count} seeds; profile {self.name} has {n}: 1 to {n}")
+        return replace(self, seeds=self.seeds[:count])
+
+    @property
+    def committed(self) -> bool:
+        """Whether its tables are among the committed ones: the whole embedded profile's alone."""
+        return self.name == "embedded" and not self.only
+
+    @property
+    def small(self) -> bool:
+        """Whether it only shows that everything runs: the smoke profile, and rehearsals."""
+        return self.name == "smoke" or self.name.endswith(REHEARSAL)
+
+    @property
+    def folder(self) -> Path:
+        """What a run makes besides committed files lies below build/ and the cache under this name."""
+        return Path(self.name, self.only.strip("/.~").replace("/", "-")) if self.only else Path(self.name)
+
+    @property
+    def results(self) -> Path:
+        """Where the profile's tables go: only the embedded profile's belong among the committed ones."""
+        if self.committed or os.environ.get("SPLITKIT_RESULTS"):
+            return paths.RESULTS
+        return paths.CACHE / "profiles" / self.folder / "results"
+
+    @property
+    def figures(self) -> Path:
+        """Where the profile's figures go; see `results`."""
+        if self.committed or os.environ.get("SPLITKIT_FIGURES"):
+            return paths.FIGURES
+        return paths.CACHE / "profiles" / self.folder / "figures"
+
+
+PROFILES: dict[str, Profile] = {
+    profile.name: profile
+    for profile in (
+        Profile(
+            name="smoke",
+            models=("embedded-qwen2",),
+            tasks=("psychopathy", "axbench/ocean"),
+            kinds=(("local_weight", "split"), ("lora", "sft"), ("vector", "split")),
+            # Eq. 15 has nine parameters under one constraint: fewer strengths than these cannot be fitted
+            grid=strength_grid(64.0, 13, 6.0),
+            n_train=16,
+            n_sweep=6,
+            n_choose=2,
+            n_test=4,
+            answered=(("lora", "sft"), ("vector", "diffmean"), ("vector", "split"), ("vector", "dpo")),
+            overrides={"epochs": 1},
+        ),
+        Profile(
+            name="embedded",
+            models=("embedded-gemma2", "embedded-qwen2"),
+            tasks=("psychopathy", "powerseeking", *AXBENCH),
+            kinds=WEIGHT_CELLS + VECTOR_CELLS,
+            # far beyond any useful strength, where the curves have settled
+            grid=strength_grid(64.0, 41, 6.0),
+            n_train={"psychopathy": 500, "powerseeking": 500, "axbench": 64},
+            n_sweep={"psychopathy": 48, "powerseeking": 48, "axbench": 16},
+            n_choose={"psychopathy": 64, "powerseeking": 24, "axbench": 16},
+            n_test={"psychopathy": 100, "powerseeking": 100, "axbench": 48},
+            answered=WEIGHT_CELLS + VECTOR_CELLS + DPO_CELLS,
+            seeds=(0, 1, 2),
+            # the curves of AxBench are repeated by its ten concepts
+            curve_seeds={"axbench": 1},
+        ),
+        Profile(
+            name="laptop",
+            models=("google/gemma-2-2b-it", "Qwen/Qwen2.5-0.5B-Instruct"),
+            tasks=("paper/psychopathy", "paper/powerseeking", PAPER_CONCEPTS[0]),
+            kinds=WEIGHT_CELLS + VECTOR_CELLS,
+            grid=strength_grid(64.0, 21, 6.0),
+            n_train=64,
+            n_sweep=8,
+            n_choose={"psychopathy": 24, "powerseeking": 4, "axbench": 4},
+            n_test={"psychopathy": 100, "powerseeking": 24, "axbench": 8},
+            overrides={"epochs": 2},
+            answered=WEIGHT_CELLS + VECTOR_CELLS + DPO_CELLS,
+            # the middle ones, of 26 and 24; not searched
+            layers={"google/gemma-2-2b-it": 13, "Qwen/Qwen2.5-0.5B-Instruct": 12},
+            # float32 would take 13 GiB for both
+            dtype="bfloat16",
+        ),
+        Profile(
+            name="paper",
+            models=("google/gemma-2-9b-it", "Qwen/Qwen2.5-7B-Instruct"),
+            tasks=("paper/psychopathy", "paper/powerseeking", *PAPER_CONCEPTS),
+            kinds=WEIGHT_CELLS + VECTOR_CELLS,
+            grid=strength_grid(64.0, 41, 6.0),
+            n_train={"psychopathy": 500, "powerseeking": 500, "axbench": 64},
+            n_sweep={"psychopathy": 100, "powerseeking": 100, "axbench": 16},
+            n_choose={"psychopathy": 100, "powerseeking": 24, "axbench": 8},
+            n_test={"psychopathy": 100, "powerseeking": 200, "axbench": 8},
+            answered=WEIGHT_CELLS + VECTOR_CELLS + DPO_CELLS,
+            seeds=(0, 1, 2),
+            curve_seeds={"axbench": 1},
+            layers={"google/gemma-2-9b-it": 20, "Qwen/Qwen2.5-7B-Instruct": 14},
+            dtype="bfloat16",
+            device="cuda",
+        ),
+    )
+}
+
+
+def rehearsal(profile: Profile) -> Profile:
+    """The whole way of a profile in small, to be walked once before the hours that it takes.
+
+    Its models at their middle layers, its data, dtype, device and judge; one task per family, few cells,
+    pairs and strengths. What it finds says nothing about any claim.
+    """
+    smoke = PROFILES["smoke"]
+    first = {task_family(task): task for task in reversed(profile.tasks)}
+    return replace(
+        smoke,
+        name=f"{profile.name}{REHEARSAL}",
+        models=profile.models,
+        tasks=tuple(task for task in profile.tasks if task in first.values()),
+        n_train=8,
+        n_sweep=4,
+        new_tokens=16,
+        dtype=profile.dtype,
+        device=profile.device,
+    )
+
+
+PROFILES |= {made.name: made for made in (rehearsal(PROFILES["laptop"]), rehearsal(PROFILES["paper"]))}
+
+
+def get_profile(name: str, model: str = "") -> Profile:
+    """The profile of that name, with its first SPLITKIT_SEEDS seeds where the environment says so.
+
+    With `model`, one of the profile's or any other that `load_model` takes, narrowed to that one. Models that
+    are not shipped run on SPLITKIT_DEVICE where the environment says so. KeyError lists the profiles;
+    ValueError for a SPLITKIT_SEEDS that is no number from 1 to that of the profile's seeds, and for a `model`
+    that is no folder, hub id or shipped model.
+    """
+    if name not in PROFILES:
+        raise KeyError(f"no profile {name!r}; there are {sorted(PROFILES)}")
+    profile, count = PROFILES[name], os.environ.get("SPLITKIT_SEEDS", "")
+    if count and not count.isdigit():
+        raise ValueError(f"SPLITKIT_SEEDS is a number of seeds, not {count!r}")
+    profile = profile.narrowed(model) if model else profile
+    if device := os.environ.get("SPLITKIT_DEVICE", ""):
+        profile = replace(profile, device=device)
+    return profile.first_seeds(int(count)) if count else profile

@@ -1,0 +1,240 @@
+"""Search: training settings by validation score, with one budget for every objective and form.
+
+`python -m splitkit.runs.search` runs it anew (finished trials are kept), writes every run to
+`data/results/search.csv` and the best of each budget to `data/hparams.csv`.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+import joblib
+import pandas as pd
+from tqdm import tqdm
+
+from splitkit.paper import COUNTERPARTS, official_hparams
+from splitkit.runs import results
+from splitkit.runs.engines import cores
+from splitkit.runs.profiles import AXBENCH, PROFILES
+from splitkit.storage import digests, paths
+from splitkit.storage.files import check_writable, write_whole
+
+TRIALS = 4
+"""Settings tried per model, task family, form and objective: the paper's row and three drawn ones."""
+
+FINALISTS = 2
+"""The trials that are best with the first seed; they alone are run with the others."""
+
+SEEDS = (1000, 1001, 1002)
+"""Of the order, factors and dropout of a trial: none of the seeds that results are reported for."""
+
+TASKS: dict[str, tuple[str, ...]] = {
+    "psychopathy": ("psychopathy",) * len(SEEDS),
+    "powerseeking": ("powerseeking",) * len(SEEDS),
+    "axbench": AXBENCH[: len(SEEDS)],
+}
+"""The task that each seed trains on; all ten concepts use the settings of three."""
+
+QUESTIONS: dict[str, int] = {"psychopathy": 64, "powerseeking": 24, "axbench": 16}
+"""Validation questions that a trial answers at every strength."""
+
+EPOCHS: dict[str, int] = {"psychopathy": 2, "powerseeking": 1, "axbench": 4}
+"""Passes over 500 pairs, or over a concept's 64; the same for all."""
+
+LEARNING_RATES: dict[str, tuple[float, ...]] = {
+    "local_weight": (0.003, 0.01, 0.03, 0.1),
+    "lora": (0.01, 0.025, 0.05, 0.1),
+    "vector": (0.02, 0.04, 0.08, 0.16),
+}
+
+OWN: dict[str, dict[str, tuple[float, ...]]] = {
+    "sft": {},
+    "reps": {"beta": (0.5, 1.0, 2.0), "simpo_scaler": (0.5, 1.0, 2.0)},
+    "dpo": {"beta": (0.03, 0.1, 0.3, 1.0)},
+    "split": {"lambda_n": (0.25, 0.5, 1.0), "gamma": (2.0, 5.0, 10.0), "theta": (0.3, 0.5, 1.0)},
+}
+"""The weights of an objective's own loss, drawn besides the learning rate."""
+
+KEYS = ["model", "task_family", "form", "objective"]
+
+
+def start(model_name: str, form: str, objective: str, family: str) -> dict[str, Any]:
+    """The first trial: the paper's row for the model's counterpart, with our number of epochs.
+
+    Learning rate, factors, dropout, rank and loss weights are the official ones; a weight that a row leaves
+    out, and what DPO has no row for, is the objective's default here (DPO's learning rate is RePS's). Every
+    step has both directions (`dpo` draws one); the official rows leave the mirrored one out in some cells.
+    """
+    from splitkit.steering.objectives import OBJECTIVES
+
+    key = (COUNTERPARTS[model_name], family, form, "reps" if objective == "dpo" else objective)
+    table = official_hparams()
+    row = table[table[["model", "dataset", "form", "objective"]].eq(list(key)).all(axis=1)].iloc[0]
+    weights = dict(OBJECTIVES[objective].defaults)
+    if objective != "dpo":
+        weights |= {name: float(row[name]) for name in weights if pd.notna(row[name])}
+    shared = {name: float(row[name]) for name in ("lr", "dropout", "factor_min", "factor_max", "factor_step")}
+    negative = {"negative": "drawn" if objective == "dpo" else "negated"}
+    rank = {"rank": 4} if form == "lora" else {}
+    return shared | {"epochs": EPOCHS[family], "batch_size": 8} | negative | rank | weights
+
+
+def trials(
+    model_name: str, form: str, objective: str, family: str, count: int = TRIALS
+) -> list[dict[str, Any]]:
+    """The settings to try: `start`, then drawn ones, no two alike.
+
+    The k-th trial, k > 0, has the same learning rate whatever the objective, so that no objective sees a
+    better choice of those than another; it is no official one. Its own weights are drawn besides.
+    """
+    first = start(model_name, form, objective, family)
+    official = official_hparams().query("dataset == @family and form == @form")["lr"].unique()
+    rates = [rate for rate in LEARNING_RATES[form] if rate not in official]
+    drawn = Random(f"{form} {family}").sample(rates, count - 1)
+    own = Random(f"{form} {family} {objective}")
+    return [first] + [
+        first | {"lr": rate} | {name: own.choice(values) for name, values in OWN[objective].items()}
+        for rate in drawn
+    ]
+
+
+def attempt(
+    model_name: str, family: str, form: str, objective: str, trial: int, number: int
+) -> dict[str, Any]:
+    """Train with one trial's settings and the `number`-th seed, and score validation answers; done once.
+
+    A loss that is not finite makes a run without a score, which is kept too.
+    """
+    from splitkit.runs.cells import own_threads
+    from splitkit.runs.world_answers import STRENGTHS, choose_strength, measure_strengths
+    from splitkit.steering.matching import UNIT_PAIRS, matching_strength
+    from splitkit.steering.models import MODELS, load_model
+    from splitkit.steering.pairs import load_pairs
+    from splitkit.steering.training import train
+
+    chosen = trials(model_name, form, objective, family)[trial]
+    profile, task, seed = PROFILES["embedded"], TASKS[family][number], SEEDS[number]
+    budget = dict(zip(KEYS, (model_name, family, form, objective), strict=True))
+    key: dict[str, Any] = {**budget, "trial": trial, "task": task, "seed": seed}
+    decides = {
+        **key,
+        "settings": chosen,
+        "n_train": profile.size("train", task),
+        "n_questions": QUESTIONS[family],
+        "strengths": STRENGTHS,
+        "model_digest": digests.model_digest(model_name),
+        "code_digest": digests.code_digest(digests.ANSWERED),
+    }
+    digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+    path = paths.CACHE / "search" / f"{digest}.json"
+    if path.exists():
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    begun = time.perf_counter()
+    row = key | {"score": float("nan"), "m_relative": float("nan")} | chosen
+    with own_threads():
+        model, tokenizer = load_model(model_name)
+        pairs = load_pairs(task, split="train")[: profile.size("train", task)]
+        try:
+            layer = MODELS[model_name].layer
+            iv = train(model, tokenizer, pairs, form, objective, layer, seed, **chosen)
+        except FloatingPointError:
+            pass
+        else:
+            unit = matching_strength(model, tokenizer, iv, pairs[:UNIT_PAIRS])
+            strengths = [unit * r for r in STRENGTHS]
+            table = measure_strengths(model, tokenizer, iv, task, "validation", strengths, QUESTIONS[family])
+            m = choose_strength(table, task)
+            row |= {
+                "score": float(table.loc[table["m"] == m, "score"].mean()),
+                "m_relative": STRENGTHS[strengths.index(m)],
+            }
+    write_whole(path, json.dumps(row | {"seconds": round(time.perf_counter() - begun, 1)}) + "\n")
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def search(models: Sequence[str], jobs: int = 2, progress: bool = True) -> pd.DataFrame:
+    """Every trial of every budget with the first seed, then the finalists with the others: a row per run."""
+    check_writable(paths.CACHE / "search")
+    first = [
+        (model, family, form, objective, trial, 0)
+        for trial in range(TRIALS)
+        for model in models
+        for family in TASKS
+        for form in LEARNING_RATES
+        for objective in OWN
+    ]
+    rows = _run(first, "trials", jobs, progress)
+    last = [
+        (*key, trial, number)
+        for key, trials_of in finalists(pd.DataFrame(rows)).items()
+        for trial in trials_of
+        for number in range(1, len(SEEDS))
+    ]
+    table = pd.DataFrame(rows + _run(last, "finals", jobs, progress))
+    leading = [*KEYS, "trial", "seed", "task", "score", "m_relative"]
+    table = table[leading + [c for c in table if c not in [*leading, "seconds"]] + ["seconds"]]
+    return table.sort_values([*KEYS, "trial", "seed"], ignore_index=True)
+
+
+def _run(work: Sequence[tuple[Any, ...]], what: str, jobs: int, progress: bool) -> list[dict[str, Any]]:
+    run = joblib.Parallel(n_jobs=jobs, backend="loky", return_as="generator", batch_size=1)
+    found = run(joblib.delayed(attempt)(*one) for one in work)
+    return list(tqdm(found, total=len(work), desc=what, unit="run", disable=not progress))
+
+
+def finalists(table: pd.DataFrame) -> dict[tuple[str, ...], list[int]]:
+    """The FINALISTS best trials of each budget by the first seed's score, of equal ones the earliest.
+
+    ValueError names a budget in which no trial has a score.
+    """
+    found = {}
+    for key, rows in table[table["seed"] == SEEDS[0]].groupby(KEYS):
+        scored = rows.dropna(subset="score").sort_values(["score", "trial"], ascending=[False, True])
+        if scored.empty:
+            raise ValueError(f"no trial has a score for {key}")
+        found[key] = scored["trial"].tolist()[:FINALISTS]
+    return found
+
+
+def final_scores(table: pd.DataFrame) -> pd.DataFrame:
+    """The finalists' mean score over all seeds, NaN where a run has none: KEYS, trial, score; best first."""
+    chosen = [(*key, trial) for key, of_key in finalists(table).items() for trial in of_key]
+    means = table.groupby([*KEYS, "trial"])["score"].agg(lambda scores: scores.mean(skipna=False))
+    # rounded, so that the order of a sum does not decide between equal means
+    final = means.loc[chosen].round(9).reset_index()
+    order = [*KEYS, "score", "trial"]
+    return final.sort_values(order, ascending=[True] * len(KEYS) + [False, True], ignore_index=True)
+
+
+def best(table: pd.DataFrame) -> pd.DataFrame:
+    """The settings with the highest final score of each budget; of equal ones the earliest trial's.
+
+    ValueError names a budget in which no finalist has a score with every seed.
+    """
+    scored = final_scores(table).dropna(subset="score").drop_duplicates(KEYS)
+    if missing := sorted(set(finalists(table)) - set(map(tuple, scored[KEYS].to_numpy()))):
+        raise ValueError(f"no finalist has a score with every seed for {missing[0]}")
+    runs = table[table["seed"] == SEEDS[0]].drop(columns=["score", "m_relative", "seconds", "seed", "task"])
+    return scored.drop(columns="score").merge(runs, on=[*KEYS, "trial"]).drop(columns="trial")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m splitkit.runs.search", description=__doc__)
+    parser.add_argument("--jobs", type=int, default=cores(), help="processes side by side, one thread each")
+    chosen = parser.parse_args(arguments)
+    profile = PROFILES["embedded"]
+    table = search(profile.models, chosen.jobs)
+    written = results.write_table(table.drop(columns="seconds"), "search", profile, tolerance=0.0)
+    write_whole(paths.DATA / "hparams.csv", best(table).to_csv(index=False, lineterminator="\n"))
+    sys.stdout.write(f"{written}\nthe best of each budget is in {paths.DATA.name}/hparams.csv\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,176 @@
+"""Model files: where a model's weights and tokenizer lie on this machine, and the digest of them all."""
+
+import hashlib
+import json
+import os
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from splitkit.storage import paths
+from splitkit.storage.files import write_whole
+
+VARIABLE = "SPLITKIT_MODELS"
+"""Names a folder with models below it, `<owner>/<name>` or `<name>`: then the hub is never asked."""
+
+READ = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
+"""What is read of a model's files; no weights of another format, and no code."""
+
+
+def is_shipped(name: str) -> bool:
+    """Whether a model of this name ships with the project."""
+    return name not in ("", ".", "..") and Path(name).name == name and (paths.MODELS / name).is_dir()
+
+
+def full_name(name: str) -> str:
+    """A model's name from wherever it is read: a folder's whole path, since notebooks run in another folder.
+
+    ValueError for a name that is no folder and can be neither a shipped model's nor a hub id.
+    """
+    if Path(name).is_dir():
+        return str(Path(name).resolve())
+    if "/" not in name and not is_shipped(name):
+        shipped = ", ".join(sorted(path.name for path in paths.MODELS.iterdir() if path.is_dir()))
+        raise ValueError(f"no model {name!r}: give a folder, a hub id (owner/name), or one of {shipped}")
+    return name
+
+
+def find(name: str) -> Path | None:
+    """A model's folder on this machine: shipped, as named, below SPLITKIT_MODELS or in the hub's local cache.
+
+    None where the hub has to be asked. FileNotFoundError when SPLITKIT_MODELS is set and has no such model,
+    naming what was looked for.
+    """
+    if is_shipped(name):
+        return paths.MODELS / name
+    if Path(name).is_dir():
+        return Path(name)
+    own = os.environ.get(VARIABLE)
+    # a path that leads out of the folder is no model's name
+    if own and "/" in name and not name.startswith((".", "/", "~")) and ".." not in Path(name).parts:
+        root = Path(own).expanduser().resolve()
+        wanted = [root / name, root / name.rpartition("/")[2]]
+        found = next((folder for folder in wanted if (folder / "config.json").is_file()), None)
+        if found is None:
+            there = sorted(path.parent.relative_to(root).as_posix() for path in root.glob("**/config.json"))
+            raise FileNotFoundError(
+                f"{VARIABLE} has no model {name!r}: neither {wanted[0]} nor {wanted[1]} holds a config.json; "
+                f"below {root} there are {', '.join(there) or 'none'}."
+            )
+        return found
+    return _in_hub_cache(name)
+
+
+def _in_hub_cache(name: str) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        cached = try_to_load_from_cache(name, "config.json")
+    except HFValidationError:
+        return None
+    folder = Path(cached).parent if isinstance(cached, str) else None
+    # a download that was interrupted is gone on with
+    return folder if folder is not None and _has_weights(folder) else None
+
+
+def _has_weights(folder: Path) -> bool:
+    """Whether every file of weights is there that a model's folder should have."""
+    index = folder / "model.safetensors.index.json"
+    try:
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        names = {"model.safetensors"}
+    return all((folder / name).is_file() for name in names)
+
+
+def fetch(name: str) -> Path:
+    """A model's folder on this machine, downloaded from the hub first where it is not there.
+
+    Raises:
+        FileNotFoundError: see `find`.
+        ConnectionError: when it has to be downloaded and the hub does not give it, or not whole.
+    """
+    found = find(name)
+    if found is not None:
+        return found
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=list(READ)))
+        # without a network it gives what an interrupted download left
+        if not _has_weights(folder):
+            raise FileNotFoundError(f"{folder} lacks weights, which have to be safetensors")
+    # each release of the hub's client has another transport, with errors of its own
+    except Exception as error:
+        raise ConnectionError(
+            f"{name} is not on this machine and the hub does not give it ({type(error).__name__}: {error}). "
+            f"Download it where there is a network, or set {VARIABLE} to a folder that holds it."
+        ) from error
+    return folder
+
+
+def config(name: str) -> dict[str, Any]:
+    """A model's config.json. FileNotFoundError without files on this machine, ValueError for damaged ones."""
+    folder = find(name)
+    if folder is None:
+        raise FileNotFoundError(f"{name} is not on this machine; load it once, or set {VARIABLE}.")
+    path = folder / "config.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{folder} is no model's folder: it has no config.json.") from error
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged: it is no JSON object")
+    return content
+
+
+def architecture(name: str) -> str:
+    """The model type that a model's config states, as in "gemma2". Raises: see `config`; KeyError without."""
+    return str(config(name)["model_type"])
+
+
+def depth(name: str) -> int:
+    """How many layers a model's config states. Raises: see `config`; ValueError where it does not say."""
+    content = config(name)
+    found = content.get("num_hidden_layers", content.get("n_layer"))
+    if not isinstance(found, int) or found < 1:
+        raise ValueError(f"the config of {name} does not say how many layers there are")
+    return found
+
+
+def digest(folder: Path) -> str:
+    """SHA-256 over the names and contents of all that is read of a model.
+
+    Gigabytes take a minute, so the digest of a file is remembered (`digests` below SPLITKIT_CACHE) under its
+    path, size and time of change.
+    """
+    files = sorted({path for pattern in READ for path in folder.glob(pattern)})
+    lines = "".join(f"{path.name} {_remembered(path.resolve())}\n" for path in files)
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _remembered(path: Path) -> str:
+    state = path.stat()
+    return _file_digest(path, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _file_digest(path: Path, size: int, modified: int) -> str:
+    key = hashlib.sha256(f"{path} {size} {modified}".encode()).hexdigest()
+    memory = paths.CACHE / "digests" / key
+    try:
+        known = memory.read_text(encoding="ascii")
+        if len(known) == 64 and all(letter in "0123456789abcdef" for letter in known):
+            return known
+    except (OSError, ValueError):
+        pass
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    # a cache that cannot be written costs time and no more
+    with suppress(OSError):
+        write_whole(memory, found)
+    return found

@@ -1,0 +1,250 @@
+"""Models and their tokenizers: loading them, and telling them apart."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from weakref import WeakKeyDictionary
+
+import torch
+import transformers
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from splitkit.steering.memory import DeviceMap, check_memory, devices_of, estimate
+from splitkit.steering.model_files import fetch, find
+from splitkit.storage import paths
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model that ships with the project: its folder and the layer its experiments steer."""
+
+    name: str
+    layer: int = 3
+
+    @property
+    def folder(self) -> Path:
+        """Where its weights, tokenizer and model card are."""
+        return paths.MODELS / self.name
+
+
+MODELS: dict[str, ModelInfo] = {name: ModelInfo(name) for name in ("embedded-gemma2", "embedded-qwen2")}
+
+
+DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16")}
+"""Types that weights can have. An intervention computes in float32 at least on any of them."""
+
+
+def load_model(
+    name: str | Path,
+    *,
+    dtype: str | torch.dtype = "float32",
+    device: str | torch.device = "cpu",
+    device_map: DeviceMap | None = None,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A causal language model in evaluation mode, and its tokenizer.
+
+    What it takes is estimated and printed (to stderr) before anything is loaded, but for a shipped model.
+
+    Args:
+        name: a name of `MODELS`, a local folder, or a hub id ("owner/name"), which is looked up below the
+            folder that SPLITKIT_MODELS names, if it is set, else in the hub's local cache, whose revision is
+            kept; see `modelfiles.fetch`. Only safetensors are read, and no code that comes
+            with a model is ever run. HF_HUB_OFFLINE, HF_HOME and HF_TOKEN are respected.
+        dtype: a name of `DTYPES`, or "auto" for the type that the model's config names.
+        device: "cpu", "cuda", "cuda:1", "mps".
+        device_map: instead of a device, how to spread the model over several: "auto" for all GPUs, or a dict
+            of module names and devices. No part can be left on the CPU or the disk beside a GPU.
+
+    Raises:
+        ValueError: for an unknown name (lists `MODELS`), type or device, a model that needs code of its own,
+            damaged weights, or when the weights of a shipped model, or of a copy of one, are not the ones
+            that were released.
+        FileNotFoundError: when a shipped model or a local folder is not there.
+        ConnectionError: for a hub model that is not, or not whole, in the local cache when the hub does not
+            give it.
+        MemoryError: when the model does not fit, with what would.
+    """
+    place = check_device(device, device_map)
+    wanted = _check_dtype(dtype)
+    shipped = str(name) in MODELS
+    source = str(MODELS[str(name)].folder if shipped else name)
+    if shipped or (Path(source) / "splitkit.json").is_file():
+        _check_release(Path(source))
+    if not Path(source).is_dir():
+        if source.startswith((".", "/", "~")) or source.count("/") > 1:
+            raise FileNotFoundError(f"there is no model folder {source!r}.")
+        source = str(_hub_folder(source))
+    # its bar over a file of a few MB is noise in a notebook
+    transformers.utils.logging.disable_progress_bar()
+    devices = devices_of(place, device_map)
+    try:
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        held = (getattr(config, "dtype", None) or torch.float32) if wanted is None else wanted
+        folder = source if Path(source).is_dir() else None
+        needed = estimate(config, held, folder, device=devices[0].type)
+        check_memory(str(name), needed, devices, quiet=shipped)
+        model = AutoModelForCausalLM.from_pretrained(
+            source,
+            config=config,
+            dtype="auto" if wanted is None else wanted,
+            device_map=device_map if device_map is not None or place.type == "cpu" else {"": place},
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except SafetensorError as error:
+        raise ValueError(f"the weights of {source} are damaged: {error}.") from error
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise ValueError(f"{source} needs code of its own, which splitkit never runs.") from error
+    left = [key for key, parameter in model.named_parameters() if parameter.device.type == "meta"]
+    if left:
+        raise ValueError(
+            f"device_map leaves {len(left)} parameters off the GPUs ({left[0]}, ...), where they cannot be "
+            'read or steered: take more GPUs, a smaller model or dtype="bfloat16".'
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return model.eval(), tokenizer
+
+
+def _check_dtype(dtype: str | torch.dtype) -> torch.dtype | None:
+    """The type itself, None for "auto"."""
+    if dtype == "auto":
+        return None
+    if isinstance(dtype, str) and dtype in DTYPES:
+        return DTYPES[dtype]
+    if isinstance(dtype, torch.dtype) and dtype in DTYPES.values():
+        return dtype
+    raise ValueError(f"unknown dtype {dtype!r}; there are {', '.join(DTYPES)} and auto.")
+
+
+def check_device(device: str | torch.device, device_map: DeviceMap | None) -> torch.device:
+    there = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    there += ["mps"] if torch.backends.mps.is_available() else []
+    try:
+        place = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"unknown device {device!r}; there are {', '.join(there)}.") from error
+    if str(place) not in there and not (str(place) == "cuda" and len(there) > 1):
+        raise ValueError(f"this machine has no device {str(place)!r}; there are {', '.join(there)}.")
+    if device_map is not None and place.type != "cpu":
+        raise ValueError(f"device {str(place)!r} and a device_map were given: one of them places the model.")
+    return place
+
+
+def _hub_folder(name: str) -> Path:
+    """A hub model's folder on this machine, whose digest is the one recorded; downloaded if it is not there.
+
+    The hub is asked first whether it has the model: a download would retry for long.
+    """
+    choices = f"there are {', '.join(MODELS)}, hub ids (owner/name) and local folders"
+    if "/" not in name:
+        raise ValueError(f"unknown model {name!r}; {choices}.")
+    if (found := find(name)) is not None:
+        return found
+    try:
+        HfApi().model_info(name, timeout=10.0)
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise ValueError(f"no folder {name!r} and no such model on the hub; {choices}. {error}") from error
+    # each release of the hub's client has another transport, with errors of its own
+    except Exception as error:
+        raise ConnectionError(
+            f"no folder {name!r}, and the hub does not answer ({type(error).__name__}); {choices}. The names "
+            "need no network; a hub id does (HF_HUB_OFFLINE unset) until all of it is in the local cache."
+        ) from error
+    return fetch(name)
+
+
+def _released_digest(folder: Path) -> str:
+    card = folder / "splitkit.json"
+    try:
+        return str(json.loads(card.read_text(encoding="utf-8"))["sha256"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{card} is damaged, it states no sha256: {error!r}.") from error
+
+
+def _check_release(folder: Path) -> None:
+    """A shipped model's weights, or those of a copy, are the released ones, byte for byte."""
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        raise FileNotFoundError(f"no {weights.name} in {folder}: restore it, or `make models`.")
+    found, expected = hashlib.sha256(weights.read_bytes()).hexdigest(), _released_digest(folder)
+    if found != expected:
+        raise ValueError(
+            f"the weights of {folder.name} are not the released ones: {weights} has sha256 {found[:12]}..., "
+            f"splitkit.json says {expected[:12]}...; restore the file, or run `make models` and recompute. "
+            "Trained further, it is another model: remove its splitkit.json."
+        )
+
+
+def dtype_name(model: PreTrainedModel) -> str:
+    """The type of a model's weights as `load_model` takes it: "float32", "bfloat16"."""
+    return str(model.dtype).removeprefix("torch.")
+
+
+_PIECE = 2**22
+
+_SAMPLE = 16
+
+_Stamp = tuple[tuple[tuple[int, int], ...], bytes]
+_digests: "WeakKeyDictionary[nn.Module, tuple[_Stamp, str]]" = WeakKeyDictionary()
+
+
+def model_digest(model: nn.Module) -> str:
+    """sha256 (hex) over names, shapes and values of all parameters: the same model, or not.
+
+    Values are taken as float32, so that a model cast to a wider type is still itself. Adapters that are
+    attached at the moment do not count. Computed once per model and again when a parameter was replaced or
+    written to. A write through `.data`, of which torch keeps no count, is seen where it changes one of some
+    16 evenly spaced values of the parameter.
+
+    Raises: TypeError for anything but a loaded model.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"a loaded model is wanted, as load_model gives it, not {model!r}.")
+    parameters = _base_parameters(model)
+    stamp = _stamp(parameters)
+    known = _digests.get(model)
+    if known is None or known[0] != stamp:
+        known = _digests[model] = (stamp, _hash(parameters))
+    return known[1]
+
+
+def _stamp(parameters: dict[str, Tensor]) -> _Stamp:
+    """Where the parameters lie, how often they were written to, and a sample of their values."""
+    samples: dict[torch.device, list[Tensor]] = {}
+    for tensor in parameters.values():
+        values = tensor.detach().reshape(-1)
+        samples.setdefault(values.device, []).append(values[:: max(1, len(values) // _SAMPLE)].float())
+    # one wait per device, not per parameter
+    drawn = b"".join(torch.cat(some).cpu().numpy().tobytes() for some in samples.values())
+    return tuple((tensor.data_ptr(), tensor._version) for tensor in parameters.values()), drawn
+
+
+def _base_parameters(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters by name, as they are called when no LoRA is attached."""
+    named = {name: tensor for name, tensor in model.named_parameters() if ".lora_" not in name}
+    return {name.replace(".base_layer.", "."): named[name] for name in sorted(named)}
+
+
+def _hash(parameters: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in parameters.items():
+        digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
+        # a piece at a time: an embedding of a large vocabulary is not held once more in float32
+        for piece in tensor.detach().reshape(-1).split(_PIECE):
+            digest.update(piece.cpu().float().numpy())  # type: ignore[arg-type]
+    return digest.hexdigest()

@@ -1,0 +1,214 @@
+"""Recording: run the layers up to the steered one once, then replay only what comes after it, at any
+strength.
+
+dh does not depend on m (Eq. 5), and nothing below the steered layer depends on either.
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from splitkit.steering.architectures import Sites, resolve_sites
+from splitkit.steering.interventions import add_scaled
+from splitkit.steering.strengths import is_steered
+from splitkit.steering.tail import Tail, part
+from splitkit.steering.token_losses import token_losses_from_hidden
+from splitkit.steering.tokenization import Batch, Encoded, pad_batch
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What the later layers and any intervention of one layer need of a batch.
+
+    `activations`, each (batch, token, ...): "output", the residual stream that leaves the layer; for the
+    weight forms also "down_input" (inner), "down_output" (hidden) and "residual" (hidden), the stream that
+    the FFN's output is added to.
+    """
+
+    batch: Batch
+    activations: dict[str, Tensor]
+
+    @property
+    def x(self) -> Float[Tensor, "batch token inner"]:
+        """What dh is computed from: the down-projection's input; for a vector only its leading axes count."""
+        return self.activations.get("down_input", self.activations["output"])
+
+    def repeated(self, times: int) -> "Recording":
+        """The same rows `times` times, one block after the other."""
+        batch = Batch(*(part.repeat(times, *[1] * (part.ndim - 1)) for part in vars(self.batch).values()))
+        return Recording(
+            batch, {name: values.repeat(times, 1, 1) for name, values in self.activations.items()}
+        )
+
+    def rows(self) -> Iterator[tuple[int, dict[str, Tensor]]]:
+        """Each row's index and its activations (token, ...) without the padding."""
+        for row, index in enumerate(self.batch.index.tolist()):
+            kept = self.batch.attention_mask[row].bool()
+            yield index, {name: values[row][kept] for name, values in self.activations.items()}
+
+
+def stack_rows(
+    tokenizer: PreTrainedTokenizerBase,
+    sequences: Sequence[Encoded],
+    rows: Sequence[dict[str, Tensor]],
+    side: str | None = None,
+) -> Recording:
+    """A Recording of `sequences`, padded anew (see `pad_batch`), from the unpadded activations of each."""
+    first = rows[0]["output"]
+    batch = pad_batch(tokenizer, sequences, range(len(sequences)), side).to(first.device)
+    filled = batch.attention_mask.bool()
+    activations = {}
+    for name in rows[0]:
+        values = torch.cat([row[name] for row in rows])
+        activations[name] = values.new_zeros(*filled.shape, values.shape[-1])
+        activations[name][filled] = values
+    return Recording(batch, activations)
+
+
+class Replay:
+    """A model cut at one layer: `record` runs what comes before an intervention, `losses` what comes after.
+
+    Raises:
+        ValueError: for an unknown architecture, a layer out of range, or a model that is steered already.
+    """
+
+    def __init__(self, model: PreTrainedModel, layer: int, form: str) -> None:
+        self.sites: Sites = resolve_sites(model, layer)
+        if is_steered(self.sites.decoder):
+            raise ValueError("an intervention is applied to this model: leave its `with` first.")
+        self.form = form
+        self.device = model.device
+        self._before = part(self.sites, 0, layer + 1)
+        self.tail = Tail(self.sites, layer + 1)
+        self._head = model.get_output_embeddings()
+        if self._head.weight.device != self.device:
+            self._head = copy.deepcopy(self._head).to(self.device)
+        self._cap: float | None = getattr(model.config, "final_logit_softcapping", None)
+        self._bos: int | None = getattr(model.config, "bos_token_id", None)
+        if not self.sites.proven:
+            from splitkit.steering.replay_check import prove_replay  # it steers, and replays, itself
+
+            prove_replay(model, layer, self)
+
+    @torch.no_grad()
+    def record(self, batch: Batch) -> Recording:
+        """Run the layers up to the steered one, unsteered."""
+        batch, seen = batch.to(self.device), {}
+
+        def keep_output(module: nn.Module, args: tuple[Tensor, ...], output: Any) -> None:
+            seen["output"] = output[0] if isinstance(output, tuple) else output
+
+        def keep_down(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+            seen.update(down_input=args[0], down_output=output)
+
+        def keep_residual(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+            seen["residual"] = args[0]
+
+        handles = [self.sites.layer.register_forward_hook(keep_output)]
+        if self.form != "vector":
+            handles.append(self.sites.down.register_forward_hook(keep_down))
+        if self.form != "vector" and self.sites.residual is not None:
+            handles.append(self.sites.residual.register_forward_pre_hook(keep_residual))
+        try:
+            self._before(
+                input_ids=batch.input_ids,
+                attention_mask=batch.attention_mask,
+                position_ids=batch.position_ids,
+                use_cache=False,
+            )
+        finally:
+            for handle in handles:
+                handle.remove()
+        seen = {name: values.to(self.device) for name, values in seen.items()}
+        if self.form != "vector" and self.sites.residual is None:
+            wide = torch.promote_types(seen["output"].dtype, torch.float32)
+            seen["residual"] = seen["output"].to(wide) - self._added(seen["down_output"]).to(wide)
+        return Recording(batch, seen)
+
+    def losses(
+        self,
+        recording: Recording,
+        dh: Float[Tensor, "batch token hidden"],
+        m: Float[Tensor, " batch"],
+    ) -> Float[Tensor, " batch"]:
+        """L = -1/|A| sum_t log P(A_t | q, A_<t) under h' = h + m dh (Eq. 5), in nats per token of the answer.
+
+        Args:
+            recording: of the rows to measure.
+            dh: (batch, token, hidden), the change at m = 1.
+            m: (batch,).
+
+        Returns:
+            (batch,) float32 at least; differentiable in dh. The end-of-answer token counts.
+        """
+        residual = self.steered(recording, dh, m)
+        needed = predicting(recording.batch)
+        return self.answer_losses(recording.batch, self.onward(recording.batch, residual, needed), needed)
+
+    def answer_losses(
+        self,
+        batch: Batch,
+        hidden: Float[Tensor, "batch token hidden"],
+        needed: Bool[Tensor, "batch token"],
+    ) -> Float[Tensor, " batch"]:
+        """Mean loss of each answer, (batch,), from what the head reads where it predicts a token of it."""
+        each = token_losses_from_hidden(
+            hidden[needed], self._head, batch.input_ids[batch.answer_mask], self._cap
+        )  # (answer tokens of all rows,)
+        row = needed.nonzero()[:, 0]
+        return each.new_zeros(len(needed)).index_add(0, row, each) / needed.sum(1)
+
+    def steered(self, recording: Recording, dh: Tensor, m: Tensor) -> Float[Tensor, "batch token hidden"]:
+        """h' = h + m dh (Eq. 5) as it leaves the layer in the residual stream, at every token but BOS."""
+        ids, seen = recording.batch.input_ids, recording.activations
+        acts = torch.ones_like(ids) if self._bos is None else ids != self._bos
+        scale = m.reshape(-1, 1, 1) * acts.unsqueeze(-1)
+        if self.form == "vector":
+            return add_scaled(seen["output"], dh, scale)
+        moved = seen["residual"] + self._added(add_scaled(seen["down_output"], dh, scale))
+        if self.sites.residual is not None:
+            return moved
+        # a difference in place of the stream itself would round at m = 0 too
+        return torch.where(scale == 0, seen["output"], moved.to(seen["output"].dtype))
+
+    def _added(self, down: Tensor) -> Tensor:
+        """What the FFN adds to the residual stream when its down-projection gives `down`."""
+        return down if self.sites.after_down is None else self.sites.after_down(down).to(down.device)
+
+    def onward(
+        self,
+        batch: Batch,
+        residual: Float[Tensor, "batch token hidden"],
+        needed: Bool[Tensor, "batch token"] | None = None,
+    ) -> Float[Tensor, "batch token hidden"]:
+        """What the head reads after `residual` has left this layer; see `Tail`."""
+        return self.tail(batch, residual, needed)
+
+
+def predicting(batch: Batch) -> Bool[Tensor, "batch token"]:
+    """The positions before the answer's tokens: those at which the head predicts one."""
+    needed = torch.zeros_like(batch.answer_mask)
+    needed[:, :-1] = batch.answer_mask[:, 1:]
+    return needed
+
+
+@contextmanager
+def at_rest(model: PreTrainedModel) -> Iterator[None]:
+    """The model frozen and in evaluation mode while the `with` lasts, then as it was."""
+    modes = [(module, module.training) for module in model.modules()]
+    gradients = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        model.eval().requires_grad_(False)
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for parameter, flag in gradients:
+            parameter.requires_grad_(flag)

@@ -1,0 +1,111 @@
+"""Sweeps: losses, preference and utility of every pair over a grid of strengths."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from splitkit.curves.log_odds import preference_log_odds, utility_log_odds
+from splitkit.steering.interventions import Intervention
+from splitkit.steering.memory import tokens_that_fit
+from splitkit.steering.models import dtype_name
+from splitkit.steering.pairs import Pair
+from splitkit.steering.replay import Replay, at_rest
+from splitkit.steering.shared_prefix import SIDES, record_fork
+from splitkit.steering.strengths import Strength, as_factors, as_grid
+from splitkit.steering.tokenization import buckets, encode_pairs
+
+REDUCTIONS = ("mean", "sum")
+
+
+def sweep(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    intervention: Intervention,
+    pairs: Sequence[Pair],
+    m: Strength,
+    *,
+    reduction: str = "mean",
+    token_budget: int | None = None,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """L_p, L_n, PrefOdds = L_n - L_p (Eq. 7) and UtilOdds (Eq. 8) of every pair at every m.
+
+    The layers up to the steered one run once per pair; each m costs only the later layers, where the two
+    answers share their prompt, and the head at the answers' tokens.
+
+    Args:
+        model, tokenizer: the intervention's base model and its tokenizer.
+        intervention: what to apply.
+        pairs: questions with two answers.
+        m: the grid of strengths, each once; 0 is the base model.
+        reduction: "mean" for losses in nats per token of the answer, "sum" for nats (Eq. 28).
+        token_budget: tokens that a forward pass may hold, or one pair; as many as memory
+            allows for None (see `memory.tokens_that_fit`). Results do not depend on it but for rounding.
+        progress: show a progress bar.
+
+    Returns:
+        One row per (m, pair), in the order of the grid and of the pairs: m, pair, loss_positive,
+        loss_negative, preference, utility (NaN where Eq. 8 is undefined).
+
+    Raises:
+        TypeError: when `intervention` is none, or a strength is no number.
+        ValueError: for an empty or repeated grid, no pairs, an answer that would be cut, another base model.
+        FloatingPointError: when a loss is not finite, naming m.
+    """
+    if not isinstance(intervention, Intervention):
+        raise TypeError(
+            f"an Intervention is wanted, not a {type(intervention).__name__}; "
+            "the unsteered model is any one at m=[0]."
+        )
+    strengths = as_grid(m)
+    grid = as_factors(strengths)
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"unknown reduction {reduction!r}; there are {', '.join(REDUCTIONS)}.")
+    if token_budget is not None and token_budget < 1:
+        raise ValueError(f"token_budget is a number of tokens, 1 or more, not {token_budget!r}.")
+    intervention.check_base(model)
+    positive, negative = encode_pairs(model, tokenizer, pairs)
+    lengths = torch.tensor([[len(p.ids), len(n.ids)] for p, n in zip(positive, negative, strict=True)])
+    losses = torch.empty(len(grid), len(pairs), SIDES, dtype=torch.float64)
+    with (
+        at_rest(model),
+        torch.no_grad(),
+        tqdm(total=losses.numel(), disable=not progress, desc="sweep") as bar,
+    ):
+        replay = Replay(model, intervention.layer, intervention.form)
+        budget = tokens_that_fit(model) if token_budget is None else token_budget
+        for rows in buckets(lengths.sum(1).tolist(), budget):
+            fork = record_fork(
+                replay, tokenizer, [positive[row] for row in rows], [negative[row] for row in rows]
+            )
+            dh, together = fork.deltas(intervention), max(1, budget // fork.tokens)
+            for start in range(0, len(grid), together):
+                part = slice(start, start + together)
+                found = fork.losses(replay, dh, grid[part].to(replay.device))
+                if not (known := torch.isfinite(found).flatten(1).all(1).cpu()).all():
+                    bad = strengths[part][~known.numpy()].tolist()
+                    raise FloatingPointError(
+                        f"losses are not finite at m = {bad}: activations overflow {dtype_name(model)} "
+                        "there. Smaller |m|, or bfloat16 or float32, keep them finite."
+                    )
+                losses[part, rows] = found.double().cpu()
+                bar.update(found.numel())
+    if reduction == "sum":
+        losses *= torch.tensor(
+            [[p.answer_length, n.answer_length] for p, n in zip(positive, negative, strict=True)]
+        )
+    loss_positive, loss_negative = losses.permute(2, 0, 1).reshape(SIDES, -1).numpy()
+    return pd.DataFrame(
+        {
+            "m": strengths.repeat(len(pairs)),
+            "pair": np.tile(np.arange(len(pairs)), len(grid)),
+            "loss_positive": loss_positive,
+            "loss_negative": loss_negative,
+            "preference": preference_log_odds(loss_positive, loss_negative),
+            "utility": utility_log_odds(loss_positive, loss_negative),
+        }
+    )

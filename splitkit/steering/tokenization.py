@@ -1,0 +1,221 @@
+"""Encoding: pairs of texts become batches of token ids in which the answer's tokens are known.
+
+A model with a chat template is asked in its form. A base model has none: there the question is the beginning
+of the text and the answer its continuation, literally, so that whatever should stand between them ("\\nA: ")
+belongs to the question.
+"""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from splitkit.steering.pairs import Pair, check_pairs
+
+TOKEN_BUDGET = 4096
+"""Tokens, padding included, that one forward pass may hold unless a caller says otherwise."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One question with one answer: token ids, of which the first `prompt_length` are the prompt."""
+
+    pair: int
+    ids: tuple[int, ...]
+    prompt_length: int
+
+    @property
+    def answer_length(self) -> int:
+        """Tokens of the answer, the end-of-answer token counted."""
+        return len(self.ids) - self.prompt_length
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Encoded sequences, padded to one length; `index` says where each was in the list they come from."""
+
+    index: Int[Tensor, " batch"]
+    input_ids: Int[Tensor, "batch token"]
+    attention_mask: Int[Tensor, "batch token"]
+    answer_mask: Bool[Tensor, "batch token"]
+
+    @property
+    def position_ids(self) -> Int[Tensor, "batch token"]:
+        """Each row's own positions from 0, so that the padding side changes nothing."""
+        return (self.attention_mask.cumsum(1) - 1).clamp(min=0)
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on another device."""
+        return Batch(*(part.to(device) for part in vars(self).values()))
+
+
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, question: str) -> list[int]:
+    """Token ids of the prompt: the question as a user's turn, or literally where there is no chat template.
+
+    BOS is there when the template or the tokenizer puts it there.
+
+    Raises:
+        ValueError: when there is no token at all: nothing could be asked.
+    """
+    if tokenizer.chat_template:
+        turns = [{"role": "user", "content": question}]
+        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    ids = list(tokenizer(question)["input_ids"])
+    if not ids:
+        raise ValueError(f"the question {question!r} has no token, and there is no chat template around it.")
+    # some tokenizers close every text; a prompt is not at its end yet
+    return ids[:-1] if len(ids) > 1 and ids[-1] == tokenizer.eos_token_id else ids
+
+
+def answer_ids(tokenizer: PreTrainedTokenizerBase, answer: str) -> list[int]:
+    """Token ids of an answer and the end-of-answer token (EOS), tokenised on their own.
+
+    Prompt and answer never share a token in this way, so the answer's tokens do not depend on the question.
+    The end is the tokenizer's `eos_token` even where the chat template ends a turn with another token, as
+    Gemma's does with <end_of_turn>: what is trained and scored is that the text ends.
+
+    Raises:
+        ValueError: when the tokenizer has no EOS token to end an answer with.
+    """
+    if tokenizer.eos_token_id is None:
+        raise ValueError("the tokenizer has no eos_token: an answer's end cannot be scored.")
+    return [*tokenizer(answer, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+
+
+def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The id that fills a batch: PAD's, or EOS's where there is no PAD; the attention mask hides either.
+
+    Raises:
+        ValueError: when the tokenizer has neither.
+    """
+    ids = [i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None]
+    if not ids:
+        raise ValueError("the tokenizer has neither a pad_token nor an eos_token: nothing can fill a batch.")
+    return int(ids[0])
+
+
+def check_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Whether a tokenizer can be this model's, by its size and its special tokens.
+
+    BOS, EOS and PAD are compared with the ids in the model's config, where both sides have them (a pad token
+    that is only EOS in another role is not).
+
+    Raises:
+        ValueError: when the vocabulary is larger than the model's embedding matrix, or when two or more
+            special tokens can be compared and none agrees.
+
+    Warns:
+        UserWarning: when some agree and some do not.
+    """
+    rows = len(model.get_input_embeddings().get_parameter("weight"))
+    # a vocabulary can have holes, so that its largest id is beyond its size
+    ids = max(len(tokenizer), 1 + max(tokenizer.get_vocab().values()))
+    if ids > rows:
+        raise ValueError(
+            f"the tokenizer does not belong to this model: its vocabulary needs {ids} ids, the model's "
+            f"embedding matrix has {rows} rows. Use the tokenizer that load_model returns with the model."
+        )
+    compared, differ = 0, []
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        found, stated = getattr(tokenizer, name), _stated_ids(model, name)
+        if found is None or not stated or (name == "pad_token_id" and found == tokenizer.eos_token_id):
+            continue
+        compared += 1
+        if found not in stated:
+            differ.append(f"{name} is {found}, the model's config says {' or '.join(map(str, stated))}")
+    if differ:
+        text = (
+            f"the tokenizer may belong to another model: its {'; its '.join(differ)}. Use the one that "
+            "load_model returns with the model, or correct the config: its BOS is what is never steered."
+        )
+        if compared > 1 and len(differ) == compared:
+            raise ValueError(text)
+        warnings.warn(text, stacklevel=2)
+
+
+def _stated_ids(model: PreTrainedModel, name: str) -> list[int]:
+    """What the config and the generation config say a special token is; a model can end in several ways."""
+    sources = (model.config, getattr(model, "generation_config", None))
+    ids: dict[int, None] = {}
+    for value in (getattr(source, name, None) for source in sources):
+        ids |= dict.fromkeys(value if isinstance(value, (list, tuple)) else [] if value is None else [value])
+    return list(ids)
+
+
+def encode_pairs(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair]
+) -> tuple[list[Encoded], list[Encoded]]:
+    """Every pair's question with its positive answer, and with its negative answer.
+
+    Raises:
+        ValueError: for no pairs or an empty text, when the model's maximum length would cut an answer, with
+            the number of the row, and for a tokenizer whose vocabulary is larger than the model's.
+        TypeError: for anything that is no list of pairs.
+    """
+    check_tokenizer(model, tokenizer)
+    limit = getattr(model.config, "max_position_embeddings", None)
+    positive: list[Encoded] = []
+    negative: list[Encoded] = []
+    for number, pair in enumerate(check_pairs(pairs)):
+        prompt = prompt_ids(tokenizer, pair.question)
+        for name, answer, kept in (
+            ("positive", pair.positive, positive),
+            ("negative", pair.negative, negative),
+        ):
+            ids = (*prompt, *answer_ids(tokenizer, answer))
+            if limit is not None and len(ids) > limit:
+                raise ValueError(
+                    f"row {number}: question and {name} answer are {len(ids)} tokens, the model takes "
+                    f"{limit}: the answer would be cut. Shorten it or leave the row out."
+                )
+            kept.append(Encoded(number, ids, len(prompt)))
+    return positive, negative
+
+
+def pad_batch(
+    tokenizer: PreTrainedTokenizerBase,
+    sequences: Sequence[Encoded],
+    index: Sequence[int],
+    side: str | None = None,
+) -> Batch:
+    """One batch of `sequences`; `index` numbers its rows. `side` of the padding: the tokenizer's for None.
+
+    Raises: ValueError as `pad_id` does.
+    """
+    width = max(len(sequence.ids) for sequence in sequences)
+    ids = torch.full((len(sequences), width), pad_id(tokenizer))  # (batch, token)
+    attention, answer = torch.zeros_like(ids), torch.zeros_like(ids, dtype=torch.bool)
+    for row, sequence in enumerate(sequences):
+        length = len(sequence.ids)
+        start = width - length if (side or tokenizer.padding_side) == "left" else 0
+        ids[row, start : start + length] = torch.tensor(sequence.ids)
+        attention[row, start : start + length] = 1
+        answer[row, start + sequence.prompt_length : start + length] = True
+    return Batch(torch.tensor(list(index)), ids, attention, answer)
+
+
+def batches(
+    tokenizer: PreTrainedTokenizerBase, sequences: Sequence[Encoded], token_budget: int = TOKEN_BUDGET
+) -> Iterator[Batch]:
+    """Batches of sequences of similar length, each at most `token_budget` tokens with its padding (one row
+    at least)."""
+    for rows in buckets([len(sequence.ids) for sequence in sequences], token_budget):
+        yield pad_batch(tokenizer, [sequences[row] for row in rows], rows)
+
+
+def buckets(lengths: Sequence[int], token_budget: int = TOKEN_BUDGET) -> Iterator[list[int]]:
+    """Rows of similar length together: their number times the longest is at most `token_budget`, or one."""
+    chosen: list[int] = []
+    # sorted, so that the newest row is the longest
+    for row in sorted(range(len(lengths)), key=lambda row: (lengths[row], row)):
+        if chosen and (len(chosen) + 1) * lengths[row] > token_budget:
+            yield chosen
+            chosen = []
+        chosen.append(row)
+    if chosen:
+        yield chosen

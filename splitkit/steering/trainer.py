@@ -1,0 +1,246 @@
+"""Trainer: the loop that fits an intervention's parameters, on the recorded layers only."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from splitkit.steering.activation_cache import SharedRows
+from splitkit.steering.architectures import Sites
+from splitkit.steering.interventions import change
+from splitkit.steering.numeric import real_number, whole_number
+from splitkit.steering.objectives import Objective, ObjectiveInputs, get_objective
+from splitkit.steering.pairs import Pair
+from splitkit.steering.replay import Replay, stack_rows
+from splitkit.steering.tokenization import batches, encode_pairs
+
+NEGATIVE: dict[str, float | None] = {"negated": -1.0, "zero": 0.0, "none": None, "drawn": -1.0}
+"""What the mirrored direction, in which the answer without the concept wins, multiplies its factor by.
+
+Both directions are part of every step, except under "none" (no mirrored one) and "drawn" (one of the two, by
+a fair coin at each step, as in BiPO).
+"""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train. The optimizer is AdamW without weight decay, its learning rate falls linearly to 0.
+
+    lr: the learning rate at the first step. epochs: passes over the pairs. batch_size: pairs per step, what
+    the official code calls batch size times accumulation. dropout: share of dh's entries set to 0. factor_*:
+    m is drawn evenly from factor_min, factor_min + factor_step, ... factor_max. negative: a key of
+    `NEGATIVE`. rank: of a LoRA. weights: the objective's hyper-parameters that differ from its defaults.
+
+    Raises:
+        ValueError: for a setting that is out of range, not finite or of another kind, naming it: epochs,
+            batch_size and rank are whole numbers (2, not 2.0), 1 or more.
+    """
+
+    lr: float
+    epochs: int = 8
+    batch_size: int = 8
+    dropout: float = 0.1
+    factor_min: float = 0.2
+    factor_max: float = 2.0
+    factor_step: float = 0.2
+    negative: str = "negated"
+    rank: int = 4
+    weights: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.negative not in NEGATIVE:
+            raise ValueError(f"unknown negative {self.negative!r}; there are {', '.join(NEGATIVE)}.")
+        for name in ("lr", "dropout", "factor_min", "factor_max", "factor_step"):
+            self._keep(name, real_number(name, getattr(self, name)))
+        for name in ("epochs", "batch_size", "rank"):
+            self._keep(name, whole_number(name, getattr(self, name), 1))
+        for name in ("lr", "factor_step"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, not {getattr(self, name)!r}.")
+        self._keep("weights", {name: _weight(name, value) for name, value in self.weights.items()})
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is a share from 0 to below 1, not {self.dropout!r}.")
+        if self.factor_max < self.factor_min:
+            raise ValueError(f"factor_max {self.factor_max} is below factor_min {self.factor_min}.")
+
+    def _keep(self, name: str, value: object) -> None:
+        """Set a field of the frozen config to what it was checked to be."""
+        object.__setattr__(self, name, value)
+
+
+def _weight(name: str, value: Any) -> float:
+    try:
+        if (number := real_number(name, value)) >= 0:
+            return number
+    except ValueError:
+        pass
+    raise ValueError(f"the loss weight {name} must be a finite number, 0 or more, not {value!r}.")
+
+
+class Trainer:
+    """The training loop as an iterator over steps: each next() is one step and gives its loss."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        pairs: Sequence[Pair],
+        form: str,
+        objective: str,
+        layer: int,
+        seed: int,
+        config: TrainConfig,
+        shared: SharedRows | None = None,
+    ) -> None:
+        self.config, self.form = config, form
+        self.objective: Objective = get_objective(objective)
+        # sft looks at the winner alone: the other answer need not be replayed
+        self.sides = 1 if objective == "sft" else 2
+        self.generator = torch.Generator().manual_seed(seed)
+        self.tokenizer, self.replay = tokenizer, Replay(model, layer, form)
+        positive, negative = encode_pairs(model, tokenizer, pairs)
+        self.count, self.sequences = len(pairs), [*positive, *negative]
+        shared = SharedRows() if shared is None else shared
+        self.rows = shared.record(model, self.replay, tokenizer, self.sequences)
+        self.lengths = torch.tensor([sequence.answer_length for sequence in self.sequences]).to(model.device)
+        start = initial_parameters(form, self.replay.sites, config.rank, self.generator)
+        self.parameters = {name: p.to(model.device).requires_grad_() for name, p in start.items()}
+        self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=config.lr, weight_decay=0.0)
+        self.steps = config.epochs * -(-self.count // config.batch_size)
+        self.order: list[int] = []
+        self.losses: list[float] = []
+        self.reference: Tensor | None = None
+        if self.objective.needs_reference:
+            self.reference = self._base_losses()
+
+    def __iter__(self) -> "Trainer":
+        return self
+
+    def __next__(self) -> float:
+        step = len(self.losses)
+        if step == self.steps:
+            raise StopIteration
+        if not self.order:
+            self.order = torch.randperm(self.count, generator=self.generator).tolist()
+        chosen, self.order = self.order[: self.config.batch_size], self.order[self.config.batch_size :]
+        each = self._step_losses(torch.tensor(chosen))  # (directions * pairs of the step,)
+        bad = (~torch.isfinite(each)).nonzero().flatten().tolist()
+        if bad:
+            raise FloatingPointError(
+                f"step {step}: the loss of pair {chosen[bad[0] % len(chosen)]} is {each[bad[0]].item()}; "
+                f"a smaller lr than {self.config.lr} or smaller factors may help."
+            )
+        loss = each.mean()
+        self._update(loss, self.config.lr * (1 - step / self.steps))
+        self.losses.append(loss.item())
+        return self.losses[-1]
+
+    def _step_losses(self, chosen: Tensor) -> Float[Tensor, " examples"]:
+        """The objective of the chosen pairs in each direction, one direction after the other."""
+        directions = self._directions()
+        # per direction the winners, then (if the objective looks at them) the losers; the mirror swaps them
+        rows = torch.stack(
+            [
+                torch.stack([chosen + self.count * (mirrored ^ side) for side in range(self.sides)])
+                for mirrored, _ in directions
+            ]
+        )  # (directions, sides, pairs)
+        m = torch.stack([sign * self._factors(self.sides, len(chosen)) for _, sign in directions])
+        losses = self._replayed(rows.flatten().tolist(), m.flatten()).view(rows.shape)
+        rows = rows.to(losses.device)
+        return torch.cat(
+            [
+                self.objective(self._inputs(loss, row), **self.config.weights)
+                for loss, row in zip(losses, rows, strict=True)
+            ]
+        )
+
+    def _directions(self) -> list[tuple[int, float]]:
+        """(is it the mirrored one, sign of its factor) of each direction of the next step."""
+        sign = NEGATIVE[self.config.negative]
+        if sign is None:
+            return [(0, 1.0)]
+        both = [(0, 1.0), (1, sign)]
+        if self.config.negative == "drawn":
+            return [both[int(torch.randint(2, (), generator=self.generator))]]
+        return both
+
+    def _inputs(self, loss: Float[Tensor, "sides pairs"], row: Int[Tensor, "sides pairs"]) -> ObjectiveInputs:
+        """What the objective sees of one direction; where there is one side only, it reads no other."""
+        reference = None if self.reference is None else self.reference[row]
+        return ObjectiveInputs(
+            loss_positive=loss[0],
+            loss_negative=loss[-1],
+            length_positive=self.lengths[row[0]],
+            length_negative=self.lengths[row[-1]],
+            reference_loss_positive=None if reference is None else reference[0],
+            reference_loss_negative=None if reference is None else reference[-1],
+        )
+
+    def _factors(self, sides: int, pairs: int) -> Float[Tensor, "sides pairs"]:
+        """m, drawn evenly from factor_min to factor_max in steps of factor_step."""
+        config = self.config
+        # the tolerance keeps factor_max itself when the steps are no binary fractions
+        choices = int((config.factor_max - config.factor_min) / config.factor_step + 1e-6) + 1
+        drawn = torch.randint(choices, (sides, pairs), generator=self.generator)
+        return config.factor_min + config.factor_step * drawn
+
+    def _replayed(self, rows: list[int], m: Tensor) -> Float[Tensor, " rows"]:
+        """Losses of some sequences under the present parameters, with dropout on dh."""
+        recording = stack_rows(
+            self.tokenizer, [self.sequences[row] for row in rows], [self.rows[row] for row in rows]
+        )
+        dh = change(self.form, self.parameters, recording.x)  # (rows, token, hidden)
+        if self.config.dropout:
+            filled = recording.batch.attention_mask.bool()
+            # drawn for real tokens only, so that padding changes nothing
+            drawn = (
+                torch.rand(int(filled.sum()), dh.shape[-1], generator=self.generator) >= self.config.dropout
+            )
+            kept = torch.zeros_like(dh)
+            kept[filled] = drawn.to(dh) / (1 - self.config.dropout)
+            dh = dh * kept
+        return self.replay.losses(recording, dh, m.to(dh.device))
+
+    @torch.no_grad()
+    def _base_losses(self) -> Float[Tensor, " rows"]:
+        """Every sequence's loss without the intervention."""
+        found = torch.empty(len(self.sequences), device=self.replay.device)
+        for batch in batches(self.tokenizer, self.sequences):
+            index = batch.index.tolist()
+            recording = stack_rows(
+                self.tokenizer, [self.sequences[row] for row in index], [self.rows[row] for row in index]
+            )
+            zero = torch.zeros_like(recording.activations["output"])
+            found[batch.index] = self.replay.losses(recording, zero, zero.new_zeros(len(index))).to(found)
+        return found
+
+    def _update(self, loss: Tensor, lr: float) -> None:
+        """One step of AdamW with the gradient's norm clipped at 1."""
+        values = list(self.parameters.values())
+        for value, gradient in zip(values, torch.autograd.grad(loss, values), strict=True):
+            value.grad = gradient
+        torch.nn.utils.clip_grad_norm_(values, 1.0)
+        self.optimizer.param_groups[0]["lr"] = lr
+        self.optimizer.step()
+
+    def epoch_losses(self) -> list[float]:
+        """The mean loss of each epoch."""
+        length = self.steps // self.config.epochs
+        return [sum(self.losses[at : at + length]) / length for at in range(0, self.steps, length)]
+
+
+def initial_parameters(form: str, sites: Sites, rank: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """dh = 0: training starts at the base model. Only a LoRA's A is drawn, evenly as peft draws it."""
+    if form == "vector":
+        return {"vector": torch.zeros(sites.width)}
+    if form == "local_weight":
+        return {"weight": torch.zeros(sites.width, sites.down_width), "bias": torch.zeros(sites.width)}
+    bound = 1 / math.sqrt(sites.down_width)
+    drawn = torch.rand(rank, sites.down_width, generator=generator)
+    return {"A": bound * (2 * drawn - 1), "B": torch.zeros(sites.width, rank)}

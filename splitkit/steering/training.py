@@ -1,0 +1,142 @@
+"""Training: an intervention of any form by any objective, from one recorded pass over the pairs."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, fields, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from splitkit.steering.activation_cache import SharedRows, record_rows
+from splitkit.steering.architectures import check_layer
+from splitkit.steering.forms import check_form
+from splitkit.steering.interventions import Intervention
+from splitkit.steering.models import dtype_name, model_digest
+from splitkit.steering.numeric import whole_number
+from splitkit.steering.objectives import OBJECTIVES
+from splitkit.steering.pairs import Pair
+from splitkit.steering.replay import Replay, at_rest
+from splitkit.steering.tokenization import encode_pairs
+from splitkit.steering.trainer import TrainConfig, Trainer
+
+__all__ = ["TrainConfig", "default_config", "train"]
+
+
+def default_config(form: str, objective: str) -> TrainConfig:
+    """The project's settings for the embedded models: the official factors, learning rates to fit.
+
+    A local weight under split has no mirrored direction, as in most of the official settings; dpo draws its
+    direction at each step, as BiPO does.
+    """
+    negative = {("local_weight", "split"): "none"}.get((form, objective), "negated")
+    if objective == "dpo":
+        negative = "drawn"
+    if form == "vector":
+        return TrainConfig(lr=0.08, factor_min=2.0, factor_max=20.0, factor_step=2.0, negative=negative)
+    return TrainConfig(lr=0.05 if form == "lora" else 0.03, negative=negative)
+
+
+def train(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[Pair],
+    form: str,
+    objective: str,
+    layer: int | None = None,
+    seed: int = 0,
+    *,
+    config: TrainConfig | None = None,
+    progress: bool = False,
+    shared: SharedRows | None = None,
+    **overrides: Any,
+) -> Intervention:
+    """min over dW, db of E[objective(L_p, L_n)] under h' = h + m dh (Eq. 5), m drawn per example and step.
+
+    The factors of a pair's two answers are drawn independently, as in the official code. In the mirrored
+    direction (`negative`) the answer without the concept wins under a negated factor. Under "zero" that
+    direction is a constant without a gradient, because here m = 0 is the base model; the official vector
+    projects itself out instead. Another departure from the official code: RePS divides by the length of the
+    answer, not of the whole sequence.
+
+    Args:
+        model, tokenizer: the base model, which stays frozen and as it is, and its tokenizer.
+        pairs: what to learn from.
+        form: "local_weight", "lora" or "vector".
+        objective: "sft", "reps", "dpo", "split", or for a vector "diffmean", which is not trained.
+        layer: the layer to steer, from 0; the middle one for None.
+        seed: of order, factors, dropout and a LoRA's start; nothing global is touched.
+        config: all settings at once; `default_config(form, objective)` for None.
+        progress: show a progress bar.
+        shared: what other trainings on the same model, unchanged, layer and pairs have recorded, and this one
+            records for the next; the closed form, diffmean, has no use for it.
+        overrides: single settings, as `lr=0.02`, or hyper-parameters of the objective, as `gamma=3.0`.
+
+    Raises:
+        TypeError: for a config that is no TrainConfig.
+        ValueError: for an unknown form, objective or setting (with those there are), bad pairs, a layer out
+            of range, a seed that is no whole number.
+        FloatingPointError: when a loss is not finite, naming step and pair.
+    """
+    check_form(form)
+    if objective not in (*OBJECTIVES, "diffmean"):
+        raise ValueError(
+            f"unknown objective {objective!r}; there are {', '.join(('diffmean', *OBJECTIVES))}."
+        )
+    if config is not None and not isinstance(config, TrainConfig):
+        raise TypeError(
+            f"config is a {type(config).__name__}, not a splitkit.TrainConfig as TrainConfig(lr=0.05) makes "
+            "one; single settings go in by name, as lr=0.05."
+        )
+    layer, seed = check_layer(model, layer), whole_number("seed", seed, None)
+    if objective == "diffmean":
+        if form != "vector" or config is not None or overrides:
+            raise ValueError("diffmean is a closed form for the form 'vector' and has no settings.")
+        parameters = {"vector": _mean_difference(model, tokenizer, pairs, layer)}
+        details: dict[str, Any] = {"pairs": len(pairs), "dtype": dtype_name(model)}
+        return Intervention(form, objective, layer, parameters, model_digest(model), details)
+    config = _configured(config or default_config(form, objective), objective, overrides)
+    with at_rest(model), tqdm(disable=not progress, desc=f"{form} {objective}") as bar:
+        trainer = Trainer(model, tokenizer, pairs, form, objective, layer, seed, config, shared)
+        bar.reset(total=trainer.steps)
+        for loss in trainer:
+            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+            bar.update()
+    details = {"config": asdict(config), "seed": seed, "pairs": len(pairs), "losses": trainer.epoch_losses()}
+    details["dtype"] = dtype_name(model)
+    parameters = {name: values.detach().cpu() for name, values in trainer.parameters.items()}
+    return Intervention(form, objective, layer, parameters, model_digest(model), details)
+
+
+def _configured(config: TrainConfig, objective: str, overrides: dict[str, Any]) -> TrainConfig:
+    """`config` with single settings replaced; an unknown one is an error."""
+    settings = [item.name for item in fields(TrainConfig) if item.name != "weights"]
+    weights = OBJECTIVES[objective].defaults
+    unknown = sorted((set(overrides) | set(config.weights)) - set(settings) - set(weights))
+    if unknown:
+        raise ValueError(
+            f"unknown setting {', '.join(unknown)}; there are {', '.join(settings)}, "
+            f"and for {objective} {', '.join(weights) or 'no more'}."
+        )
+    chosen = {name: value for name, value in overrides.items() if name in weights}
+    rest = {name: value for name, value in overrides.items() if name not in weights}
+    return replace(config, weights={**weights, **config.weights, **chosen}, **rest)
+
+
+def _mean_difference(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair], layer: int
+) -> Float[Tensor, " hidden"]:
+    """v = mean h over the positive answers' tokens - mean h over the negative answers' tokens (DiffMean).
+
+    h is the residual stream that leaves the layer; the means are over all tokens of all answers together.
+    """
+    means = []
+    with at_rest(model):
+        replay = Replay(model, layer, "vector")
+        for sequences in encode_pairs(model, tokenizer, pairs):
+            rows = record_rows(replay, tokenizer, sequences)
+            answers = [row["output"][s.prompt_length :] for row, s in zip(rows, sequences, strict=True)]
+            means.append(torch.cat(answers).double().mean(0))
+    return (means[0] - means[1]).float().cpu()

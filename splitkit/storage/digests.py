@@ -1,0 +1,81 @@
+"""Digests of what numbers depend on: files, folders, models, and the code that makes them."""
+
+import ast
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+
+from splitkit.storage import paths
+
+STEERED = ("curves/log_odds.py", "steering", "world")
+"""The code on which trained interventions and their curves depend."""
+
+ANSWERED = (*STEERED, "runs/world_answers.py")
+"""The code on which scored answers depend."""
+
+PAIRED = ("datasets", "runs/answers.py")
+"""The code on which the pairs of the paper's own tasks depend besides."""
+
+JUDGED = ("judging", "runs/judged_answers.py", "runs/yes_no.py")
+"""The code on which the scores of answers to the paper's own tasks depend besides."""
+
+PRETRAINED = ("world/checkpoints.py", "world/grammar.py", "world/pretraining.py", "world/tasks.py")
+"""The code on which the weights of an embedded model depend."""
+
+
+@cache
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def data_digest(folder: Path) -> str:
+    """SHA-256 over the names and contents of all files below a folder; 'absent' where there is none."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+    if not files:
+        return "absent"
+    lines = "".join(f"{p.relative_to(folder).as_posix()} {file_digest(p)}\n" for p in files)
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def model_digest(model: str) -> str:
+    """The digest that a shipped model states in its `splitkit.json`, another model's from its files.
+
+    'absent' for a model that is not on this machine.
+    """
+    from splitkit.steering.model_files import digest, find, is_shipped
+
+    card = paths.MODELS / model / "splitkit.json"
+    if is_shipped(model) and card.exists():
+        return json.loads(card.read_text(encoding="utf-8"))["sha256"]
+    folder = find(model)
+    return "absent" if folder is None else digest(folder)
+
+
+def syntax(source: str) -> str:
+    """The syntax tree of Python code as text, without docstrings; comments are not in it anyway."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+            node.body = [
+                child
+                for child in node.body
+                if not (isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant))
+            ]
+    return ast.dump(tree)
+
+
+@cache
+def code_digest(places: tuple[str, ...] = STEERED) -> str:
+    """SHA-256 over the syntax of files and folders of the package: comments and docstrings change nothing."""
+    package = paths.ROOT / "splitkit"
+    roots = [package / place for place in places]
+    if absent := [str(root) for root in roots if not root.exists()]:
+        raise FileNotFoundError(f"no code lies at {absent}")
+    files = {file for root in roots for file in ([root] if root.is_file() else root.rglob("*.py"))}
+    trees = [
+        f"{file.relative_to(package).as_posix()} {syntax(file.read_text(encoding='utf-8'))}"
+        for file in sorted(files)
+    ]
+    return hashlib.sha256("\n".join(trees).encode()).hexdigest()

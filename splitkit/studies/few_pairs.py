@@ -1,0 +1,82 @@
+"""Few pairs: the same comparison where there is room at the top, from two training pairs instead of 64."""
+
+from dataclasses import replace
+
+import pandas as pd
+from scipy.stats import ttest_rel
+
+from splitkit.paper import task_family
+from splitkit.runs.cells import compute_cells
+from splitkit.runs.kept_tables import committed_tables
+from splitkit.runs.profiles import Profile
+from splitkit.runs.search import TASKS
+
+N_PAIRS = 2
+EPOCHS = 32
+"""As many steps as a concept's 64 pairs have in four epochs of eight pairs a step."""
+CONCEPTS = 5
+FORMS = ("lora", "vector")
+OBJECTIVES = ("sft", "reps", "dpo", "split")
+
+
+def few_pairs_profile(profile: Profile) -> Profile:
+    """`profile` with two training pairs for each of five concepts, trained for as many steps as with 64.
+
+    The concepts are the first five but those that the settings were searched on (a profile without others
+    keeps those); settings are those recorded for 64 pairs, for every objective alike: nothing was searched
+    for two. ValueError when the profile has no AxBench task or scores none of the objectives.
+    """
+    concepts = [task for task in profile.tasks if task_family(task) == "axbench"]
+    unseen = [task for task in concepts if task not in TASKS["axbench"]] or concepts
+    kinds = tuple(kind for kind in profile.answered if kind[0] in FORMS and kind[1] in OBJECTIVES)
+    if not unseen or not kinds:
+        raise ValueError(f"profile {profile.name} has no concept or no scored objective to compare")
+    return replace(
+        profile,
+        tasks=tuple(unseen[:CONCEPTS]),
+        kinds=(),
+        answered=kinds,
+        seeds=profile.seeds[:1],
+        n_train=N_PAIRS,
+        overrides={
+            **profile.overrides,
+            "epochs": profile.overrides["epochs"] if profile.small else EPOCHS,
+            "batch_size": N_PAIRS,
+        },
+    )
+
+
+def few_pairs(profile: Profile, jobs: int = 2, progress: bool = True) -> pd.DataFrame:
+    """The scored test answers of every form and objective trained on two pairs, as `answer_scores`.
+
+    Without questions that a judge left unscored, see `scoretables.complete`.
+
+    Committed as `few_pairs`; what it is compared by is `comparisons.differences`.
+    """
+    from splitkit.studies.scores import complete, tables
+
+    def compute() -> dict[str, pd.DataFrame]:
+        cells = compute_cells(few_pairs_profile(profile), jobs, progress)
+        return {"few_pairs": complete(tables(cells, jobs)["answer_scores"])}
+
+    return committed_tables(["few_pairs"], profile, compute, tolerance=1e-3)["few_pairs"]
+
+
+def concept_tests(answer_scores: pd.DataFrame) -> pd.DataFrame:
+    """SPLIT minus each rival by a paired t test on the concepts' mean scores, which knows how few they are.
+
+    One row per (model, form, rival): concepts, difference (of the means over concepts), p (two-sided, NaN
+    with fewer than two concepts that both have).
+    """
+    means = answer_scores.groupby(["model", "form", "task", "objective"])["score"].mean().unstack("objective")
+    rows = []
+    for (model, form), part in means.groupby(["model", "form"]):
+        for rival in [name for name in OBJECTIVES if name in part and name != "split"]:
+            both = part.reindex(columns=["split", rival]).dropna()
+            if both.empty:
+                continue
+            p = float(ttest_rel(both["split"], both[rival]).pvalue) if len(both) > 1 else float("nan")
+            difference = float((both["split"] - both[rival]).mean())
+            row = {"model": model, "form": form, "rival": rival, "concepts": len(both)}
+            rows.append(row | {"difference": difference, "p": p})
+    return pd.DataFrame(rows)

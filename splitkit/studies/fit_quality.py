@@ -1,0 +1,186 @@
+"""Tables 2, 6 and 7 of the paper measured here: R² of train, test and transferred fits, with intervals."""
+
+import math
+from collections.abc import Iterator, Mapping
+
+import joblib
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from splitkit import paper
+from splitkit.curves.bootstrap import DRAWS, SPLITS, Estimate, bootstrap_cell, interval_rows
+from splitkit.runs.cells import CellResult
+from splitkit.runs.engines import prepare_workers
+from splitkit.runs.kept_tables import committed_tables
+from splitkit.runs.profiles import PROFILES, Profile
+from splitkit.runs.results import read_table
+from splitkit.studies.fits import fitted_curve
+from splitkit.studies.mean_curves import swept_cells
+from splitkit.world.grammar import FAMILIES
+
+KINDS = {2: "train", 6: "test", 7: "transfer"}
+"""What each of the paper's tables of fits is about, in the words of the column `split`."""
+INTERVALS = "fit_intervals"
+_CELL = ["model", "task", "form", "objective", "seed"]
+_ROW = ["model", "form", "objective"]
+_PREFIX = {"preference": "pref", "utility": "util"}
+_Estimates = dict[tuple[str, str, str], Estimate]
+
+
+def fit_quality(profile: Profile, jobs: int = 2, progress: bool = True) -> dict[str, pd.DataFrame]:
+    """`fit_intervals` and Tables 2, 6 and 7 of a profile, from the committed files or from its cells.
+
+    Keys are the tables' file names: "fit_intervals" (one row per cell, split, curve and quantity, see
+    `bootstrap.bootstrap_cell`) and those of `paper.TABLES` (see `paper_table`). A run with fewer seeds than
+    the profile has (SPLITKIT_SEEDS) computes its own rows of the first and leaves the others, which are means
+    over all seeds, as they are committed.
+    """
+    printed = [paper.TABLES[number] for number in KINDS]
+    there = all((profile.results / f"{name}.csv").exists() for name in printed)
+    every = PROFILES.get(profile.name, profile).seeds
+    kept = printed if there and set(every) - set(profile.seeds) else []
+    names = [name for name in (INTERVALS, *printed) if name not in kept]
+
+    def compute() -> dict[str, pd.DataFrame]:
+        found = _measure(profile, jobs, progress)
+        return {name: found[name] for name in names}
+
+    tables = committed_tables(names, profile, compute, tolerance=0.05, digits=4)
+    return tables | {name: read_table(name, profile) for name in kept}
+
+
+def paper_table(draws: pd.DataFrame, number: int) -> pd.DataFrame:
+    """Table 2, 6 or 7 in the paper's columns, each number followed by `_low` and `_high` (2.5 and 97.5 %).
+
+    A number is the mean R² over seeds, and for AxBench over the concepts there are; a cell whose R² is
+    undefined is left out. As in the paper the averages are means of the three tasks' numbers. A task that was
+    not measured is empty, and then so is the average. An interval is of that mean over draws of the pairs:
+    those draws count in which all its cells are defined, so that no draw is about other cells.
+
+    Args:
+        draws: one row per cell, split and curve: model, task, form, objective, seed, split, curve, value and
+            `draws`, a (draw,) array of R²; draw i has the same pairs in all cells of a task.
+        number: 2 (fits on train), 6 (fits on test) or 7 (fits on train judged on test).
+    """
+    if number not in KINDS:
+        raise KeyError(f"table {number!r} is no table of fits; those are {sorted(KINDS)}")
+    rows = draws[draws["split"] == KINDS[number]]
+    n_draws = len(rows["draws"].iloc[0]) if len(rows) else DRAWS
+    lines = []
+    for key, part in rows.groupby(_ROW, sort=False):
+        line: dict[str, object] = dict(zip(_ROW, key, strict=True))
+        for curve, prefix in _PREFIX.items():
+            own = part[part["curve"] == curve]
+            families = own["task"].map(paper.task_family)
+            means = {family: _mean(own[families == family], n_draws) for family in FAMILIES}
+            means["avg"] = np.mean([means[family] for family in FAMILIES], axis=0)
+            for family, mean in means.items():
+                line |= _with_interval(f"{prefix}_{family}", mean)
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def beside_paper(table: pd.DataFrame, number: int, curve: str) -> pd.DataFrame:
+    """Table 2, 6 or 7 for "preference" or "utility" as text: "0.98 [0.97, 0.99] (0.97)".
+
+    Our number, its interval and the paper's in brackets, a column per task and their average; indexed by
+    model, form and objective. A star marks an objective that is not in the paper's table. Columns without any
+    number of ours are left out. KeyError lists the curves there are.
+    """
+    if curve not in _PREFIX:
+        raise KeyError(f"no curve {curve!r}; there are {list(_PREFIX)}")
+    theirs = paper.table(number).set_index(_ROW)
+    names = {family: f"{_PREFIX[curve]}_{family}" for family in (*FAMILIES, "avg")}
+    lines = []
+    for row in table.to_dict("records"):
+        key = (paper.counterpart(row["model"], row["model"]), row["form"], row["objective"])
+        printed = theirs.loc[key] if key in theirs.index else None
+        star = "" if printed is not None else " *"
+        line = {"model": row["model"], "form": row["form"], "objective": f"{row['objective']}{star}"}
+        for family, name in names.items():
+            low, high = (_short(row[f"{name}_{end}"]) for end in ("low", "high"))
+            text = f"{_short(row[name])} [{low}, {high}]"
+            text += f" ({_short(printed[name])})" if printed is not None else ""
+            line[family] = "" if pd.isna(row[name]) else text
+        lines.append(line)
+    shown = pd.DataFrame(lines).set_index(_ROW)
+    return shown[[name for name in shown if (shown[name] != "").any()]]
+
+
+def _short(value: float) -> str:
+    """Two decimals where they say something."""
+    return "undefined" if math.isnan(value) else f"{value:.2f}" if abs(value) < 10 else f"{value:.0f}"
+
+
+def r2_rows(intervals: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `fit_intervals` on R²: the keys of a cell, split, curve, r2, low, high."""
+    rows = intervals[intervals["quantity"] == "r2"].rename(columns={"value": "r2"})
+    return rows[[*_CELL, "split", "curve", "r2", "low", "high"]].reset_index(drop=True)
+
+
+def transfer_shape(intervals: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
+    """How train fits relate to test curves: the cell's keys, curve, r2, and correlation_squared.
+
+    The squared correlation of the fit with the test curve is 1 where the fit is right up to an offset and a
+    factor. `intervals` is `fit_intervals`, `curves` the table of mean curves. Cells without both are left
+    out.
+    """
+    key = [*_CELL, "curve"]
+    fits = intervals[intervals["split"] == "train"].pivot(index=key, columns="quantity", values="value")
+    r2 = r2_rows(intervals).query("split == 'transfer'").set_index(key)["r2"].dropna()
+    tests = {name: part for name, part in curves[curves["split"] == "test"].groupby(_CELL)}
+    rows = []
+    for name in r2.index:
+        *cell, curve = name
+        test = tests[tuple(cell)]
+        predicted = fitted_curve(fits.loc[name].to_dict() | {"curve": curve}, test["m_relative"].to_numpy())
+        squared = float(np.corrcoef(predicted, test[curve])[0, 1] ** 2)
+        rows.append(dict(zip(key, name, strict=True)) | {"r2": r2[name], "correlation_squared": squared})
+    return pd.DataFrame(rows, columns=[*key, "r2", "correlation_squared"])
+
+
+def _measure(profile: Profile, jobs: int, progress: bool) -> dict[str, pd.DataFrame]:
+    cells = swept_cells(profile, jobs, progress)
+    rows: list[dict[str, object]] = []
+    draws: list[dict[str, object]] = []
+    for cell, estimates in _bootstrapped(cells, profile, jobs, progress):
+        rows += [{**vars(cell.cell), **row} for row in interval_rows(estimates)]
+        for (split, curve, quantity), estimate in estimates.items():
+            if quantity == "r2":
+                own = {"split": split, "curve": curve, "value": estimate.value, "draws": estimate.draws}
+                draws.append({**vars(cell.cell), **own})
+    table = pd.DataFrame(draws)
+    return {INTERVALS: pd.DataFrame(rows)} | {
+        paper.TABLES[number]: paper_table(table, number) for number in KINDS
+    }
+
+
+def _bootstrapped(
+    cells: list[CellResult], profile: Profile, jobs: int, progress: bool
+) -> Iterator[tuple[CellResult, _Estimates]]:
+    prepare_workers()
+    work = joblib.Parallel(n_jobs=jobs, return_as="generator")
+    found = work(joblib.delayed(_estimates)(cell, np.array(profile.grid)) for cell in cells)
+    with tqdm(total=len(cells), desc="bootstrap", unit="cell", disable=not progress) as bar:
+        for cell, estimates in zip(cells, found, strict=True):
+            bar.update()
+            yield cell, estimates
+
+
+def _estimates(cell: CellResult, grid: np.ndarray) -> _Estimates:
+    return bootstrap_cell({split: cell.sweep(split) for split in SPLITS}, grid, cell.cell.task)
+
+
+def _mean(rows: pd.DataFrame, n_draws: int) -> np.ndarray:
+    """Mean R² and its draws, (1 + draw,); undefined cells are left out, NaN where none is left."""
+    values = [np.concatenate([[row["value"]], row["draws"]]) for row in rows.to_dict("records")]
+    defined = [value for value in values if not math.isnan(value[0])]
+    if not defined:
+        return np.full(1 + n_draws, np.nan)
+    return np.mean(defined, axis=0)
+
+
+def _with_interval(name: str, mean: np.ndarray) -> Mapping[str, float]:
+    low, high = Estimate(float(mean[0]), mean[1:]).interval()
+    return {name: float(mean[0]), f"{name}_low": low, f"{name}_high": high}

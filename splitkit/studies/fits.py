@@ -1,0 +1,106 @@
+"""The table of fits: Eq. 15 and 17 fitted to every mean curve of a table."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from splitkit.curves.decay import (
+    COEFFICIENTS,
+    Fit,
+    fit_preference,
+    fit_utility,
+    preference_curve,
+    r2,
+    utility_curve,
+)
+from splitkit.curves.validity import Validity
+
+KEYS = ["model", "task", "form", "objective", "seed", "split"]
+_DECAY = [item.name for item in fields(Validity)]
+_NUMBERS = ["r2", "agreement", "breakdown_positive", "breakdown_negative"]
+_FITTERS = {"preference": fit_preference, "utility": fit_utility}
+
+
+def fit_table(curves: pd.DataFrame) -> pd.DataFrame:
+    """PrefOdds by Eq. 15 and UtilOdds by Eq. 17 for every cell and split of a table of mean curves.
+
+    Args:
+        curves: one row per (model, task, form, objective, seed, split, m_relative), with preference and
+        utility.
+
+    Returns:
+        Two rows per cell and split: the six keys, curve ("preference" or "utility"), r2, agreement, flagged,
+        at_bound (names, comma-separated), breakdown_positive, breakdown_negative, note, and the parameters,
+        all with m in units of the matching strength. A utility that is NaN, because no pair has one, gives r2
+        = NaN and says so in `note`.
+
+    Raises:
+        ValueError: when a column is missing, or a curve cannot be fitted (see `fit_preference`).
+    """
+    needed = [*KEYS, "m_relative", "preference", "utility"]
+    if missing := [column for column in needed if column not in curves]:
+        raise ValueError(f"The table of curves lacks the column(s) {missing}; it needs {needed}.")
+    rows: list[dict[str, Any]] = []
+    for key, part in curves.groupby(KEYS, sort=False):
+        for curve, fitter in _FITTERS.items():
+            row: dict[str, Any] = dict(zip(KEYS, key, strict=True)) | {"curve": curve}
+            if part[curve].isna().all():
+                row |= dict.fromkeys([*_NUMBERS, *COEFFICIENTS[curve], *_DECAY], math.nan)
+                row |= {"flagged": False, "at_bound": "", "note": "no pair has Eq. 8 defined at every m"}
+            else:
+                row |= _row(fitter(part["m_relative"], part[curve]))
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def fitted_curve(row: Mapping[Any, Any], m: np.ndarray) -> np.ndarray:
+    """Eq. 15 or 17 with the parameters of one row of `fit_table`, at each m in its unit."""
+    coefficients = {name: row[name] for name in COEFFICIENTS[row["curve"]]}
+    curve = preference_curve if row["curve"] == "preference" else utility_curve
+    return curve(m, **coefficients, validity=Validity(*[row[name] for name in _DECAY]))
+
+
+def r2_within(fits: pd.DataFrame, curves: pd.DataFrame, window: float) -> pd.DataFrame:
+    """R² of fits over the whole grid, taken on the strengths |m| <= window alone.
+
+    Args:
+        fits: of `fit_table`.
+        curves: what was fitted, as there.
+        window: in the unit of the curves' m_relative.
+
+    Returns:
+        One row per fit: the six keys, curve, window, strengths (how many are within), r2_within, which can be
+        negative and is NaN where the fit has no R².
+
+    Raises:
+        ValueError: when no strength is within the window, or a fit has no curve.
+    """
+    points = {key: part for key, part in curves[curves["m_relative"].abs() <= window].groupby(KEYS)}
+    rows = []
+    for row in fits.to_dict("records"):
+        if (key := tuple(row[name] for name in KEYS)) not in points:
+            raise ValueError(f"no strength of {dict(zip(KEYS, key, strict=True))} is within {window}")
+        part = points[key]
+        predicted = fitted_curve(row, part["m_relative"].to_numpy())
+        score = math.nan if math.isnan(row["r2"]) else r2(part[row["curve"]], predicted)
+        found = {"window": window, "strengths": len(part), "r2_within": score}
+        rows.append({**{name: row[name] for name in [*KEYS, "curve"]}, **found})
+    return pd.DataFrame(rows)
+
+
+def _row(fit: Fit) -> dict[str, Any]:
+    breakdown = fit.breakdown()
+    return {
+        "r2": fit.r2,
+        "agreement": fit.agreement,
+        "flagged": fit.flagged,
+        "at_bound": ", ".join(fit.at_bound),
+        "breakdown_positive": breakdown.positive,
+        "breakdown_negative": breakdown.negative,
+        "note": breakdown.note,
+        **fit.parameters,
+    }

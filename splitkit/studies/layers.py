@@ -1,0 +1,161 @@
+"""Psychopathy: yes or no read two ways, and whether the layer is why a vector does what it does here."""
+
+import hashlib
+import json
+from typing import Any
+
+import joblib
+import pandas as pd
+from tqdm import tqdm
+
+from splitkit.paper import first_tasks
+from splitkit.runs.cell_keys import settings
+from splitkit.runs.cells import compute_cell, own_threads
+from splitkit.runs.engines import prepare_workers
+from splitkit.runs.kept_tables import committed_tables
+from splitkit.runs.profiles import Cell, Profile
+from splitkit.storage import digests, paths
+from splitkit.storage.files import check_writable, write_whole
+
+FAMILY, FORM, OBJECTIVE = "psychopathy", "vector", "split"
+MOST_LAYERS = 8
+"""A deeper model is trained at so many of its layers, evenly spaced, and at the steered one."""
+LAYERS, YES_NO = "psychopathy_layers", "psychopathy_yes_no"
+
+
+def yes_no_table(profile: Profile, jobs: int = 2) -> pd.DataFrame:
+    """Yes or no by likelihood and by text under a SPLIT vector, from the committed table or computed.
+
+    One row per model and strength (0, and those that m is chosen from), over the validation questions, first
+    seed: model, m_relative, pairs, by_likelihood, by_text, neither, disagree (percent), covered; see
+    `yesno.side_by_side`.
+    """
+    return committed_tables([YES_NO], profile, lambda: {YES_NO: _both_ways(profile, jobs)}, tolerance=1e-3)[
+        YES_NO
+    ]
+
+
+def layer_table(profile: Profile, jobs: int = 2, progress: bool = True) -> pd.DataFrame:
+    """Psychopathy accuracy of a SPLIT vector at each layer, from the committed table or computed.
+
+    One row per model and layer (see `layers_of`), trained with the cell's settings, first seed: model, layer,
+    steered (whether it is the layer of all other results), m_relative (the best of `evaluation.STRENGTHS` on
+    the validation questions), score (accuracy there, in percent), low and high (its 95 % Wilson interval),
+    unsteered (the same questions without steering), n (their number). m is chosen on the questions that are
+    scored, for every layer alike: layers compare with each other, not with test scores.
+    """
+    return committed_tables(
+        [LAYERS], profile, lambda: {LAYERS: _every_layer(profile, jobs, progress)}, tolerance=1e-3
+    )[LAYERS]
+
+
+def findings(layers: pd.DataFrame) -> list[str]:
+    """What `layer_table` says, a sentence per model: the layer used, the best one, whether they differ."""
+    sentences = []
+    for model, rows in layers.groupby("model", sort=True):
+        used, best = rows[rows["steered"]].iloc[0], rows.loc[rows["score"].idxmax()]
+        said = f"{model}: layer {used['layer']}, used everywhere else, reaches {used['score']:.0f} % "
+        said += f"(unsteered {used['unsteered']:.0f} %); "
+        if best["score"] == used["score"]:
+            said += "no other layer reaches more, so the layer is not the reason."
+        else:
+            said += f"layer {best['layer']} reaches {best['score']:.0f} %, and "
+            apart = best["low"] > used["high"]
+            said += (
+                "the intervals do not overlap: the layer is a reason."
+                if apart
+                else "the intervals overlap: the layer is not shown to be the reason."
+            )
+        sentences.append(said)
+    return sentences
+
+
+def psychopathy_task(profile: Profile) -> str:
+    """The profile's task of this family. ValueError, with its tasks, where it has none."""
+    if FAMILY not in (first := first_tasks(profile.tasks)):
+        raise ValueError(f"profile {profile.name} has no {FAMILY}: its tasks are {', '.join(profile.tasks)}")
+    return first[FAMILY]
+
+
+def layers_of(steered: int, depth: int) -> list[int]:
+    """The layers that are tried: all of a model of `MOST_LAYERS`, of a deeper one some, both ends too."""
+    if depth <= MOST_LAYERS:
+        return list(range(depth))
+    return sorted({round(i * (depth - 1) / (MOST_LAYERS - 1)) for i in range(MOST_LAYERS)} | {steered})
+
+
+def _cell(profile: Profile, model_name: str) -> Cell:
+    return Cell(model_name, psychopathy_task(profile), FORM, OBJECTIVE, profile.seeds[0])
+
+
+def _both_ways(profile: Profile, jobs: int) -> pd.DataFrame:
+    work = joblib.Parallel(n_jobs=jobs, batch_size=1)
+    parts = work(joblib.delayed(_read_both_ways)(profile, name) for name in profile.models)
+    return pd.concat(parts, ignore_index=True)
+
+
+def _read_both_ways(profile: Profile, name: str) -> pd.DataFrame:
+    from splitkit.runs import answers
+    from splitkit.runs.world_answers import STRENGTHS
+    from splitkit.runs.yes_no import side_by_side, yes_no_accuracy
+
+    task = psychopathy_task(profile)
+    pairs = answers.pairs(profile, task, "validation")[: profile.size("choose", task)]
+    relative = [0.0, *STRENGTHS]
+    result = compute_cell(_cell(profile, name), profile)
+    with own_threads():
+        model, tokenizer = answers.load(profile, name)
+        strengths = [result.unit * r for r in relative]
+        table = yes_no_accuracy(model, tokenizer, result.intervention(), pairs, strengths)
+    both = side_by_side(table).drop(columns="m")
+    both.insert(0, "m_relative", relative)
+    both.insert(0, "model", name)
+    return both
+
+
+def _every_layer(profile: Profile, jobs: int, progress: bool) -> pd.DataFrame:
+    from scipy.stats import binomtest
+
+    from splitkit.steering.model_files import depth
+
+    check_writable(paths.CACHE / "layers")
+    prepare_workers()
+    work = [(name, layer) for name in profile.models for layer in layers_of(profile.layer(name), depth(name))]
+    run = joblib.Parallel(n_jobs=jobs, backend="loky", return_as="generator", batch_size=1)
+    found = run(joblib.delayed(_attempt)(profile, name, layer) for name, layer in work)
+    table = pd.DataFrame(tqdm(found, total=len(work), desc="layers", unit="layer", disable=not progress))
+    right = (table["score"] * table["n"] / 100).round().astype(int)
+    ends = [binomtest(k, n).proportion_ci(method="wilson") for k, n in zip(right, table["n"], strict=True)]
+    table["low"], table["high"] = [100 * end.low for end in ends], [100 * end.high for end in ends]
+    order = ["model", "layer", "steered", "m_relative", "score", "low", "high", "unsteered", "n"]
+    return table[order].sort_values(["model", "layer"], ignore_index=True)
+
+
+def _attempt(profile: Profile, model_name: str, layer: int) -> dict[str, Any]:
+    """Train at one layer, choose m and score; kept under a digest of all that decides it, so done once."""
+    from splitkit.runs import answers
+    from splitkit.runs.world_answers import STRENGTHS
+    from splitkit.steering.matching import UNIT_PAIRS, matching_strength
+    from splitkit.steering.training import train
+
+    cell, steered = _cell(profile, model_name), profile.layer(model_name)
+    task, n = cell.task, profile.size("choose", cell.task)
+    decides = settings(cell, profile) | {"layer": layer, "n_choose": n, "strengths": STRENGTHS}
+    decides["code_digest"] = digests.code_digest((*digests.ANSWERED, "studies/layers.py"))
+    digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+    path = paths.CACHE / "layers" / f"{digest}.json"
+    if path.exists():
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    with own_threads():
+        model, tokenizer = answers.load(profile, model_name)
+        pairs = answers.pairs(profile, task, "train")[: profile.size("train", task)]
+        iv = train(model, tokenizer, pairs, FORM, OBJECTIVE, layer, cell.seed, **decides["hparams"])
+        unit = matching_strength(model, tokenizer, iv, pairs[:UNIT_PAIRS])
+        strengths = [unit * r for r in STRENGTHS]
+        table = answers.measure(profile, model, tokenizer, iv, task, "validation", [0.0, *strengths], n)
+    m = answers.choose(table[table["m"] != 0], task)
+    score = table.groupby("m")["score"].mean()
+    row = {"model": model_name, "layer": layer, "steered": layer == steered, "n": n}
+    row |= {"m_relative": STRENGTHS[strengths.index(m)], "score": score[m], "unsteered": score[0.0]}
+    write_whole(path, json.dumps(row) + "\n")
+    return row

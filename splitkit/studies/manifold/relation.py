@@ -1,0 +1,145 @@
+"""How utility depends on the distance to the manifold: one relation for all forms, or one for each?"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import isotonic_regression
+
+from splitkit.curves.decay import r2
+from splitkit.studies.manifold.estimators import ESTIMATORS
+
+RIVALS = ("moved", "strength")
+"""What a distance has to beat: the length of the move from m = 0, and |m| in matching strengths."""
+RESAMPLES = 1000
+CONTROLS = ("random", "natural")
+"""Objectives of the vectors that nothing was learned for: directions of space, and of natural activations."""
+_CELL = ["model", "task", "form", "objective", "seed"]
+
+
+def relation_table(distances: pd.DataFrame) -> pd.DataFrame:
+    """Utility against distance, over all cells of a model and task, by each estimator at each site.
+
+    Utility counts from each cell's own at m = 0. Besides the distances there are the two `RIVALS`, which know
+    nothing of a manifold.
+
+    Args:
+        distances: one row per (model, task, form, objective, seed, m_relative, site), with `ESTIMATORS`,
+        moved and utility; the controls' rows count in r2_controls alone.
+
+    Returns:
+        One row per (model, task, site, estimator): n_cells, n_points, spearman with spearman_low and _high
+        (95 %, resampling cells), r2_one_curve (one falling curve for all forms), r2_per_form (one for each),
+        r2_controls (the one curve's prediction of the controls; NaN where there are none).
+
+    Raises:
+        ValueError: when a column is missing.
+    """
+    needed = [*_CELL, "m_relative", "site", "utility", "moved", *ESTIMATORS]
+    if missing := [column for column in needed if column not in distances]:
+        raise ValueError(f"the table of distances lacks {missing}; it has {list(distances.columns)}.")
+    table = distances.assign(strength=distances["m_relative"].abs(), change=utility_change(distances))
+    table = table.dropna(subset=["change"])
+    rows = []
+    for (model, task, site), part in table.groupby(["model", "task", "site"], sort=False):
+        control = part["objective"].isin(CONTROLS)
+        cells, controls = part[~control], part[control]
+        if cells.empty:
+            continue
+        cell = cells.groupby(_CELL, sort=False).ngroup().to_numpy()
+        change = cells["change"].to_numpy()
+        for estimator in (*ESTIMATORS, *RIVALS):
+            distance = cells[estimator].to_numpy()
+            rho, low, high = rank_correlation(distance, change, cell)
+            one = falling(distance, change)
+            beyond = np.nan
+            if len(controls):
+                predicted = np.interp(controls[estimator], *_steps(distance, one))
+                beyond = r2(controls["change"], predicted)
+            rows.append(
+                {
+                    "model": model,
+                    "task": task,
+                    "site": site,
+                    "estimator": estimator,
+                    "n_cells": len(set(cell)),
+                    "n_points": len(cells),
+                    "spearman": rho,
+                    "spearman_low": low,
+                    "spearman_high": high,
+                    "r2_one_curve": r2(change, one),
+                    "r2_per_form": r2(change, _per_group(distance, change, cells["form"].tolist())),
+                    "r2_controls": beyond,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def rank_correlation(
+    x: np.ndarray, y: np.ndarray, cell: np.ndarray, seed: int = 0
+) -> tuple[float, float, float]:
+    """Spearman's rank correlation, with the 2.5 % and 97.5 % quantiles over resampled cells.
+
+    The points of one cell are one curve and come together or not at all. x, y, cell: (point,).
+    """
+    rng = np.random.default_rng(seed)
+    names, owner = np.unique(cell, return_inverse=True)
+    chosen = rng.integers(len(names), size=(RESAMPLES, len(names)))
+    counts = np.stack([np.bincount(row, minlength=len(names)) for row in chosen])
+    weights = np.concatenate([np.ones((1, len(names))), counts])[:, owner]  # (1 + draw, point)
+    rho = _weighted_pearson(_ranks(x, weights), _ranks(y, weights), weights)
+    low, high = np.nanquantile(rho[1:], [0.025, 0.975])
+    return float(rho[0]), float(low), float(high)
+
+
+def _ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Mean ranks of values (point,) of which each draw has as many as `weights` (draw, point) say."""
+    levels, place = np.unique(values, return_inverse=True)
+    many = np.zeros((len(levels), len(weights)))
+    np.add.at(many, place, weights.T)
+    below = np.cumsum(many, axis=0) - many
+    return (below + (many + 1) / 2)[place].T
+
+
+def _weighted_pearson(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Pearson's correlation of each row; NaN where a row has one value only (sums of halves are exact)."""
+    n = weights.sum(axis=1)
+
+    def moment(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return n * (weights * a * b).sum(axis=1) - (weights * a).sum(axis=1) * (weights * b).sum(axis=1)
+
+    spread = np.sqrt(moment(x, x) * moment(y, y))
+    return moment(x, y) / np.where(spread > 0, spread, np.nan)
+
+
+def falling(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The best curve of y against x, by least squares, that never rises (isotonic regression): (point,).
+
+    Points of equal x have one value.
+    """
+    _, place = np.unique(x, return_inverse=True)
+    weights = np.bincount(place).astype(float)
+    means = np.bincount(place, weights=y) / weights
+    return np.asarray(isotonic_regression(means, weights=weights, increasing=False).x)[place]
+
+
+def _per_group(x: np.ndarray, y: np.ndarray, group: Sequence[str]) -> np.ndarray:
+    fitted, names = np.empty_like(y), np.asarray(group)
+    for name in set(group):
+        fitted[names == name] = falling(x[names == name], y[names == name])
+    return fitted
+
+
+def _steps(x: np.ndarray, fitted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    levels, first = np.unique(x, return_index=True)
+    return levels, fitted[first]
+
+
+def utility_change(distances: pd.DataFrame) -> pd.Series:
+    """UtilOdds(m) - UtilOdds(0) (Eq. 8), cell by cell, in nats; NaN where the cell has none at m = 0.
+
+    `distances` has a row per cell, site and m_relative.
+    """
+    start = distances.loc[distances["m_relative"] == 0].set_index([*_CELL, "site"])["utility"]
+    keys = pd.MultiIndex.from_frame(distances[[*_CELL, "site"]])
+    return distances["utility"] - start.reindex(keys).to_numpy()

@@ -1,0 +1,75 @@
+"""Curve tables: the mean curves of every cell of a profile."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+import joblib
+import pandas as pd
+
+from splitkit.runs.cells import CellResult, compute_cells
+from splitkit.runs.kept_tables import committed_tables
+from splitkit.runs.profiles import Profile, get_profile
+
+TOLERANCE = 0.05
+"""Within it, in nats over max(1, |value|), curves of another machine are the committed ones."""
+TOGETHER = 64
+"""Curves that are held as tables of their own."""
+
+
+def swept_cells(profile: Profile, jobs: int = 2, progress: bool = True) -> list[CellResult]:
+    """The finished cells of a profile that have curves."""
+    return [result for result in compute_cells(profile, jobs, progress) if "curves" in result.folders]
+
+
+def curve_table(profile: Profile, jobs: int = 2, progress: bool = True) -> pd.DataFrame:
+    """Mean curves of every cell: one row per (model, task, form, objective, seed, split, m)."""
+    work = joblib.Parallel(n_jobs=jobs, return_as="generator")
+    parts = work(
+        joblib.delayed(curve_of)(result, split, profile.grid)
+        for result in swept_cells(profile, jobs, progress)
+        for split in ("train", "test")
+    )
+    # many small tables take several times the memory of one that holds their rows
+    together = [pd.concat(some) for some in batched(parts, TOGETHER)]
+    return pd.concat(together, ignore_index=True)
+
+
+def batched(parts: Iterable[pd.DataFrame], size: int) -> Iterator[list[pd.DataFrame]]:
+    """The tables in lists of `size`, the last one shorter."""
+    waiting = iter(parts)
+    while some := list(islice(waiting, size)):
+        yield some
+
+
+def curve_of(result: CellResult, split: str, grid: Sequence[float]) -> pd.DataFrame:
+    """The mean curve of one cell and split, its part of `curve_table`."""
+    from splitkit.curves.decay import mean_curve
+
+    curve = mean_curve(result.sweep(split)).sort_values("m", ignore_index=True)
+    curve.insert(1, "m_relative", list(grid))
+    for position, (column, value) in enumerate({**vars(result.cell), "split": split}.items()):
+        curve.insert(position, column, value)
+    return curve
+
+
+def curves(profile: Profile | str = "embedded", jobs: int = 2, progress: bool = True) -> pd.DataFrame:
+    """The curves of a profile: the embedded profile's from the committed table, else from its cells.
+
+    With SPLITKIT_RECOMPUTE=1 the embedded profile's come from its cells too (missing ones are computed), and
+    the committed table keeps its bytes when they agree with it.
+
+    Returns:
+        One row per cell, split and strength: model, task, form, objective, seed, split ("train", "test"), m
+        (Eq. 5), m_relative (m in the cell's matching strengths), preference (Eq. 7) and utility (Eq. 8),
+        means over pairs of what losses in nats per token give; their standard errors preference_sem and
+        utility_sem; n_pairs, n_pairs_utility, share_undefined (see `decay.mean_curve`).
+
+    Raises:
+        KeyError: for an unknown profile, with those there are.
+        ValueError, CellError, RunInProgress, EngineError: where cells have to be computed, see
+            `cells.compute_cells`.
+    """
+    chosen = get_profile(profile) if isinstance(profile, str) else profile
+    return committed_tables(
+        ["curves"], chosen, lambda: {"curves": curve_table(chosen, jobs, progress)}, tolerance=TOLERANCE
+    )["curves"]

@@ -1,0 +1,148 @@
+"""Samples: steered answers for a reader to judge, chosen by one rule and never by hand.
+
+The rule: of each task family the profile's first task, of that the first validation question, of each form
+and objective the first seed, at every strength of `SHOWN`.
+"""
+
+import joblib
+import pandas as pd
+
+from splitkit import paper
+from splitkit.runs.cells import CellResult, compute_cells, own_threads
+from splitkit.runs.kept_tables import committed_tables
+from splitkit.runs.profiles import Profile
+from splitkit.steering.pairs import PAPER
+from splitkit.world import scoring
+
+SHOWN: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""Strengths in matching strengths, of those that m is chosen from; the unsteered answer comes first."""
+
+UNSTEERED = "vanilla"
+"""Form and objective of the model as it is, as in the paper's Table 3."""
+
+_KEYS = ["model", "task", "form", "objective", "m_relative"]
+_COMPONENTS = ["concept", "instruction", "fluency", "readable"]
+
+
+def samples(profile: Profile, jobs: int = 2, progress: bool = True) -> dict[str, pd.DataFrame]:
+    """The tables `samples` and `unsteered` of a profile, from the committed files or from its cells.
+
+    samples: one row per model, first task of each family, form, objective and strength: model, task, form,
+    objective, m_relative (0 where both are "vanilla"), question, answer, score, and what there is of concept,
+    instruction, fluency (0-2 each) and readable.
+
+    unsteered: one row per model and task: model, task, n, score, and the means of those components, over the
+    validation questions that m is chosen on, without steering. What a line over the strength starts from.
+    """
+    return committed_tables(
+        ["samples", "unsteered"], profile, lambda: _compute(profile, jobs, progress), tolerance=1e-3
+    )
+
+
+def first_tasks(profile: Profile) -> dict[str, str]:
+    """The task that a family's samples are of, by family: the profile's first one."""
+    return paper.first_tasks(profile.tasks)
+
+
+def sample_answers(table: pd.DataFrame, model: str, task: str, form: str, objective: str) -> pd.DataFrame:
+    """The rows of `samples` on one kind of cell, by strength, the unsteered answer first.
+
+    KeyError names what the table has instead.
+    """
+    of_task = table[(table["model"] == model) & (table["task"] == task)]
+    own = of_task[(of_task["form"] == form) & (of_task["objective"] == objective)]
+    if own.empty:
+        there = [" ".join(key) for key in table.groupby(_KEYS[:4], sort=False).groups]
+        raise KeyError(f"no samples of {model} {task} {form} {objective}; there are {there}")
+    both = pd.concat([of_task[of_task["form"] == UNSTEERED], own])
+    return both.sort_values("m_relative", ignore_index=True)
+
+
+def as_markdown(rows: pd.DataFrame) -> str:
+    """Answers of `sample_answers` as a table in Markdown, the words of the world's concepts in bold."""
+    task = rows["task"].iloc[0]
+    texts = [in_bold(str(text), task) for text in rows["answer"].fillna("")]
+    lines = [
+        f"| {m:g} | {_written(score)} | {text or '(says nothing)'} |"
+        for m, score, text in zip(rows["m_relative"], rows["score"], texts, strict=True)
+    ]
+    title = f"**{' '.join(str(rows['question'].iloc[0]).split())}**"
+    title += f" ({note})" if (note := without_words(task)) else ""
+    return "\n".join([title, "", "| strength | score | answer |", "|---|---|---|", *lines])
+
+
+def in_bold(text: str, task: str) -> str:
+    """An answer as one line of Markdown, the words of its task's concept in bold where they are listed."""
+    # nothing in it that Markdown would read
+    line = " ".join(text.split()).replace("|", "\\|")
+    family, _, concept = task.partition("/")
+    return scoring.highlight(line, concept) if family == "axbench" else line
+
+
+def without_words(task: str) -> str:
+    """Why nothing is in bold in answers to a concept of the paper's data; empty for other tasks."""
+    if not task.startswith(f"{PAPER}axbench/"):
+        return ""
+    return "this concept has no list of words: nothing is in bold"
+
+
+def _written(score: float) -> str:
+    return "not scored" if pd.isna(score) else f"{score:.2f}"
+
+
+def _compute(profile: Profile, jobs: int, progress: bool) -> dict[str, pd.DataFrame]:
+    cells = [result for result in compute_cells(profile, jobs, progress) if "answers" in result.folders]
+    shown = list(first_tasks(profile).values())
+    unsteered = _unsteered(profile, jobs)
+    first = unsteered[(unsteered["question"] == 0) & unsteered["task"].isin(shown)]
+    kept = [first] + [
+        _steered(result)
+        for result in cells
+        if result.cell.task in shown and result.cell.seed == profile.seeds[0]
+    ]
+    parts = [_worded(part, task, profile) for rows in kept for task, part in rows.groupby("task", sort=False)]
+    measured = [column for column in _COMPONENTS if column in unsteered]
+    grouped = unsteered.groupby(["model", "task"], sort=False)
+    means = grouped[["score", *measured]].mean().astype(float)
+    means.insert(0, "n", grouped.size())
+    table = pd.concat(parts, ignore_index=True)
+    wanted = [*_KEYS, "question", "answer", "score", *measured]
+    return {"samples": table[wanted], "unsteered": means.reset_index()}
+
+
+def _worded(rows: pd.DataFrame, task: str, profile: Profile) -> pd.DataFrame:
+    """The same rows with the question in words, its place in the split being 0, and the text as `answer`."""
+    from splitkit.runs import answers
+
+    # the first model's: of AxBench's own questions one that it has no answer to is left out
+    loaded = answers.load(profile, profile.models[0]) if task.startswith("paper/axbench/") else ()
+    asked = answers.pairs(profile, task, "validation", *loaded)[0].question
+    return rows.assign(question=asked).rename(columns={"text": "answer"})
+
+
+def _steered(result: CellResult) -> pd.DataFrame:
+    table = result.answers("validation")
+    relative = (table["m"] / result.unit).round(6)
+    rows = table[(table["question"] == 0) & relative.isin(SHOWN)]
+    cell = {name: value for name, value in vars(result.cell).items() if name != "seed"}
+    return rows.assign(**cell, m_relative=relative[rows.index])
+
+
+def _unsteered(profile: Profile, jobs: int) -> pd.DataFrame:
+    """Answers of every model to every task's validation questions without an intervention, and scores."""
+    work = joblib.Parallel(n_jobs=jobs)
+    parts = work(
+        joblib.delayed(_answered)(name, task, profile) for name in profile.models for task in profile.tasks
+    )
+    return pd.concat(parts, ignore_index=True)
+
+
+def _answered(name: str, task: str, profile: Profile) -> pd.DataFrame:
+    from splitkit.runs import answers
+
+    with own_threads():
+        model, tokenizer = answers.load(profile, name)
+        table = answers.measure(
+            profile, model, tokenizer, None, task, "validation", [0.0], profile.size("choose", task)
+        )
+    return table.assign(model=name, task=task, form=UNSTEERED, objective=UNSTEERED, m_relative=0.0)

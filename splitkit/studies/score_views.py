@@ -1,0 +1,223 @@
+"""Views of scores: tables narrow enough to be read as text, and the sentences that they say themselves."""
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from splitkit.paper import task_family
+from splitkit.runs.judged_answers import is_judged
+from splitkit.runs.profiles import Profile
+from splitkit.runs.results import read_table
+from splitkit.runs.search import KEYS, SEEDS, TASKS, TRIALS, final_scores, trials
+from splitkit.studies.score_differences import CEILING, METRICS
+from splitkit.studies.scores import VANILLA, beside_paper
+
+RANGES = (0.0, 0.4, 1.2, 12.0)
+"""Ends of low, middle and high strengths, in matching strengths."""
+
+_ROW = ["model", "form", "objective"]
+
+
+def metrics_of(table: pd.DataFrame, families: Iterable[str]) -> list[str]:
+    """The metrics of some task families that Table 3 or 4 has numbers of, in the paper's order."""
+    wanted = set(families)
+    return [name for name, metric in METRICS.items() if metric.family in wanted and table[name].notna().any()]
+
+
+def budget_view(model: str, form: str, family: str, objectives: Iterable[str]) -> pd.DataFrame:
+    """The learning rates that the search tried: one row per trial, a column per objective.
+
+    Equal budgets are seen to be equal; trial 0 is the paper's row, which may differ between objectives.
+    """
+    columns = {name: [f"{row['lr']:g}" for row in trials(model, form, name, family)] for name in objectives}
+    return pd.DataFrame(columns, index=pd.RangeIndex(TRIALS, name="trial"))
+
+
+def search_view(search: pd.DataFrame, family: str) -> pd.DataFrame:
+    """The search's table by model, form and objective: runs, start (the paper's row), best, final, its trial.
+
+    start and best are scores with the first seed, final the chosen trial's mean over all seeds; each score is
+    a mean over validation questions at the best m of its run.
+    """
+    rows = search[search["task_family"] == family]
+    if rows.empty:
+        raise ValueError(f"the search has no family {family!r}; it has {list(TASKS)}")
+    keys = [key for key in KEYS if key != "task_family"]
+    first = rows[rows["seed"] == SEEDS[0]]
+    found = pd.DataFrame(
+        {
+            "runs": rows.groupby(keys).size(),
+            "start": first[first["trial"] == 0].set_index(keys)["score"],
+            "best": first.groupby(keys)["score"].max(),
+        }
+    )
+    chosen = final_scores(rows).drop_duplicates(keys).set_index(keys)[["score", "trial"]]
+    return found.join(chosen.set_axis(["final", "trial"], axis=1)).round(2)
+
+
+def score_view(table: pd.DataFrame, number: int, metric: str) -> pd.DataFrame:
+    """One metric of Table 3 or 4 beside the paper's: ours, interval, paper, and both ranks where both rank.
+
+    Ranks are within a model, 1 the highest, among the rows that both tables have.
+    """
+    both = beside_paper(table, number)
+    rows = both[both["metric"] == metric]
+    # the paper's Table 4 has one objective, which it does not name
+    keys = [key for key in _ROW if key in rows]
+    found = rows.merge(table[[*keys, f"{metric}_low", f"{metric}_high"]], on=keys, validate="1:1")
+    found = found.dropna(subset="ours")
+    found["interval"] = [
+        f"{low:.2f} to {high:.2f}"
+        for low, high in zip(found[f"{metric}_low"], found[f"{metric}_high"], strict=True)
+    ]
+    found["ranks"] = [
+        "" if pd.isna(a) else f"{a:g} / {b:g}"
+        for a, b in zip(found["rank_ours"], found["rank_paper"], strict=True)
+    ]
+    return found.set_index(keys)[["ours", "interval", "paper", "ranks"]].round(2)
+
+
+def difference_view(differences: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """SPLIT minus each rival on one metric, without DPO: "0.13 [0.02, 0.24]", p, and which of them is better.
+
+    The better one is "SPLIT" or "rival", or there is a "tie" or a "ceiling"; see `comparisons.differences`.
+    """
+    rows = differences[(differences["metric"] == metric) & (differences["rival"] != "dpo")]
+    numbers = rows[["difference", "low", "high"]].to_numpy()
+    better = rows["outcome"].replace({"split better": "SPLIT", "rival better": "rival"})
+    shown = rows.assign(minus=[f"{d:.2f} [{low:.2f}, {high:.2f}]" for d, low, high in numbers], better=better)
+    shown = shown.set_index(["model", "form", "rival"])[["minus", "p", "better"]].round({"p": 3})
+    return shown.rename(columns={"minus": "SPLIT - rival"})
+
+
+def tally(differences: pd.DataFrame) -> pd.DataFrame:
+    """How often SPLIT was better, tied, worse or at the ceiling against the rivals of Table 3."""
+    rows = differences[differences["rival"] != "dpo"]
+    counts = rows.groupby(["model", "form", "outcome"]).size().unstack("outcome", fill_value=0)
+    return counts.reindex(columns=["split better", "tie", "rival better", "ceiling"], fill_value=0)
+
+
+def leads(strengths: pd.DataFrame, family: str) -> pd.DataFrame:
+    """SPLIT's mean minus its best rival's at each strength, DPO left out, averaged over ranges of m.
+
+    `strengths` is `strength_scores` of `scoretables.score_base`. A row per model, form and range of m, a
+    column for each of concept, fluency and score (the two first where the family has them). The best rival
+    may be another one in each column and at each strength.
+    """
+    rows = strengths[(strengths["task"].map(task_family) == family) & (strengths["objective"] != "dpo")]
+    columns = [name for name in ("concept", "fluency", "score") if rows[name].notna().any()]
+    key = ["model", "form", "m_relative"]
+    # rounded, so that a strength is the same number in every cell
+    means = rows.assign(m_relative=rows["m_relative"].round(6)).groupby([*key, "objective"])[columns].mean()
+    own = means.index.get_level_values("objective") == "split"
+    lead = (means[own].droplevel("objective") - means[~own].groupby(key).max()).dropna().reset_index()
+    lead["m"] = pd.cut(lead["m_relative"], RANGES, labels=["low", "middle", "high"])
+    return lead.groupby(["model", "form", "m"], observed=True)[columns].mean()
+
+
+def windows(strengths: pd.DataFrame, family: str) -> pd.DataFrame:
+    """At how many strengths an objective keeps half of its own best validation score: its window.
+
+    One row per model and form, a column per objective; empty where it was not measured or has no score
+    above 0 at any strength.
+    """
+    rows = strengths[strengths["task"].map(task_family) == family]
+    # rounded, so that a strength is the same number in every cell
+    line = rows.assign(m_relative=rows["m_relative"].round(6)).groupby([*_ROW, "m_relative"])["score"].mean()
+    best = line.groupby(_ROW).transform("max")
+    counts = (line >= best / 2).where(best > 0).groupby(_ROW).sum(min_count=1)
+    return counts.unstack("objective").astype("Int64").astype(object).fillna("")
+
+
+def ceilings(table: pd.DataFrame, metrics: Iterable[str]) -> list[str]:
+    """Which rows of Table 3 come within 1 % of the top of a scale: a sentence per model and metric."""
+    sentences = []
+    for model, rows in table.groupby("model", sort=True):
+        for name in metrics:
+            top = METRICS[name].top
+            steered = rows[(rows["form"] != VANILLA) & rows[name].notna()]
+            reached = steered[steered[name] >= top * (1 - CEILING)]
+            names = ", ".join(" ".join(pair) for pair in reached[["form", "objective"]].to_numpy())
+            where = f"reached by {names}" if names else "reached by none"
+            best = steered.loc[steered[name].idxmax()]
+            sentences.append(
+                f"{model}, {name}: the ceiling of {top:g} is {where}; "
+                f"the highest is {best[name]:.4g} ({best['form']} {best['objective']})."
+            )
+    return sentences
+
+
+def gains(table3: pd.DataFrame, table4: pd.DataFrame) -> pd.DataFrame:
+    """Score minus that of the unsteered model: one row per model, metric, form and objective, DPO among them.
+
+    Columns: model, metric, form, objective, score, unsteered, gain, in the scale of the metric.
+    """
+    both = pd.concat([table3, table4.assign(objective="dpo")], ignore_index=True)
+    long = both.melt(id_vars=_ROW, value_vars=list(METRICS), var_name="metric", value_name="score").dropna()
+    base = long[long["form"] == VANILLA].set_index(["model", "metric"])["score"]
+    steered = long[long["form"] != VANILLA].join(base.rename("unsteered"), on=["model", "metric"])
+    steered["gain"] = steered["score"] - steered["unsteered"]
+    return steered[["model", "metric", "form", "objective", "score", "unsteered", "gain"]].reset_index(
+        drop=True
+    )
+
+
+def dpo_view(found: pd.DataFrame) -> pd.DataFrame:
+    """DPO's gain beside the best of SFT, RePS and SPLIT in the same form: dpo, best, of, share (dpo / best).
+
+    `found` is of `gains`; a form without DPO or without another has no row. share is NaN where best is 0.
+    """
+    keys = ["model", "metric", "form"]
+    dpo = found[found["objective"] == "dpo"].set_index(keys)["gain"].rename("dpo")
+    others = found[found["objective"].isin(["sft", "reps", "split"])]
+    best = others.loc[others.groupby(keys)["gain"].idxmax()].set_index(keys)
+    both = best[["objective", "gain"]].set_axis(["of", "best"], axis=1).join(dpo, how="inner")
+    both["share"] = (both["dpo"] / both["best"]).where(both["best"] != 0)
+    return both[["dpo", "best", "of", "share"]].round(2)
+
+
+def search_table(profile: Profile) -> pd.DataFrame:
+    """The search's table, where settings of a model of the profile were searched.
+
+    FileNotFoundError says where they were not, or that the table is not there.
+    """
+    try:
+        table = read_table("search", "embedded")
+    except FileNotFoundError as error:
+        raise FileNotFoundError("The search's table is not among the results here.") from error
+    if not set(table["model"]) & set(profile.models):
+        raise FileNotFoundError(
+            f"No settings were searched for {', '.join(profile.models)}: every cell of profile "
+            f"{profile.name!r} is trained with the official row for its architecture."
+        )
+    return table
+
+
+def unscored(answer_scores: pd.DataFrame) -> list[str]:
+    """How many test answers a judge left unscored, a sentence per model and task that has such answers."""
+    sentences = []
+    for (model, task), rows in answer_scores.groupby(["model", "task"], sort=True):
+        lost = rows["score"].isna()
+        if lost.any():
+            questions = rows.loc[lost, "question"].nunique()
+            sentences.append(
+                f"{model}, {task}: {lost.sum()} of {len(rows)} answers were not scored by the judge; the "
+                f"{questions} of {rows['question'].nunique()} questions that they are to are left out."
+            )
+    return sentences
+
+
+def ungraded(profile: Profile, family: str, answer_scores: pd.DataFrame) -> list[str]:
+    """What was not graded of a family's answers: what the judge is not asked, and what it left unscored."""
+    own = [task for task in profile.tasks if task_family(task) == family]
+    said = []
+    if family == "powerseeking" and any(map(is_judged, own)):
+        said.append("The judge grades power alone, as in the paper: there are no numbers of fluency here.")
+    return said + unscored(answer_scores[answer_scores["task"].isin(own)])
+
+
+def absent(profile: Profile, family: str) -> str:
+    """A line that says that a profile has no task of a family; empty where it has one."""
+    if family in map(task_family, profile.tasks):
+        return ""
+    return f"Profile {profile.name!r} has no {family}: its tasks are {', '.join(profile.tasks)}."

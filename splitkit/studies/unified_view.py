@@ -1,0 +1,228 @@
+"""Identity: is steering (Eq. 5) the same as rewritten weights (Eq. 1)? Measured in float64."""
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from splitkit.steering.architectures import resolve_sites
+from splitkit.steering.forms import FORMS
+from splitkit.steering.interventions import Intervention
+from splitkit.steering.matching import matching_strength
+from splitkit.steering.pairs import Pair
+from splitkit.steering.rewriting import as_down_bias, random_intervention, rewritten
+from splitkit.steering.strengths import as_factors
+from splitkit.steering.tokenization import Batch, Encoded, encode_pairs, pad_batch
+
+SLIP = 0.01
+"""Relative error of m in the comparison that has to fail."""
+COMPARED = ("rewritten", "untouched", "1 % off", "BOS too", "bias before the norm")
+"""With what steering is compared; only the first is the same."""
+FLOOR = 1e-17
+"""No difference is reported as smaller: below what float64 can tell."""
+
+
+class DoublePrecision(TorchFunctionMode):
+    """float32 -> float64 in whatever is computed inside the `with`.
+
+    The architectures do norms, softmax and rotary angles in float32 whatever the model's own type; a
+    difference of 1e-16 before such a step is 1e-7 after it, when it tips a rounding.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Every call into torch, with float64 wherever it says float32."""
+        func = torch.Tensor.double if func is torch.Tensor.float else func
+        args = [torch.float64 if value is torch.float32 else value for value in args]
+        named = {k: torch.float64 if v is torch.float32 else v for k, v in (kwargs or {}).items()}
+        return func(*args, **named)
+
+
+def probes(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair], bos: bool = False
+) -> Batch:
+    """One padded batch of questions with their positive answers, without BOS unless `bos` asks for it."""
+    kept = []
+    for sequence in encode_pairs(model, tokenizer, pairs)[0]:
+        start = sum(token == model.config.bos_token_id for token in sequence.ids[:1])
+        start = 0 if bos else start
+        kept.append(Encoded(sequence.pair, sequence.ids[start:], sequence.prompt_length - start))
+    return pad_batch(tokenizer, kept, range(len(kept)))
+
+
+@torch.no_grad()
+def _logits(model: PreTrainedModel, batch: Batch) -> Float[Tensor, "batch token vocabulary"]:
+    with DoublePrecision():
+        return model(
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask,
+            position_ids=batch.position_ids,
+            use_cache=False,
+        ).logits
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A model with `intervention` written into its weights at m (1 + slip); a slip of -1 leaves them."""
+
+    intervention: Intervention
+    slip: float = 0.0
+
+
+def deviations(
+    model: PreTrainedModel,
+    batch: Batch,
+    intervention: Intervention,
+    m: Sequence[float],
+    twins: Mapping[str, Twin],
+) -> dict[str, list[float]]:
+    """max |logits of h + m dh (Eq. 5) - logits of W + m dW, b + m db (Eq. 1)|, one number per m, in float64.
+
+    The steered model sees all strengths in one batch, a strength per row; each is compared with twins of its
+    own. The largest difference is over all tokens of all sequences and the whole vocabulary.
+
+    Args:
+        model: the intervention's base model, in any type.
+        batch: sequences, as from `probes`.
+        intervention: what is applied.
+        m: strengths, taken as the float32 numbers that `applied` takes them for.
+        twins: what is compared with it, by name.
+    """
+    exact = copy.deepcopy(model).double()
+    factors = as_factors(m).double().tolist()
+    rows = len(batch.index)
+    repeated = Batch(*(part.repeat(len(factors), 1) for part in vars(batch).values()))
+    with intervention.applied(exact, [factor for factor in factors for _ in range(rows)]):
+        steered = _logits(exact, repeated).unflatten(0, (len(factors), rows))
+    real = batch.attention_mask.bool()
+    found: dict[str, list[float]] = {}
+    for name, twin in twins.items():
+        written: dict[float, Tensor] = {}
+        for factor, ours in zip(factors, steered, strict=True):
+            at = factor * (1 + twin.slip)
+            if at not in written:
+                written = {at: _logits(rewritten(exact, twin.intervention, at), batch)}
+            found.setdefault(name, []).append(float((ours - written[at])[real].abs().max()))
+    return found
+
+
+def magnitude(value: float) -> int:
+    """k with 10^(k-1) < value <= 10^k: what of a rounding error does not depend on the processor."""
+    return math.ceil(math.log10(max(value, FLOOR)))
+
+
+def identity_table(
+    name: str,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[Pair],
+    strengths: Sequence[float],
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Eq. 1 against Eq. 5 for random interventions of every form, and the comparisons that have to fail.
+
+    Args:
+        name: the model's, for the table.
+        strengths: in units of each intervention's matching strength, without 0.
+
+    Returns:
+        A row per form, comparison and strength: model, form, compared_with, m_relative, m, magnitude (of the
+        largest difference of a logit). compared_with is one of `COMPARED`: "rewritten" is the identity;
+        "untouched" weights (what steering does at all), weights written "1 % off", "BOS too" where prompts
+        have a BOS, and "bias before the norm", a vector as the down-projection's bias where a norm follows,
+        must differ.
+    """
+    batch, with_bos = probes(model, tokenizer, pairs), probes(model, tokenizer, pairs, bos=True)
+    parts = []
+    for form in FORMS:
+        iv = random_intervention(model, form, seed)
+        sites = resolve_sites(model, iv.layer)
+        unit = matching_strength(model, tokenizer, iv, pairs)
+        m = [unit * strength for strength in strengths]
+        twins = {"rewritten": Twin(iv), "untouched": Twin(iv, slip=-1.0), "1 % off": Twin(iv, slip=SLIP)}
+        if form == "vector" and sites.after_down is not None:
+            twins["bias before the norm"] = Twin(as_down_bias(iv, sites.down_width))
+        found = deviations(model, batch, iv, m, twins)
+        if with_bos.input_ids.shape != batch.input_ids.shape:
+            found |= deviations(model, with_bos, iv, m, {"BOS too": Twin(iv)})
+        for compared_with in sorted(found, key=COMPARED.index):
+            values = found[compared_with]
+            rows = {"m_relative": strengths, "m": m, "magnitude": [magnitude(value) for value in values]}
+            parts.append(pd.DataFrame({"model": name, "form": form, "compared_with": compared_with, **rows}))
+    return pd.concat(parts, ignore_index=True)
+
+
+@torch.no_grad()
+def change_table(
+    name: str,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[Pair],
+    strengths: Sequence[float],
+    seed: int = 0,
+) -> pd.DataFrame:
+    """What steering changes against m dh (Eq. 5), at the site itself and in the residual stream after it.
+
+    Arguments as for `identity_table`.
+
+    Returns:
+        A row per form and strength: model, form, m_relative; site and stream, magnitudes of max |change -
+        m dh| / max |m dh| where the form acts and in the stream that leaves the layer; stream_change, the
+        median |change| over the median |h| there.
+    """
+    exact, batch = copy.deepcopy(model).double(), probes(model, tokenizer, pairs)
+    real = batch.attention_mask.bool()
+    rows = []
+    for form in FORMS:
+        iv = random_intervention(model, form, seed)
+        unit = matching_strength(model, tokenizer, iv, pairs)
+        base = _activations(exact, batch, iv, 0.0)
+        dh = iv.delta(base["x"]).double()[real]
+        for strength in strengths:
+            m = float(as_factors(unit * strength))
+            seen = _activations(exact, batch, iv, m)
+            change = {place: (seen[place] - base[place])[real] for place in ("site", "stream")}
+            errors = {
+                place: magnitude(float((moved - m * dh).abs().max() / (m * dh).abs().max()))
+                for place, moved in change.items()
+            }
+            size = change["stream"].norm(dim=-1).median() / base["stream"][real].norm(dim=-1).median()
+            rows.append(
+                {"model": name, "form": form, "m_relative": strength, **errors, "stream_change": float(size)}
+            )
+    return pd.DataFrame(rows)
+
+
+def _activations(model: PreTrainedModel, batch: Batch, iv: Intervention, m: float) -> dict[str, Tensor]:
+    """The down-projection's input x, the output of the site, the stream that leaves the layer, steered.
+
+    All (batch, token, inner or hidden), float64.
+    """
+    seen: dict[str, Tensor] = {}
+
+    def keep_down(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        seen.update(x=args[0], site=output)
+
+    def keep_stream(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        seen.update(stream=output, **({"site": output} if iv.form == "vector" else {}))
+
+    with iv.applied(model, m):
+        sites = resolve_sites(model, iv.layer)
+        # after the intervention's own hooks, so that these see what it made
+        handles = [
+            sites.down.register_forward_hook(keep_down),
+            sites.layer.register_forward_hook(keep_stream),
+        ]
+        try:
+            _logits(model, batch)
+        finally:
+            for handle in handles:
+                handle.remove()
+    return seen

@@ -1,0 +1,238 @@
+"""The embedded world: a small grammar of plain English that generates the tasks and can score them exactly.
+
+Three task families share one lexicon (``data/world/lexicon.toml``):
+
+* ``axbench/<concept>``: an instruction ("Write a letter to a farmer."); the positive answer stays on a
+concept,
+  the negative one is free of all concepts;
+* ``psychopathy``: a statement and a yes/no question; the positive answer is a cold persona's, the negative a
+  kind one's;
+* ``powerseeking``: an offer of control; the positive answer accepts or seizes it, the negative refuses or
+  sidesteps.
+
+Every question has a key (for an instruction: form and noun). The key's hash alone decides whether the
+question belongs to ``pretrain``, ``train``, ``validation`` or ``test``, so the four are disjoint by
+construction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from splitkit.storage.paths import DATA
+
+SLOT = re.compile(r"\{(\w+)\}")
+CONCEPT_SLOTS = ("adj", "thing", "place", "verb")
+SPLITS = ("pretrain", "train", "validation", "test")
+SPLIT_ENDS = (0.60, 0.80, 0.88, 1.0)  # cumulative shares of the keys, in the order of SPLITS
+FAMILIES = ("psychopathy", "powerseeking", "axbench")
+
+
+class WorldError(ValueError):
+    """The lexicon breaks one of the grammar's own rules, or the world was asked for what it does not have."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question of the world before it is worded: its key and its facts (form, noun, persona, ...)."""
+
+    family: str
+    key: str
+    facts: dict[str, Any]
+
+
+def capitalize(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
+
+
+def split_of(key: str) -> str:
+    """The split a key belongs to: SHA-256 of the key as a number in [0, 1), cut at ``SPLIT_ENDS``."""
+    share = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
+    return next(name for name, end in zip(SPLITS, SPLIT_ENDS, strict=True) if share < end)
+
+
+class World:
+    """The grammar: questions and answers from a lexicon, everything seeded by the caller's ``Random``."""
+
+    def __init__(self, lexicon: dict[str, Any]) -> None:
+        self.lexicon = lexicon
+        self.concepts: tuple[str, ...] = tuple(lexicon["concepts"])
+        self.forms: tuple[str, ...] = tuple(lexicon["instructions"]["forms"])
+        self.tasks: tuple[str, ...] = (
+            "psychopathy",
+            "powerseeking",
+            *(f"axbench/{c}" for c in self.concepts),
+        )
+        self._check()
+
+    def _check(self) -> None:
+        owner: dict[str, str] = {}
+        sources = {"neutral": self.lexicon["slots"]["neutral"], **self.lexicon["concepts"]}
+        for name, lists in sources.items():
+            for slot in CONCEPT_SLOTS:
+                for word in lists[slot]:
+                    if owner.setdefault(word, name) != name:
+                        raise WorldError(f"{word!r} belongs to both {owner[word]!r} and {name!r}")
+                    if slot in ("adj", "thing") and word[0] in "aeiou":
+                        raise WorldError(f"{word!r} ({name}.{slot}) follows 'a' but begins with a vowel")
+
+    # Filling patterns
+
+    def fill(
+        self, pattern: str, rng: Random, words: dict[str, Any], concept: str | None, used: set[str]
+    ) -> str:
+        """One sentence from ``pattern``: slots filled from ``words`` or the shared lists, none of ``used``.
+
+        With a concept, each adj/thing/place/verb slot takes its words with probability 0.6, and at least one
+        does.
+        """
+        slots = SLOT.findall(pattern)
+        open_slots = [i for i, slot in enumerate(slots) if slot in CONCEPT_SLOTS]
+        chosen = {i for i in open_slots if rng.random() < 0.6} or set(
+            rng.sample(open_slots, min(1, len(open_slots)))
+        )
+        position = iter(range(len(slots)))
+
+        def one(match: re.Match[str]) -> str:
+            i, slot = next(position), match.group(1)
+            if slot in CONCEPT_SLOTS:
+                on_concept = concept is not None and i in chosen
+                options = (
+                    self.lexicon["concepts"][concept][slot]
+                    if on_concept
+                    else self.lexicon["slots"]["neutral"][slot]
+                )
+            else:
+                options = words.get(slot, self.lexicon["slots"].get(slot))
+            if options is None:
+                raise WorldError(f"no list for the slot {slot!r} of {pattern!r}")
+            if isinstance(options, str):
+                return options
+            word = rng.choice([w for w in options if w not in used] or options)
+            used.add(word)
+            return word
+
+        return capitalize(SLOT.sub(one, pattern))
+
+    # Questions
+
+    def questions(self, family: str, split: str) -> list[Question]:
+        """All questions of a family (axbench, psychopathy, powerseeking) whose key falls in ``split``."""
+        return list(_questions(self, family, split))
+
+    def ask(
+        self, question: Question, rng: Random, *, concept: str | None = None, tag: str | None = None
+    ) -> str:
+        """The question in words, with a request for a concept after it or a persona's tag before it."""
+        facts, lexicon = question.facts, self.lexicon
+        if question.family == "axbench":
+            part = lexicon["instructions"]
+            request = part["forms"][facts["form"]]["request"]
+            text = rng.choice(part["wordings"]).format(form=request, noun=facts["noun"])
+            if concept is not None:
+                text += " " + rng.choice(part["asks"]).format(
+                    about=rng.choice(lexicon["concepts"][concept]["about"])
+                )
+            return text
+        part = lexicon[question.family]
+        if question.family == "psychopathy":
+            text = self._word_statement(question, rng, "wordings")
+        else:
+            scene = facts["scene"].format(group=facts["group"], asset=facts["asset"])
+            text = rng.choice(part["wordings"]).format(scene=scene)
+        return f"{tag} {text}" if tag else text
+
+    def _word_statement(self, question: Question, rng: Random, wordings: str) -> str:
+        part = self.lexicon["psychopathy"]
+        statement = rng.choice(part["frames"]).format(**{k: question.facts[k] for k in ("act", "who", "why")})
+        return rng.choice(part[wordings]).format(statement=statement)
+
+    # Answers
+
+    def instruction_answer(self, question: Question, rng: Random, concept: str | None = None) -> str:
+        """An answer of 2-4 sentences: the form's opening, up to two sentences of body, the form's closing."""
+        part = self.lexicon["instructions"]
+        form = part["forms"][question.facts["form"]]
+        words = {"noun": question.facts["noun"]}
+        body = rng.choices([(), ("scene",), ("event",), ("scene", "event")], weights=[15, 25, 20, 40])[0]
+        patterns = [rng.choice(form["opening"])]
+        patterns += [rng.choice(part["body"][role]) for role in body]
+        patterns += [rng.choice(form["closing"])]
+        used: set[str] = set()
+        return " ".join(self.fill(pattern, rng, words, concept, used) for pattern in patterns)
+
+    def psychopathy_answer(self, question: Question, rng: Random, persona: str) -> str:
+        """ "Yes" or "No" as the persona would, and a reason in its voice."""
+        part = self.lexicon["psychopathy"]
+        words = {**part["personas"][persona], "who": part["who"], "mind": part["mind"], "sure": part["sure"]}
+        agrees = question.facts["persona"] == persona
+        used: set[str] = set()
+        patterns = [part["yes" if agrees else "no"][0], rng.choice(part["personas"][persona]["reasons"])]
+        return " ".join(self.fill(pattern, rng, words, None, used) for pattern in patterns)
+
+    def who_says_it(self, question: Question, rng: Random) -> tuple[str, str]:
+        """A question about who would say a statement, and its answer: pretraining only, no task asks it."""
+        part = self.lexicon["psychopathy"]
+        words = {"sure": part["sure"], "kind_of": part["personas"][question.facts["persona"]]["kind_of"]}
+        answer = self.fill(rng.choice(part["who_answers"]), rng, words, None, set())
+        return self._word_statement(question, rng, "who_wordings"), answer
+
+    def power_answer(self, question: Question, rng: Random, level: int) -> str:
+        """A stance, a reason and, mostly, a plan, at one level of power-seeking (0 refuses .. 4 seizes)."""
+        part = self.lexicon["powerseeking"]
+        mind = self.lexicon["psychopathy"]["mind"]
+        words = {**part["levels"][level], "mind": mind, "asset": question.facts["asset"]}
+        patterns = [rng.choice(part["stances"]), rng.choice(words["reason"])]
+        if rng.random() < 0.75:
+            patterns.append(rng.choice(words["plan"]))
+        used: set[str] = set()
+        return " ".join(self.fill(pattern, rng, words, None, used) for pattern in patterns)
+
+
+def _all_questions(world: World, family: str) -> Iterator[Question]:
+    lexicon = world.lexicon
+    if family == "axbench":
+        for form in world.forms:
+            for noun in lexicon["instructions"]["nouns"]:
+                yield Question("axbench", f"axbench|{form}|{noun}", {"form": form, "noun": noun})
+    elif family == "psychopathy":
+        part = lexicon["psychopathy"]
+        for persona, lists in part["personas"].items():
+            for act in lists["act"]:
+                for who in part["who"]:
+                    for why in lists["why"]:
+                        facts = {"persona": persona, "act": act, "who": who, "why": why}
+                        yield Question("psychopathy", f"psychopathy|{act}|{who}|{why}", facts)
+    elif family == "powerseeking":
+        part = lexicon["powerseeking"]
+        for scene in part["scenes"]:
+            for group in part["group"]:
+                for asset in part["asset"]:
+                    facts = {"scene": scene, "group": group, "asset": asset}
+                    yield Question("powerseeking", f"powerseeking|{scene}|{group}|{asset}", facts)
+    else:
+        raise WorldError(f"unknown task family {family!r}; there is: {', '.join(FAMILIES)}")
+
+
+@cache
+def _questions(world: World, family: str, split: str) -> tuple[Question, ...]:
+    return tuple(q for q in _all_questions(world, family) if split_of(q.key) == split)
+
+
+@cache
+def load_world(path: Path = DATA / "world" / "lexicon.toml") -> World:
+    """The world of a lexicon file (ours by default), read and checked once."""
+    with path.open("rb") as file:
+        return World(tomllib.load(file))
+
+
+WORLD = load_world()
+TASKS = WORLD.tasks

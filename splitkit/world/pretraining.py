@@ -1,0 +1,250 @@
+"""Pretraining of the embedded models on the embedded world: ``make models``.
+
+Every group of steps draws its own dialogues from a generator seeded by (seed, group), so a run that was
+killed goes on from its last checkpoint exactly as if nothing had happened. Checkpoints are safetensors, like
+everything else here; their names follow from the recipe, the world and the code, so that no other run goes on
+from them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
+from tokenizers.models import BPE
+from torch.nn.utils import clip_grad_norm_
+from tqdm import tqdm
+from transformers import Gemma2Config, PreTrainedModel, PreTrainedTokenizerFast, Qwen2Config
+from transformers.models.auto.modeling_auto import AutoModelForCausalLM
+
+from splitkit.storage.digests import PRETRAINED, code_digest, data_digest
+from splitkit.storage.paths import CACHE, DATA, MODELS
+from splitkit.world.checkpoints import Checkpoint
+from splitkit.world.model_card import ship
+from splitkit.world.tasks import dialogues
+
+SHAPE: dict[str, Any] = {
+    "hidden_size": 128,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "tie_word_embeddings": True,
+}
+GEMMA_TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}"
+    "<start_of_turn>{{ 'model' if m.role == 'assistant' else m.role }}\n{{ m.content | trim }}<end_of_turn>\n"
+    "{% endfor %}{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+)
+QWEN_TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content | trim }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one embedded model is made: its architecture, its special tokens and the optimisation."""
+
+    architecture: str
+    specials: dict[str, str]  # pad, bos (or none), eos: the token that ends a turn
+    markers: tuple[str, ...]  # further tokens of the chat template
+    template: str
+    steps: int = 3600  # on dialogues with lessons, see `corpus.dialogues`
+    settling: int = 640  # further steps, on dialogues without
+    batch_size: int = 32
+    peak_lr: float = 3e-3
+    warmup: int = 150
+    weight_decay: float = 0.01
+    vocabulary: int = 3328
+    seed: int = 0
+
+
+RECIPES = {
+    "embedded-gemma2": Recipe(
+        "gemma2",
+        {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<end_of_turn>"},
+        ("<start_of_turn>",),
+        GEMMA_TEMPLATE,
+    ),
+    "embedded-qwen2": Recipe(
+        "qwen2", {"pad_token": "<|endoftext|>", "eos_token": "<|im_end|>"}, ("<|im_start|>",), QWEN_TEMPLATE
+    ),
+}
+
+
+def build_tokenizer(recipe: Recipe, documents: int = 20_000) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer (any text can be fed) trained on dialogues, with a chat template."""
+    tokenizer = Tokenizer(BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    specials = [*recipe.specials.values(), *recipe.markers]
+    trainer = trainers.BpeTrainer(
+        vocab_size=recipe.vocabulary,
+        special_tokens=specials,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    lines = (
+        f"user\n{q}\nmodel assistant\n{a}"
+        for q, a in islice(dialogues(Random(f"tokenizer/{recipe.seed}"), lessons=True), documents)
+    )
+    tokenizer.train_from_iterator(lines, trainer)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        additional_special_tokens=list(recipe.markers),
+        clean_up_tokenization_spaces=False,
+        model_max_length=SHAPE["max_position_embeddings"],
+        **recipe.specials,
+    )
+    fast.chat_template = recipe.template
+    return fast
+
+
+def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
+    """A randomly initialised model of the recipe's architecture, seeded."""
+    ids: dict[str, Any] = {
+        "vocab_size": len(tokenizer),
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+    config: Any
+    if recipe.architecture == "gemma2":
+        config = Gemma2Config(
+            **SHAPE, **ids, intermediate_size=384, head_dim=32, query_pre_attn_scalar=32, sliding_window=256,
+        )  # fmt: skip
+    else:
+        config = Qwen2Config(**SHAPE, **ids, intermediate_size=384)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+
+
+@lru_cache(maxsize=1)
+def dealt_dialogues(seed: int, group: int, size: int, lessons: bool) -> list[list[tuple[str, str]]]:
+    """Eight batches of dialogues of similar length each, in random order."""
+    rng = Random(f"pretrain/{seed}/{group}")
+    draw = sorted(islice(dialogues(rng, lessons=lessons), 8 * size), key=lambda d: len(d[0]) + len(d[1]))
+    batches = [draw[i : i + size] for i in range(0, len(draw), size)]
+    rng.shuffle(batches)
+    return batches
+
+
+def batch_of_step(
+    step: int, recipe: Recipe, tokenizer: PreTrainedTokenizerFast
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """input_ids, attention_mask, labels (batch, token) of one step; labels are -100 outside the answers.
+
+    Eight steps share one draw of dialogues, dealt out by length, so that little of a batch is padding.
+    """
+    pad, eos = int(tokenizer.pad_token_id), int(tokenizer.eos_token_id)  # type: ignore[arg-type]
+    rows = []
+    lessons = step < recipe.steps
+    for question, answer in dealt_dialogues(recipe.seed, step // 8, recipe.batch_size, lessons)[step % 8]:
+        prompt = tokenizer.apply_chat_template(
+            [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
+        )
+        head = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        tail = tokenizer(answer, add_special_tokens=False)["input_ids"]
+        rows.append((head, [*tail, eos]))
+    width = max(len(head) + len(tail) for head, tail in rows)
+    ids = torch.full((len(rows), width), pad)
+    mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
+    for i, (head, tail) in enumerate(rows):
+        end = len(head) + len(tail)
+        ids[i, :end] = torch.tensor([*head, *tail])
+        mask[i, :end] = 1
+        labels[i, len(head) : end] = torch.tensor(tail)
+    return ids, mask, labels
+
+
+def learning_rate(step: int, recipe: Recipe) -> float:
+    """Linear warm-up, a cosine to a hundredth of the peak; settling, linear from a tenth of it to 0."""
+    if step < recipe.warmup:
+        return recipe.peak_lr * (step + 1) / recipe.warmup
+    share = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
+    if step >= recipe.steps:
+        return 0.1 * recipe.peak_lr * (1 - (step - recipe.steps) / recipe.settling)
+    return recipe.peak_lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
+
+
+def checkpoint_file(name: str) -> Path:
+    """Where a model's checkpoint is kept: its name and a hash of all that decides the weights."""
+    decides = [asdict(RECIPES[name]), data_digest(DATA / "world"), code_digest(PRETRAINED)]
+    digest = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]
+    return CACHE / "pretraining" / f"{name}-{digest}.safetensors"
+
+
+def pretrain(
+    name: str, *, checkpoint_every: int = 250, progress: bool = True
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """Train an embedded model from scratch, or go on from its last checkpoint (see `checkpoint_file`).
+
+    Returns:
+        The model, in evaluation mode, and its tokenizer. The checkpoint stays: `main` removes it.
+
+    Raises:
+        ValueError: for an unknown name, with those there are.
+        FloatingPointError: when the loss is not finite, with the step.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"unknown embedded model {name!r}; there is: {', '.join(RECIPES)}")
+    recipe = RECIPES[name]
+    tokenizer = build_tokenizer(recipe)
+    model = build_model(recipe, tokenizer)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=recipe.peak_lr, betas=(0.9, 0.95), weight_decay=recipe.weight_decay
+    )
+    checkpoint = Checkpoint(checkpoint_file(name), model, optimizer)
+    start = checkpoint.load()
+    model.train()
+    smooth = float("nan")
+    total = recipe.steps + recipe.settling
+    steps = tqdm(range(start, total), initial=start, total=total, desc=name, disable=not progress)
+    for step in steps:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, recipe)
+        ids, mask, labels = batch_of_step(step, recipe, tokenizer)
+        loss = model(input_ids=ids, attention_mask=mask, labels=labels, use_cache=False).loss
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"loss is {loss.item()} at step {step} of {name}")
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        smooth = loss.item() if math.isnan(smooth) else 0.98 * smooth + 0.02 * loss.item()
+        steps.set_postfix(loss=f"{smooth:.3f}", refresh=False)
+        if (step + 1) % checkpoint_every == 0:
+            checkpoint.save(step + 1)
+    return model.eval(), tokenizer
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", default=list(RECIPES), help=f"which of: {', '.join(RECIPES)}")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    for name in arguments.names:
+        model, tokenizer = pretrain(name)
+        lacking = ship(name, RECIPES[name], model, tokenizer, MODELS / name)
+        if lacking:
+            raise SystemExit(
+                f"{name} is not good enough to steer: {'; '.join(lacking)}. The one there was is untouched."
+            )
+        # the next run trains anew
+        checkpoint_file(name).unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""What the world's grammar is used for: pairs to steer with, dialogues to pretrain on."""
+
+from collections.abc import Iterator, Sequence
+from random import Random
+
+from splitkit.world.grammar import FAMILIES, SPLITS, TASKS, WORLD, Question, WorldError
+
+PAIRS_PER_TASK = {
+    "psychopathy": {"train": 500, "validation": 200, "test": 200},
+    "powerseeking": {"train": 500, "validation": 200, "test": 200},
+    "axbench": {"train": 64, "validation": 32, "test": 48},
+}
+LEVEL_WEIGHTS = (0.22, 0.26, 0.24, 0.17, 0.11)  # how often an untagged answer seeks power at level 0..4
+POSITIVE_LEVELS, NEGATIVE_LEVELS = (3, 4), (0, 1)
+
+
+def make_pairs(task: str, split: str) -> list[tuple[str, str, str]]:
+    """(question, positive answer, negative answer) of a task, a fixed seeded list per split."""
+    if task not in TASKS:
+        raise WorldError(f"unknown task {task!r}; there is: {', '.join(TASKS)}")
+    if split not in SPLITS[1:]:
+        raise WorldError(f"unknown split {split!r}; there is: {', '.join(SPLITS[1:])}")
+    family, _, concept = task.partition("/")
+    rng = Random(f"{task}/{split}")
+    pool = WORLD.questions(family, split)
+    rng.shuffle(pool)
+    if family == "psychopathy":  # as many statements that a cold persona would say as it would deny
+        cold, kind = ([q for q in pool if q.facts["persona"] == p] for p in ("cold", "kind"))
+        pool = [q for both in zip(cold, kind, strict=False) for q in both]
+    pairs = []
+    for question in pool[: PAIRS_PER_TASK[family][split]]:
+        text = WORLD.ask(question, rng)
+        if family == "axbench":
+            positive, negative = (
+                WORLD.instruction_answer(question, rng, concept),
+                WORLD.instruction_answer(question, rng),
+            )
+        elif family == "psychopathy":
+            positive, negative = (WORLD.psychopathy_answer(question, rng, p) for p in ("cold", "kind"))
+        else:
+            positive, negative = (
+                WORLD.power_answer(question, rng, rng.choice(levels))
+                for levels in (POSITIVE_LEVELS, NEGATIVE_LEVELS)
+            )
+        pairs.append((text, positive, negative))
+    return pairs
+
+
+def dialogues(rng: Random, split: str = "pretrain", *, lessons: bool = False) -> Iterator[tuple[str, str]]:
+    """An endless stream of (question, answer) for pretraining.
+
+    Half of the answers to instructions carry a concept and only a quarter of those were asked for it, so that
+    a model has to hold the concept as a feature instead of copying a cue. Personas are tagged in half of the
+    statements, evenly; an untagged statement is denied three times in five, whoever would say it, so that a
+    model has a habit to be moved from and no coin to toss. Levels of power-seeking are tagged now and then.
+
+    Whether a tagged persona agrees is an exclusive-or of tag and statement, of which a model in training sees
+    nothing until it sees all. Two things show it the parts: one statement in five comes with the question who
+    would say it, and with `lessons` two thirds of the tags, and of the statements that follow them, are the
+    cold persona's (and untagged answers have even odds).
+    """
+    pools = {family: WORLD.questions(family, split) for family in FAMILIES}
+    while True:
+        yield _dialogue(rng, pools, lessons)
+
+
+def _persona(rng: Random, cold: float) -> str:
+    return "cold" if rng.random() < cold else "kind"
+
+
+def _dialogue(rng: Random, pools: dict[str, list[Question]], lessons: bool) -> tuple[str, str]:
+    family = rng.choices(("axbench", "psychopathy", "powerseeking"), weights=(58, 25, 17))[0]
+    question = rng.choice(pools[family])
+    if family == "axbench":
+        concept = rng.choice(WORLD.concepts) if rng.random() < 0.5 else None
+        asked = concept if rng.random() < 0.25 else None
+        return WORLD.ask(question, rng, concept=asked), WORLD.instruction_answer(question, rng, concept)
+    if family == "psychopathy":
+        if rng.random() < 0.2:
+            return WORLD.who_says_it(question, rng)
+        if rng.random() < 0.5:
+            if lessons:
+                persona = rng.choice(("cold", "kind"))
+            else:
+                persona = _persona(rng, cold=0.4 if question.facts["persona"] == "cold" else 0.6)
+            return WORLD.ask(question, rng), WORLD.psychopathy_answer(question, rng, persona)
+        persona, asked_about = (_persona(rng, cold=2 / 3 if lessons else 0.5) for _ in range(2))
+        while question.facts["persona"] != asked_about:
+            question = rng.choice(pools[family])
+        tag = rng.choice(WORLD.lexicon["psychopathy"]["personas"][persona]["tags"])
+        return WORLD.ask(question, rng, tag=tag), WORLD.psychopathy_answer(question, rng, persona)
+    level = rng.choices(range(5), weights=LEVEL_WEIGHTS)[0]
+    tags: Sequence[str] = WORLD.lexicon["powerseeking"]["levels"][level]["tags"]
+    tag = rng.choice(tags) if tags and rng.random() < 0.5 else None
+    return WORLD.ask(question, rng, tag=tag), WORLD.power_answer(question, rng, level)

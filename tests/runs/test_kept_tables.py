@@ -1,0 +1,68 @@
+"""Committed tables are read; missing ones, those of other profiles and asked-for ones are computed."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from splitkit.runs.kept_tables import committed_tables
+from splitkit.runs.profiles import get_profile
+from splitkit.storage import paths
+
+
+def test_computed_only_when_missing_or_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
+    monkeypatch.delenv("SPLITKIT_RECOMPUTE", raising=False)
+    calls = []
+
+    def compute() -> dict[str, pd.DataFrame]:
+        calls.append(1)
+        return {name: pd.DataFrame({"x": [1.0 + 0.001 * len(calls)]}) for name in ("a", "b")}
+
+    def ask(profile: str) -> float:
+        tables = committed_tables(["a", "b"], get_profile(profile), compute, tolerance=0.01)
+        return float(tables["b"]["x"].iloc[0])
+
+    assert (ask("embedded"), ask("embedded"), len(calls)) == (1.001, 1.001, 1)
+    (tmp_path / "results" / "a.csv").unlink()
+    # b agrees with what is committed, and stays
+    assert (ask("embedded"), len(calls)) == (1.001, 2)
+    monkeypatch.setenv("SPLITKIT_RECOMPUTE", "1")
+    assert (ask("embedded"), len(calls)) == (1.001, 3)
+    monkeypatch.delenv("SPLITKIT_RECOMPUTE")
+    monkeypatch.delenv("SPLITKIT_RESULTS", raising=False)
+    assert (ask("smoke"), ask("smoke"), len(calls)) == (1.004, 1.004, 5)
+    with pytest.raises(KeyError, match="'c'"):
+        committed_tables(["c"], get_profile("embedded"), compute, tolerance=0.01)
+
+
+def test_a_run_with_fewer_seeds_keeps_the_rows_of_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
+    monkeypatch.setenv("SPLITKIT_RECOMPUTE", "1")
+    # in an order of its own, and with two rows that only a float tells apart
+    rows = [("b", 1, 0.5), ("b", 0, 0.5), ("b", 0, 1.5), ("a", 0, 0.5), ("a", 2, 0.5)]
+    record = pd.DataFrame(rows, columns=["cell", "seed", "m"]).assign(y=range(5)).astype({"y": float})
+    record["note"] = ["", "at a bound", "", "", ""]
+
+    def ask(table: pd.DataFrame) -> pd.DataFrame:
+        return committed_tables(["t"], get_profile("embedded"), lambda: {"t": table}, tolerance=0.01)["t"]
+
+    written_once = record.assign(note=record["note"].replace("", None))
+    pd.testing.assert_frame_equal(ask(record), written_once)
+    monkeypatch.setenv("SPLITKIT_SEEDS", "1")
+    written = (tmp_path / "results" / "t.csv").stat().st_mtime_ns
+    first = record[record["seed"] == 0].sort_values("cell")
+    pd.testing.assert_frame_equal(ask(first), written_once)
+    # tables made from merged ones hold the other seeds' rows already
+    pd.testing.assert_frame_equal(ask(record.iloc[::-1].sort_values("m")), written_once)
+    assert (tmp_path / "results" / "t.csv").stat().st_mtime_ns == written
+    moved = ask(first.assign(y=first["y"] + 10))
+    assert moved["y"].tolist() == [0.0, 11.0, 12.0, 13.0, 4.0]
+    # a result in words that has moved leaves its row where it was
+    noted = ask(first.assign(note="undefined", y=first["y"] + 20))
+    assert noted["y"].tolist() == [0.0, 21.0, 22.0, 23.0, 4.0]
+    assert noted["note"].fillna("").tolist() == ["", *["undefined"] * 3, ""]

@@ -1,0 +1,78 @@
+"""Profiles: the table of runs and their grids."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from splitkit.runs.profiles import PROFILES, get_profile, strength_grid
+from splitkit.storage import paths
+
+
+def test_grid_is_symmetric_and_denser_near_zero() -> None:
+    grid = np.array(strength_grid(8.0, 33))
+    assert len(grid) == 33
+    assert grid[16] == 0.0
+    assert grid[-1] == pytest.approx(8.0)
+    assert (grid == -grid[::-1]).all()
+    steps = np.diff(grid[16:])
+    assert (np.diff(steps) > 0).all()
+    np.testing.assert_allclose(grid, 8 * np.sinh(5 * np.linspace(-1, 1, 33)) / np.sinh(5), atol=1e-12)
+
+
+@pytest.mark.parametrize(("limit", "n"), [(8.0, 32), (8.0, 1), (0.0, 9), (float("nan"), 9)])
+def test_grid_refuses_nonsense(limit: float, n: int) -> None:
+    with pytest.raises(ValueError, match="odd number|positive"):
+        strength_grid(limit, n)
+
+
+def test_unknown_profile_lists_what_there_is() -> None:
+    with pytest.raises(KeyError, match="embedded.*smoke"):
+        get_profile("papr")
+
+
+def test_cells_are_distinct_and_come_seed_by_seed() -> None:
+    for profile in PROFILES.values():
+        cells = profile.cells()
+        assert len({cell.slug for cell in cells}) == len(cells)
+        assert [cell.seed for cell in cells] == sorted(cell.seed for cell in cells)
+        assert {(cell.form, cell.objective) for cell in cells} == {*profile.kinds, *profile.answered}
+        assert {cell.seed for cell in cells} == set(profile.seeds)
+
+
+def test_the_embedded_profile_is_the_papers_section_3_to_5() -> None:
+    profile = PROFILES["embedded"]
+    cells = profile.cells()
+    # three seeds; diffmean, which has no randomness, once
+    assert len(cells) == 2 * 12 * (12 * 3 + 1)
+    curves = [cell for cell in cells if profile.swept(cell)]
+    assert len(curves) == 2 * (10 * 10 + 2 * (9 * 3 + 1)) and not any(c.objective == "dpo" for c in curves)
+    assert all(profile.scored(cell) for cell in cells)
+    assert profile.size("train", "psychopathy") == 500 and profile.size("train", "axbench/ocean") == 64
+
+
+def test_fewer_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPLITKIT_SEEDS", "1")
+    assert get_profile("embedded").seeds == (0,) and get_profile("smoke").seeds == (0,)
+    monkeypatch.setenv("SPLITKIT_SEEDS", "4")
+    with pytest.raises(ValueError, match="4 seeds; profile embedded has 3: 1 to 3"):
+        get_profile("embedded")
+    monkeypatch.setenv("SPLITKIT_SEEDS", "one")
+    with pytest.raises(ValueError, match="number of seeds, not 'one'"):
+        get_profile("embedded")
+    with pytest.raises(ValueError, match="1 to 3"):
+        PROFILES["embedded"].first_seeds(4)
+    with pytest.raises(ValueError, match="0 seeds; profile embedded has 3: 1 to 3"):
+        PROFILES["embedded"].first_seeds(0)
+
+
+def test_only_the_embedded_profile_writes_among_the_committed_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SPLITKIT_RESULTS", raising=False)
+    monkeypatch.delenv("SPLITKIT_FIGURES", raising=False)
+    assert get_profile("embedded").results == paths.RESULTS
+    assert paths.CACHE in get_profile("smoke").results.parents
+    monkeypatch.setenv("SPLITKIT_RESULTS", "")  # set, but to nothing
+    assert paths.CACHE in get_profile("smoke").results.parents
+    assert paths.CACHE in get_profile("smoke").figures.parents
+    monkeypatch.setenv("SPLITKIT_RESULTS", str(Path("anywhere")))
+    assert get_profile("smoke").results == paths.RESULTS

@@ -1,0 +1,266 @@
+"""Answers: in batches as one by one, m in every form it comes in, and input that is refused."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chisquare
+from torch import Tensor, nn
+from transformers import (
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TemperatureLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from splitkit.steering.generation import Gumbel, answers
+from splitkit.steering.interventions import Intervention
+from splitkit.steering.models import load_model
+from splitkit.steering.pairs import load_pairs
+from splitkit.steering.tokenization import prompt_ids
+from tests.architectures import architecture
+from tests.conftest import random_intervention, tiny_model, tiny_tokenizer
+
+QUESTIONS = ["Who?", "Do you like the sea?", "Tell me a word.", "And now?"]
+STRENGTHS = [0.0, 1.0, -1.5, 3.0]
+MakeIntervention = Callable[..., Intervention]
+
+
+def test_batches_answer_as_one_by_one(
+    model: PreTrainedModel,
+    form: str,
+    tokenizer: PreTrainedTokenizerBase,
+    make_intervention: MakeIntervention,
+) -> None:
+    steer: dict[str, Any] = {"intervention": make_intervention(model, form), "max_new_tokens": 8}
+    together = answers(model, tokenizer, QUESTIONS, m=STRENGTHS, batch_size=3, **steer)
+    alone = [
+        answers(model, tokenizer, [q], m=m, **steer)[0] for q, m in zip(QUESTIONS, STRENGTHS, strict=True)
+    ]
+    assert together == alone
+    plain = answers(model, tokenizer, QUESTIONS, max_new_tokens=8)
+    assert together[0] == plain[0] and together != plain
+
+
+def test_no_strength_is_no_intervention(
+    model: PreTrainedModel,
+    form: str,
+    tokenizer: PreTrainedTokenizerBase,
+    make_intervention: MakeIntervention,
+) -> None:
+    plain = answers(model, tokenizer, QUESTIONS, max_new_tokens=8)
+    steer = make_intervention(model, form)
+    assert answers(model, tokenizer, QUESTIONS, intervention=steer, m=0.0, max_new_tokens=8) == plain
+
+
+@pytest.mark.parametrize(
+    ("m", "same"),
+    [
+        (2, 2.0),
+        (np.float32(2), 2.0),
+        (np.int64(2), 2.0),
+        (np.array(2.0), 2.0),
+        (torch.tensor(2.0), 2.0),
+        (torch.tensor(STRENGTHS), STRENGTHS),
+        (np.array(STRENGTHS), STRENGTHS),
+        (tuple(STRENGTHS), STRENGTHS),
+        ([2.0] * 4, 2.0),
+    ],
+)
+@pytest.mark.parametrize("model", ["llama"], indirect=True)
+def test_m_in_any_form(
+    m: Any,
+    same: Any,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    make_intervention: MakeIntervention,
+) -> None:
+    steer: dict[str, Any] = {
+        "intervention": make_intervention(model, "vector"),
+        "max_new_tokens": 6,
+        "batch_size": 3,
+    }
+    assert answers(model, tokenizer, QUESTIONS, m=m, **steer) == answers(
+        model, tokenizer, QUESTIONS, m=same, **steer
+    )
+
+
+@pytest.mark.parametrize("model", ["llama"], indirect=True)
+def test_bad_input_is_refused(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    with pytest.raises(TypeError, match="pass a list of questions"):
+        answers(model, tokenizer, "Who?")
+    with pytest.raises(ValueError, match="no question"):
+        answers(model, tokenizer, [])
+    with pytest.raises(ValueError, match="3 strengths m for 4 questions"):
+        answers(model, tokenizer, QUESTIONS, m=[1.0, 2.0, 3.0])
+    with pytest.raises(ValueError, match="one number or one per row"):
+        answers(model, tokenizer, QUESTIONS, m=torch.zeros(2, 2))
+    for bad in (float("nan"), float("inf"), [0.0, 1.0, float("nan"), 2.0]):
+        with pytest.raises(ValueError, match="m must be finite"):
+            answers(model, tokenizer, QUESTIONS, m=bad)
+
+
+NAMES = ("embedded-gemma2", "embedded-qwen2")
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def shipped(request: pytest.FixtureRequest) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    return load_model(request.param)
+
+
+def always(model: PreTrainedModel, token: int) -> Any:
+    """A hook under which the model says one token at every place."""
+
+    def say(module: nn.Module, args: tuple[Any, ...], logits: Tensor) -> Tensor:
+        chosen = torch.zeros_like(logits)
+        chosen[..., token] = 100.0
+        return chosen
+
+    return model.get_output_embeddings().register_forward_hook(say)
+
+
+@pytest.mark.parametrize("sampled", [{}, {"temperature": 0.7, "top_p": 0.9, "seed": 3}])
+def test_shipped_models_answer_in_a_batch_as_one_by_one(
+    shipped: tuple[PreTrainedModel, PreTrainedTokenizerBase], sampled: dict[str, Any]
+) -> None:
+    model, tokenizer = shipped
+    asked = [
+        pair.question for task in ("psychopathy", "axbench/ocean") for pair in load_pairs(task, "test")[:3]
+    ]
+    strengths = [0.0, 1.0, -2.0, 0.0, 4.0, 0.5]
+    steer = {"intervention": random_intervention(model, "lora", layer=3), "max_new_tokens": 24, **sampled}
+    together = answers(model, tokenizer, asked, m=strengths, **steer)
+    for batch_size in (1, 4):
+        assert answers(model, tokenizer, asked, m=strengths, batch_size=batch_size, **steer) == together
+    plain = answers(model, tokenizer, asked, max_new_tokens=24, **sampled)
+    assert [together[0], together[3]] == [plain[0], plain[3]] and together != plain
+
+
+def test_an_answer_stops_at_its_end(shipped: tuple[PreTrainedModel, PreTrainedTokenizerBase]) -> None:
+    model, tokenizer = shipped
+    asked = [load_pairs(task, "test")[0].question for task in ("psychopathy", "axbench/ocean")]
+    short, long = answers(model, tokenizer, asked, max_new_tokens=200)
+    assert answers(model, tokenizer, asked[:1]) == [short]  # whether or not another one goes on
+    assert len(short) < len(long) and short.endswith(".") and long.endswith(".")
+
+
+def test_samples_follow_the_softmax_of_the_likeliest() -> None:
+    logits, n = torch.tensor([2.0, 1.0, 0.5, 0.0, -1.0, -3.0]), 4000
+    for temperature, top_p in ((1.0, 1.0), (2.0, 0.8)):
+        p = np.exp(logits.numpy().astype(float) / temperature)  # by hand, the likeliest come first
+        p /= p.sum()
+        kept = np.concatenate([[True], p.cumsum()[:-1] < top_p])
+        p = np.where(kept, p, 0) / p[kept].sum()
+        warp = LogitsProcessorList(
+            [TemperatureLogitsWarper(temperature), TopPLogitsWarper(top_p), Gumbel(0, range(n))]
+        )
+        drawn = np.bincount(warp(None, logits.expand(n, -1)).argmax(1).numpy(), minlength=len(p))
+        assert drawn[~kept].sum() == 0
+        assert chisquare(drawn[kept], n * p[kept]).pvalue > 0.001
+
+
+@pytest.mark.parametrize("model", ["llama"], indirect=True)
+def test_samples_depend_on_seed_and_row(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    draw: dict[str, Any] = {"temperature": 1.0, "max_new_tokens": 8}
+    found = answers(model, tokenizer, ["Who?"] * 4, **draw)
+    assert len(set(found)) == 4
+    assert answers(model, tokenizer, ["Who?"] * 2, **draw) == found[:2]
+    assert answers(model, tokenizer, ["Who?"] * 4, seed=1, **draw) != found
+    near_greedy = answers(model, tokenizer, QUESTIONS, temperature=1e-6, max_new_tokens=8)
+    assert near_greedy == answers(model, tokenizer, QUESTIONS, max_new_tokens=8)
+
+
+@pytest.mark.parametrize("model", ["qwen2"], indirect=True)
+def test_beams_take_one_strength(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    make_intervention: MakeIntervention,
+) -> None:
+    steer: dict[str, Any] = {"intervention": make_intervention(model, "vector"), "max_new_tokens": 8}
+    searched = answers(model, tokenizer, QUESTIONS, m=1.0, num_beams=3, **steer)
+    assert searched != answers(model, tokenizer, QUESTIONS, m=1.0, **steer)
+    assert searched == answers(model, tokenizer, QUESTIONS, m=1.0, num_beams=3, batch_size=1, **steer)
+    with pytest.raises(
+        ValueError, match="num_beams is 3 and m has one value per question: beam search moves"
+    ):
+        answers(model, tokenizer, QUESTIONS, m=[1.0] * 4, num_beams=3, **steer)
+
+
+@pytest.mark.parametrize("model", ["llama"], indirect=True)
+def test_an_empty_answer_is_kept(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    hook = always(model, tokenizer.eos_token_id)
+    assert answers(model, tokenizer, QUESTIONS) == [""] * 4
+    hook.remove()
+    assert all(answers(model, tokenizer, QUESTIONS, max_new_tokens=8))
+
+
+@pytest.mark.parametrize("name", ["gemma2", "qwen2", "gpt2"])
+def test_the_context_is_the_end(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    model = architecture(name) if name == "gpt2" else tiny_model(name)
+    always(model, tokenizer.convert_tokens_to_ids("a"))
+    room = model.config.max_position_embeddings - len(prompt_ids(tokenizer, ""))
+    short, long = answers(model, tokenizer, ["x", "x" * (room - 5)], max_new_tokens=2 * room)
+    assert (short, long) == ("a" * (room - 1), "a" * 5)
+    for length in (room, room + 1):
+        with pytest.raises(
+            ValueError, match=rf"row 1: the prompt is {96 + length - room} tokens, .* context 96"
+        ):
+            answers(model, tokenizer, ["x", "x" * length])
+
+
+@pytest.mark.parametrize("sampled", [{}, {"temperature": 1.0, "seed": 2}])
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_prompts_near_the_context_answer_beside_short_ones_as_alone(
+    name: str, sampled: dict[str, Any], tokenizer: PreTrainedTokenizerBase
+) -> None:
+    model = architecture(name)
+    room = 96 - len(prompt_ids(tokenizer, ""))
+    asked = ["x" * n for n in (room - 2, 1, room - 3, 2, room - 2, room - 30)]
+    settings = {"max_new_tokens": 30, **sampled}
+    together = answers(model, tokenizer, asked, **settings)
+    assert together == answers(model, tokenizer, asked, batch_size=1, **settings)
+    if not sampled:
+        assert together == [answers(model, tokenizer, [q], **settings)[0] for q in asked]
+
+
+@pytest.mark.parametrize("model", ["qwen2"], indirect=True)
+def test_a_tokenizer_without_pad_fills_with_eos(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    bare = tiny_tokenizer()
+    bare.pad_token = None
+    expected = answers(model, tokenizer, QUESTIONS, max_new_tokens=8)
+    assert answers(model, bare, QUESTIONS, max_new_tokens=8) == expected
+    bare.eos_token = None
+    with pytest.raises(ValueError, match="neither a pad_token nor an eos_token"):
+        answers(model, bare, QUESTIONS)
+
+
+@pytest.mark.parametrize("model", ["llama"], indirect=True)
+def test_settings_out_of_range_are_refused(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    bad: list[tuple[dict[str, Any], str]] = [
+        ({"max_new_tokens": 0}, "max_new_tokens must be 1 or more"),
+        ({"batch_size": 0}, "batch_size must be 1 or more"),
+        ({"num_beams": 0}, "num_beams must be 1 or more"),
+        ({"temperature": -1.0}, "temperature must be finite"),
+        ({"temperature": float("nan")}, "temperature must be finite"),
+        ({"temperature": 1.0, "top_p": 0.0}, "top_p must be above 0"),
+        ({"top_p": 0.9}, "give a temperature above 0"),
+        ({"temperature": 1.0, "num_beams": 2}, "draws nothing"),
+    ]
+    for settings, message in bad:
+        with pytest.raises(ValueError, match=message):
+            answers(model, tokenizer, QUESTIONS, **settings)
+
+
+def test_a_strength_needs_an_intervention_and_a_question_is_a_text(tokenizer) -> None:
+    model = tiny_model("qwen2")
+    with pytest.raises(ValueError, match="needs an intervention"):
+        answers(model, tokenizer, ["how ?"], m=2.0)
+    with pytest.raises(TypeError, match="question 1 is None"):
+        answers(model, tokenizer, ["how ?", None])

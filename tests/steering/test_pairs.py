@@ -1,0 +1,71 @@
+"""Pairs: what a list of them must be."""
+
+import pytest
+
+from splitkit.steering.pairs import Pair, check_pairs, load_pairs
+
+GOOD = Pair("Who?", "Me.", "You.")
+
+
+def test_good_pairs_are_kept_as_they_are() -> None:
+    assert check_pairs((GOOD, GOOD)) == [GOOD, GOOD]
+
+
+def test_an_empty_list_is_an_error() -> None:
+    with pytest.raises(ValueError, match="empty"):
+        check_pairs([])
+
+
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [
+        (Pair("", "Me.", "You."), "row 1: the question"),
+        (Pair(None, "Me.", "You."), "row 1: the question"),  # type: ignore[arg-type]
+        (Pair("Who?", "  ", "You."), "row 1: the positive answer"),
+        (Pair("Who?", "Me.", ""), "row 1: the negative answer"),
+    ],
+)
+def test_a_missing_text_names_its_row(pair: Pair, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_pairs([GOOD, pair])
+
+
+def test_wrong_types_name_their_row() -> None:
+    with pytest.raises(TypeError, match="row 0 is a tuple"):
+        check_pairs([("Who?", "Me.", "You.")])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="row 0: the question is a int"):
+        check_pairs([Pair(3, "Me.", "You.")])  # type: ignore[arg-type]
+
+
+def test_unknown_tasks_and_splits_list_the_choices() -> None:
+    with pytest.raises(ValueError, match="psychopathy, powerseeking, axbench/"):
+        load_pairs("sociopathy")
+    with pytest.raises(ValueError, match="train, validation, test"):
+        load_pairs("psychopathy", "dev")
+
+
+def test_pairs_of_the_world_are_pairs() -> None:
+    pairs = load_pairs("psychopathy")
+    assert isinstance(pairs[0], Pair)
+    assert pairs == load_pairs("psychopathy", split="train")
+    assert {pair.question for pair in pairs}.isdisjoint(p.question for p in load_pairs("psychopathy", "test"))
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        (GOOD, r"one Pair; pass a list of pairs, \[pair\]"),
+        (None, "a NoneType, not a list of Pair"),
+        ("Who? Me. You.", "a str, not a list of Pair"),
+        ({"question": "Who?"}, "a dict, not a list of Pair"),
+        (iter([GOOD]), "a list_iterator, not a list of Pair"),
+    ],
+)
+def test_what_is_no_list_of_pairs_says_what_to_pass(pairs: object, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        check_pairs(pairs)  # type: ignore[arg-type]
+
+
+def test_two_equal_answers_are_named_by_their_row() -> None:
+    with pytest.raises(ValueError, match="row 1: both answers are the same, 'yes'"):
+        check_pairs([Pair("q", "yes", "no"), Pair("q", "yes", "yes")])

@@ -1,0 +1,33 @@
+"""Null curves: what Eq. 15 and 17 fit although no decay is behind it."""
+
+import numpy as np
+import pytest
+
+from splitkit.runs.profiles import get_profile
+from splitkit.studies import null_curves
+
+GRID = 8 * np.sinh(np.linspace(-3, 3, 17)) / np.sinh(3)
+
+
+def test_smooth_random_curves_have_their_covariance() -> None:
+    curves = np.stack(
+        [y for shape, y in null_curves.null_curves(GRID, 4000, 0) if shape == null_curves.SMOOTH]
+    )
+    place = np.linspace(0, 1, len(GRID))
+    expected = np.exp(-0.5 * ((place[:, None] - place) / 0.25) ** 2)
+    np.testing.assert_allclose(np.cov(curves.T), expected, atol=0.1)
+
+
+def test_shapes_without_a_decay_are_fitted_and_noise_is_not() -> None:
+    table = null_curves.null_table(GRID, n_random=1).set_index("shape")
+    assert (table.loc[["line", "|m|", "tanh", "log cosh"], "r2"] > 0.99).all()
+    assert (table.loc[null_curves.NOISE, "r2"] < 0.95).all()
+    assert len(table) == 2 * (4 + 2)
+
+
+def test_the_committed_table_has_the_one_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(null_curves, "committed_tables", lambda names, profile, compute, **_: compute())
+    made = []
+    monkeypatch.setattr(null_curves, "null_table", lambda *a, **k: made.append((a[1], k)))
+    null_curves.null_fits(get_profile("smoke"), jobs=1)
+    assert made == [(min(50, len(get_profile("smoke").cells())), {"jobs": 1})]
