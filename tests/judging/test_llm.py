@@ -519,6 +519,6 @@ def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_nothing_imports_the_package_before_it_is_needed() -> None:
-    code = "import sys, splitkit.llmjudge; sys.exit('openai' in sys.modules)"
+    code = "import sys, splitkit.judging.llm; sys.exit('openai' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert endpoint.DEFAULT_MODEL == "gpt-4.1-mini"
