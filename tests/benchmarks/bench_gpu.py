@@ -2,19 +2,26 @@
 
 Tokens per second, and the share of the card's measured matrix rate that the arithmetic of those tokens makes:
 2 operations per weight that a token meets, attention's scores left out. Nothing is read from a network.
-Without a GPU the same code runs on a small model of the same architecture, so that it is known to work;
-nothing of that is recorded.
+`python -m tests.benchmarks.bench_gpu FOLDER` writes them into a folder. Without a GPU the same code runs on a
+small model of the same architecture, so that it is known to work; nothing of that is recorded.
 """
 
+import json
+import platform
+import sys
 import time
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedModel
 
 import splitkit as sk
+from splitkit.runs.results import round_significant
 from splitkit.steering.generation import answers
 from splitkit.steering.interventions import Intervention
 from splitkit.steering.models import model_digest
@@ -48,6 +55,8 @@ SMALL = SHAPE | dict(
     head_dim=32,
 )
 STRENGTHS = 41
+SIZE = 8192
+"""Rows and columns of the matrix product that gives the card's rate."""
 
 
 def random_model(shape: dict[str, Any], device: str, dtype: torch.dtype) -> PreTrainedModel:
@@ -140,20 +149,46 @@ def test_the_same_code_on_a_small_model_and_the_processor() -> None:
     assert matrix_rate("cpu", torch.float32, 64, 2) > 0
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU on this machine")
-def test_the_papers_shape_in_bfloat16(table: Table) -> None:
+def measured(rounds: int = 3) -> pd.DataFrame:
+    """The card's matrix rate, and each job's tokens per second and share of that rate: case, value, unit."""
     _, tokenizer = sk.load_model("embedded-gemma2")
     model = random_model(SHAPE, "cuda", torch.bfloat16)
     # no early end: every answer has all its tokens
     model.generation_config.eos_token_id = None
-    rate = matrix_rate("cuda", torch.bfloat16, 8192)
-    card = torch.cuda.get_device_name(0)
-    named = {"benchmark": "GPU", "model": "random, Gemma-2-9B's shape", "share": 1.0, "way": OURS}
-    table.add(**named, case=f"matrix product, {card}", value=rate / 1e12, unit="TFLOP/s", rounds=3)
+    rate = matrix_rate("cuda", torch.bfloat16, SIZE)
+    rows: list[tuple[str, float, str]] = [(f"matrix product, {SIZE} x {SIZE}", rate / 1e12, "TFLOP/s")]
     pairs = sk.load_pairs("axbench/ocean")[:64]
     for case, (call, tokens, weights) in jobs(model, tokenizer, pairs, LAYER, 64).items():
         call()
-        seconds = sorted(_seconds(call, "cuda") for _ in range(3))[1]
-        table.add(**named, case=case, value=tokens / seconds, unit="tokens/s", rounds=3)
-        share = 2 * weights / seconds / rate
-        table.add(**named, case=f"{case}: share of the matrix rate", value=100 * share, unit="%", rounds=3)
+        seconds = sorted(_seconds(call, "cuda") for _ in range(rounds))[rounds // 2]
+        rows.append((case, tokens / seconds, "tokens/s"))
+        rows.append((f"{case}: share of the matrix rate", 100 * 2 * weights / seconds / rate, "%"))
+    rows.append(("peak memory", torch.cuda.max_memory_allocated() / 2**30, "GiB"))
+    return pd.DataFrame(rows, columns=["case", "value", "unit"])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU on this machine")
+def test_the_papers_shape_in_bfloat16(table: Table) -> None:
+    named = {"benchmark": "GPU", "model": "random, Gemma-2-9B's shape", "share": 1.0, "way": OURS}
+    for row in measured().to_dict("records"):
+        table.add(**named, **row, rounds=3)
+
+
+def main(folder: Path) -> None:
+    """Measure, and write gpu.csv with its provenance into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    round_significant(measured(), 4).to_csv(folder / "gpu.csv", index=False, lineterminator="\n")
+    known = {
+        "gpu": torch.cuda.get_device_name(0),
+        "packages": {name: version(name) for name in ("torch", "transformers", "numpy")},
+        "cuda": torch.version.cuda,
+        "python": platform.python_version(),
+        "model": f"random weights, Gemma-2-9B's shape, bfloat16, layer {LAYER}",
+        "pairs": 64,
+        "rounds": 3,
+    }
+    (folder / "gpu.provenance.json").write_text(json.dumps(known, indent=2, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
