@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+PACKAGE: Path = Path(__file__).resolve().parents[1]
+"""The folder of the package's own code."""
+
 
 def repository(root: Path) -> Path:
     """`root` itself, once it is clear that the data lie below it.
@@ -18,7 +21,7 @@ def repository(root: Path) -> Path:
     return root
 
 
-ROOT: Path = repository(Path(__file__).resolve().parents[2])
+ROOT: Path = repository(PACKAGE.parent)
 """The repository's root; the package is installed editable, so data and notebooks lie beside it."""
 
 DATA: Path = ROOT / "data"
