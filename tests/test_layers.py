@@ -27,7 +27,6 @@ MAY_IMPORT: dict[str, set[str]] = {
 """The folders and top modules that each of them may import; `splitkit/__init__.py` may name all."""
 
 EXCEPTIONS: set[tuple[str, str]] = {
-    ("curves.operating_point", "paper"),
     ("runs.cost", "studies.ablation"),
     ("runs.cost", "studies.few_pairs"),
     ("runs.cost", "studies.layers"),
@@ -35,7 +34,6 @@ EXCEPTIONS: set[tuple[str, str]] = {
     ("steering.pairs", "world.grammar"),
     ("steering.pairs", "world.tasks"),
     ("steering.replay_check", "steering.replay"),
-    ("storage.digests", "steering.model_files"),
     ("world.model_card", "world.pretraining"),
 }
 """Imports that break the rule until they are untangled: (importer, imported)."""

@@ -1,14 +1,10 @@
 """The strength to steer with: as much preference as utility can pay for."""
 
-import math
 from dataclasses import dataclass
 
 import pandas as pd
 
 from splitkit.curves.decay import mean_curve
-from splitkit.paper import task_family
-
-_CELL = ["model", "task", "form", "objective", "seed"]
 
 
 @dataclass(frozen=True)
@@ -83,39 +79,3 @@ def operating_point(sweep: pd.DataFrame, tolerance: float = 0.5) -> OperatingPoi
         if best["m"] in (curve["m"].min(), curve["m"].max()):
             reason += " It is the edge of the grid: a wider one may find more."
     return OperatingPoint(float(best["m"]), reason, curve)
-
-
-def beside_answers(curves: pd.DataFrame, strengths: pd.DataFrame) -> pd.DataFrame:
-    """`operating_point` on trial: what answers score at the strength that losses alone choose.
-
-    Args:
-        curves: mean curves of `splitkit.curves`; those of test pairs choose.
-        strengths: `strength_scores` of `scoretables.score_base`, the scores of validation answers.
-
-    Returns:
-        One row per model, form and family of tasks: cells, m (median of the operating points, in matching
-        strengths), beyond (how many of them lie beyond every answered strength, and are left out of what
-        follows), by_losses (mean score at the answered strength that is nearest) and best (mean of each
-        cell's highest score, which is a little too high: it is chosen on the answers that are scored).
-    """
-    answered = {key: part for key, part in strengths.groupby(_CELL)}
-    rows = []
-    for key, curve in curves[curves["split"] == "test"].groupby(_CELL):
-        if key not in answered or curve["utility"].isna().all():
-            continue
-        # a mean curve is the sweep of one mean pair
-        m = operating_point(curve.assign(m=curve["m_relative"], pair=0)).m
-        scores = answered[key].set_index("m_relative")["score"]
-        row = {"model": key[0], "form": key[2], "family": task_family(str(key[1])), "m": m}
-        row["beyond"] = m > scores.index.max()
-        near = scores.iloc[abs(scores.index - m).argmin()]
-        found = (math.nan, math.nan) if row["beyond"] else (near, scores.max())
-        rows.append(row | dict(zip(("by_losses", "best"), found, strict=True)))
-    groups = pd.DataFrame(rows, columns=["model", "form", "family", "m", "beyond", "by_losses", "best"])
-    return groups.groupby(["model", "form", "family"]).agg(
-        cells=("m", "size"),
-        m=("m", "median"),
-        beyond=("beyond", "sum"),
-        by_losses=("by_losses", "mean"),
-        best=("best", "mean"),
-    )

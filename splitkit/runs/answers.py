@@ -32,12 +32,12 @@ def load(profile: Profile, name: str) -> tuple[PreTrainedModel, PreTrainedTokeni
     The last one is held in this process: it is not read again for every cell, which leaves it as it is. A
     shipped one that was trained anew meanwhile is another. Raises: see `models.load_model`.
     """
+    from splitkit.steering.model_files import named_model_digest
     from splitkit.steering.models import MODELS, load_model
-    from splitkit.storage.digests import model_digest
 
     shipped = name in MODELS
     given = {} if shipped else {"dtype": profile.dtype, "device": profile.device}
-    here = model_digest(name) if shipped else os.environ.get("SPLITKIT_MODELS", "")
+    here = named_model_digest(name) if shipped else os.environ.get("SPLITKIT_MODELS", "")
     wanted = (name, here, *given.values())
     if wanted not in _held:
         # before the next one is loaded: two of them may not fit

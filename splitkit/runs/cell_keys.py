@@ -16,7 +16,7 @@ from splitkit.datasets.tasks import data_files
 from splitkit.paper import counterpart, official_settings, task_family
 from splitkit.runs import judged_answers
 from splitkit.runs.profiles import Cell, Profile
-from splitkit.steering.model_files import is_shipped
+from splitkit.steering.model_files import is_shipped, named_model_digest
 from splitkit.steering.pairs import PAPER
 from splitkit.storage import digests, paths
 from splitkit.storage.files import safe_name
@@ -77,7 +77,7 @@ def settings(cell: Cell, profile: Profile, stage: str = "trained") -> dict[str, 
         "hparams": hparams(cell, profile),
         "layer": profile.layer(cell.model),
         "n_train": profile.size("train", cell.task),
-        "model_digest": digests.model_digest(cell.model),
+        "model_digest": named_model_digest(cell.model),
         "world_digest": digests.data_digest(paths.DATA / "world"),
     }
     if not is_shipped(cell.model):

@@ -16,9 +16,10 @@ import pandas as pd
 from splitkit.datasets.tasks import data_files
 from splitkit.runs.judged_answers import identity, is_judged
 from splitkit.runs.profiles import Profile, get_profile
+from splitkit.steering.model_files import named_model_digest
 from splitkit.steering.pairs import PAPER
 from splitkit.storage import paths
-from splitkit.storage.digests import data_digest, model_digest
+from splitkit.storage.digests import data_digest
 from splitkit.storage.files import check_writable, write_whole
 
 _PACKAGES = ("torch", "transformers", "peft", "numpy", "scipy", "pandas")
@@ -144,7 +145,7 @@ def provenance(profile: Profile, seconds: float | None = None) -> dict[str, Any]
     files = {name: digest for task in own for name, digest in data_files(task).items()}
     return {
         "profile": profile.name,
-        "models": {model: model_digest(model) for model in profile.models},
+        "models": {model: named_model_digest(model) for model in profile.models},
         "data": {
             "world": data_digest(paths.DATA / "world"),
             "paper": data_digest(paths.PAPER),

@@ -21,6 +21,7 @@ from splitkit.paper import COUNTERPARTS, official_hparams
 from splitkit.runs import results
 from splitkit.runs.engines import cores
 from splitkit.runs.profiles import AXBENCH, PROFILES
+from splitkit.steering.model_files import named_model_digest
 from splitkit.storage import digests, paths
 from splitkit.storage.files import check_writable, write_whole
 
@@ -127,7 +128,7 @@ def attempt(
         "n_train": profile.size("train", task),
         "n_questions": QUESTIONS[family],
         "strengths": STRENGTHS,
-        "model_digest": digests.model_digest(model_name),
+        "model_digest": named_model_digest(model_name),
         "code_digest": digests.code_digest(digests.ANSWERED),
     }
     digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]

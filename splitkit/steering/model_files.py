@@ -153,6 +153,18 @@ def digest(folder: Path) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
+def named_model_digest(name: str) -> str:
+    """The digest that a shipped model states in its `splitkit.json`, another model's from its files.
+
+    'absent' for a model that is not on this machine.
+    """
+    card = paths.MODELS / name / "splitkit.json"
+    if is_shipped(name) and card.exists():
+        return str(json.loads(card.read_text(encoding="utf-8"))["sha256"])
+    folder = find(name)
+    return "absent" if folder is None else digest(folder)
+
+
 def _remembered(path: Path) -> str:
     state = path.stat()
     return _file_digest(path, state.st_size, state.st_mtime_ns)

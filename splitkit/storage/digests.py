@@ -1,8 +1,7 @@
-"""Digests of what numbers depend on: files, folders, models, and the code that makes them."""
+"""Digests of what numbers depend on: files, folders, and the code that makes them."""
 
 import ast
 import hashlib
-import json
 from functools import cache
 from pathlib import Path
 
@@ -37,20 +36,6 @@ def data_digest(folder: Path) -> str:
         return "absent"
     lines = "".join(f"{p.relative_to(folder).as_posix()} {file_digest(p)}\n" for p in files)
     return hashlib.sha256(lines.encode()).hexdigest()
-
-
-def model_digest(model: str) -> str:
-    """The digest that a shipped model states in its `splitkit.json`, another model's from its files.
-
-    'absent' for a model that is not on this machine.
-    """
-    from splitkit.steering.model_files import digest, find, is_shipped
-
-    card = paths.MODELS / model / "splitkit.json"
-    if is_shipped(model) and card.exists():
-        return json.loads(card.read_text(encoding="utf-8"))["sha256"]
-    folder = find(model)
-    return "absent" if folder is None else digest(folder)
 
 
 def syntax(source: str) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from splitkit.curves.operating_point import OperatingPoint, beside_answers, operating_point
+from splitkit.curves.operating_point import OperatingPoint, operating_point
 
 
 def sweep(**columns: np.ndarray) -> pd.DataFrame:
@@ -69,22 +69,3 @@ def test_bad_input_is_named() -> None:
         operating_point(sweep().drop(columns=["utility", "pair"]))
     with pytest.raises(ValueError, match="m, pair, preference, utility, not a dict"):
         operating_point(sweep().to_dict())  # type: ignore[arg-type]
-
-
-def test_beside_answers_reads_the_score_nearest_to_the_operating_point() -> None:
-    keys = {"model": "a", "task": "axbench/ocean", "form": "vector", "objective": "split", "seed": 0}
-    curve = pd.DataFrame(
-        {
-            "m_relative": [-1.0, 0.0, 1.0, 2.0],
-            "preference": [-1.0, 0.0, 1.0, 2.0],
-            "utility": [0, 0, -0.4, -2],
-        }
-    ).assign(**keys, split="test", m=0.0)
-    strengths = pd.DataFrame({"m_relative": [0.2, 0.9, 2.0], "score": [0.5, 1.5, 2.0]}).assign(**keys)
-    other = curve.assign(split="train", preference=0.0)
-    found = beside_answers(pd.concat([other, curve]), strengths).reset_index().to_dict("records")
-    row = {"model": "a", "form": "vector", "family": "axbench", "cells": 1}
-    assert found == [row | {"m": 1.0, "beyond": 0, "by_losses": 1.5, "best": 2.0}]
-    row = beside_answers(curve, strengths.query("m_relative < 0.5")).iloc[0]
-    assert row["beyond"] == 1 and np.isnan(row["by_losses"]) and np.isnan(row["best"])
-    assert beside_answers(curve, strengths.assign(seed=1)).empty

@@ -5,10 +5,9 @@ import torch
 
 from splitkit.runs import answers
 from splitkit.runs.profiles import PROFILES
-from splitkit.steering import activation_cache
+from splitkit.steering import activation_cache, model_files
 from splitkit.steering.activation_cache import SharedRows
 from splitkit.steering.training import train
-from splitkit.storage import digests
 from tests.conftest import LAYER, tiny_model, tiny_tokenizer
 
 FORMS = ["vector", "lora", "local_weight"]
@@ -78,6 +77,6 @@ def test_a_shipped_model_and_its_rows_are_held_until_it_is_another(pairs, monkey
     assert answers.load(profile, name)[0] is model
     assert answers.shared_rows()._model is model
     # trained anew, or another one asked for
-    monkeypatch.setattr(digests, "model_digest", lambda name: "another")
+    monkeypatch.setattr(model_files, "named_model_digest", lambda name: "another")
     assert answers.load(profile, name)[0] is not model
     assert answers.shared_rows()._model is None

@@ -116,3 +116,22 @@ def test_a_family_that_a_profile_has_not_is_named() -> None:
     smoke = get_profile("smoke")
     assert score_views.absent(smoke, "axbench") == ""
     assert "has no powerseeking: its tasks are psychopathy" in score_views.absent(smoke, "powerseeking")
+
+
+def test_beside_answers_reads_the_score_nearest_to_the_operating_point() -> None:
+    keys = {"model": "a", "task": "axbench/ocean", "form": "vector", "objective": "split", "seed": 0}
+    curve = pd.DataFrame(
+        {
+            "m_relative": [-1.0, 0.0, 1.0, 2.0],
+            "preference": [-1.0, 0.0, 1.0, 2.0],
+            "utility": [0, 0, -0.4, -2],
+        }
+    ).assign(**keys, split="test", m=0.0)
+    strengths = pd.DataFrame({"m_relative": [0.2, 0.9, 2.0], "score": [0.5, 1.5, 2.0]}).assign(**keys)
+    other = curve.assign(split="train", preference=0.0)
+    found = score_views.beside_answers(pd.concat([other, curve]), strengths).reset_index().to_dict("records")
+    row = {"model": "a", "form": "vector", "family": "axbench", "cells": 1}
+    assert found == [row | {"m": 1.0, "beyond": 0, "by_losses": 1.5, "best": 2.0}]
+    row = score_views.beside_answers(curve, strengths.query("m_relative < 0.5")).iloc[0]
+    assert row["beyond"] == 1 and np.isnan(row["by_losses"]) and np.isnan(row["best"])
+    assert score_views.beside_answers(curve, strengths.assign(seed=1)).empty
