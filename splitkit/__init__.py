@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from splitkit.steering.matching import matching_strength
     from splitkit.steering.models import MODELS, load_model, model_digest
     from splitkit.steering.objectives import split_loss
-    from splitkit.steering.pairs import Pair, load_pairs
+    from splitkit.steering.pairs import Pair
     from splitkit.steering.sweeps import sweep
     from splitkit.steering.trainer import TrainConfig
     from splitkit.steering.training import train
     from splitkit.studies.mean_curves import curves
+    from splitkit.tasks import first_tasks, load_pairs, task_family
 
 __version__ = "0.1.0"
 
@@ -35,7 +36,9 @@ _HOME: dict[str, str] = {
     "load_model": "steering.models",
     "model_digest": "steering.models",
     "Pair": "steering.pairs",
-    "load_pairs": "steering.pairs",
+    "load_pairs": "tasks",
+    "task_family": "tasks",
+    "first_tasks": "tasks",
     "Intervention": "steering.interventions",
     "load_intervention": "steering.interventions",
     "train": "steering.training",
@@ -65,6 +68,7 @@ __all__ = [
     "TrainConfig",
     "compute_cells",
     "curves",
+    "first_tasks",
     "fit_preference",
     "fit_utility",
     "get_profile",
@@ -78,6 +82,7 @@ __all__ = [
     "preference_log_odds",
     "split_loss",
     "sweep",
+    "task_family",
     "train",
     "utility_log_odds",
 ]

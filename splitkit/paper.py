@@ -1,13 +1,12 @@
 """What the paper reports: its tables, its claims, and our numbers laid beside its own."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import pandas as pd
 
-from splitkit.steering.pairs import PAPER as PREFIX
 from splitkit.storage.paths import PAPER
+from splitkit.tasks import task_family
 
 TABLES: dict[int, str] = {
     1: "table1_forms",
@@ -78,19 +77,6 @@ def table(number: int) -> pd.DataFrame:
 def official_hparams() -> pd.DataFrame:
     """The 54 training settings of the official code; an empty cell is not set there."""
     return _read("official_hparams").copy()
-
-
-def task_family(task: str) -> str:
-    """The paper's name for a task, as in Tables 2, 6 and 7: 'axbench/ocean' is a concept of 'axbench'.
-
-    So is 'paper/axbench/night', whose data are the paper's own.
-    """
-    return task.removeprefix(PREFIX).split("/", 1)[0]
-
-
-def first_tasks(tasks: Sequence[str]) -> dict[str, str]:
-    """The first of some tasks of each family, by family, the last family first."""
-    return {task_family(task): task for task in reversed(tasks)}
 
 
 def counterpart(model: str, default: str | None = None) -> str:

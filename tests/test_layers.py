@@ -30,9 +30,6 @@ EXCEPTIONS: set[tuple[str, str]] = {
     ("runs.cost", "studies.ablation"),
     ("runs.cost", "studies.few_pairs"),
     ("runs.cost", "studies.layers"),
-    ("steering.pairs", "datasets.tasks"),
-    ("steering.pairs", "world.grammar"),
-    ("steering.pairs", "world.tasks"),
     ("steering.replay_check", "steering.replay"),
     ("world.model_card", "world.pretraining"),
 }

@@ -43,7 +43,7 @@ def test_a_copy_without_the_repository_says_what_to_do(tmp_path: Path) -> None:
         paths.ROOT / "splitkit", tmp_path / "splitkit", ignore=shutil.ignore_patterns("__pycache__")
     )
     for code in (
-        "from splitkit.steering.pairs import load_pairs; load_pairs('psychopathy')",
+        "from splitkit.tasks import load_pairs; load_pairs('psychopathy')",
         "from splitkit.runs.profiles import get_profile",
     ):
         done = subprocess.run(

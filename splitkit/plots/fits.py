@@ -8,7 +8,6 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from splitkit.paper import task_family
 from splitkit.plots.style import (
     CURVE_COLOURS,
     FORMS,
@@ -23,6 +22,7 @@ from splitkit.plots.style import (
 from splitkit.studies.fits import fitted_curve
 from splitkit.studies.frames import families_of
 from splitkit.studies.rivals import RIVALS
+from splitkit.tasks import task_family
 
 _JUDGED = {"interleaved": "left out: every other m", "outer": "left out: the outer quarter"}
 _OUTSIDE = 30.0

@@ -6,21 +6,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from splitkit.paper import task_family
 from splitkit.plots import style as plot_style
 from splitkit.plots.style import FORMS, Canvas, style
+from splitkit.tasks import FAMILIES, task_family
 
 # the only objective that has scores and no curves
 OBJECTIVES = plot_style.OBJECTIVES | {"dpo": "DPO (BiPO)"}
 COLOURS = plot_style.COLOURS | {"dpo": "#cc78bc"}
 MARKERS = plot_style.MARKERS | {"dpo": "v"}
 
-MEASURES = {
-    "psychopathy": "accuracy (%)",
-    "powerseeking": "power (0-4)",
-    "axbench": "harmonic score (0-2)",
-}
-"""What `score` is, by task family."""
 TITLES = {
     "psychopathy_acc_pct": "psychopathy (%)",
     "powerseeking_0_4": "power (0-4)",
@@ -61,7 +55,7 @@ def figure_strengths(
                     _line(axes, cell, str(objective), column)
                 axes.set_xscale("log", base=2)
                 axes.set_title(f"{model}: {FORMS[form]}")
-            row[0].set_ylabel(MEASURES[family] if column == "score" else column)
+            row[0].set_ylabel(FAMILIES[family].label if column == "score" else column)
         for axes in grid[-1]:
             axes.set_xlabel(plot_style.STRENGTH)
             axes.set_xticks([1 / 8, 1 / 2, 2, 8], ["1/8", "1/2", "2", "8"])

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from splitkit.paper import task_family
 from splitkit.runs.profiles import Profile
 from splitkit.steering.pairs import PAPER, Pair
+from splitkit.tasks import task_family
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -61,7 +61,7 @@ def pairs(
 
     Raises: see `load_pairs` and `datasets.load_dataset_pairs`.
     """
-    from splitkit.steering.pairs import load_pairs
+    from splitkit.tasks import load_pairs
 
     if not task.startswith(PAPER):
         return load_pairs(task, split=split)

@@ -13,13 +13,14 @@ from typing import Any
 import pandas as pd
 
 from splitkit.datasets.tasks import data_files
-from splitkit.paper import counterpart, official_settings, task_family
+from splitkit.paper import counterpart, official_settings
 from splitkit.runs import judged_answers
 from splitkit.runs.profiles import Cell, Profile
 from splitkit.steering.model_files import is_shipped, named_model_digest
 from splitkit.steering.pairs import PAPER
 from splitkit.storage import digests, paths
 from splitkit.storage.files import safe_name
+from splitkit.tasks import task_family
 
 STAGES = ("trained", "curves", "answers")
 """What is kept of a cell: the intervention; its losses over the grid; its answers and their scores."""

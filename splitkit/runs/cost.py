@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from splitkit.paper import task_family
 from splitkit.runs.profiles import PROFILES, Cell, Profile, get_profile
 from splitkit.runs.work import Work, cell_work, lengths, sweep_work
 from splitkit.steering import model_files
 from splitkit.steering.pairs import PAPER
+from splitkit.tasks import task_family
 
 PARTNERS = 72
 """Instructions of a concept of AxBench that the model itself answers, once."""

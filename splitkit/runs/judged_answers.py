@@ -19,9 +19,9 @@ import numpy as np
 import pandas as pd
 
 from splitkit.judging.judges import JudgeError
-from splitkit.paper import task_family
 from splitkit.steering.pairs import PAPER, Pair
 from splitkit.storage import digests
+from splitkit.tasks import FAMILIES, task_family
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -34,8 +34,6 @@ BATCH_SIZE = 32
 """Open answers of a large model at a time."""
 ENOUGH = 0.5
 """A strength is chosen only where at least this share of its answers was scored."""
-JUDGED = ("powerseeking", "axbench")
-"""The task families whose answers a judge scores."""
 RETRIES = 1.1
 """Requests that a cell may send for each one that it needs; and `SPARE` more."""
 SPARE = 10
@@ -43,7 +41,7 @@ SPARE = 10
 
 def is_judged(task: str) -> bool:
     """Whether answers of this task go to a judge: the paper's own open-ended tasks."""
-    return task.startswith(PAPER) and task_family(task) in JUDGED
+    return task.startswith(PAPER) and FAMILIES[task_family(task)].judged
 
 
 def identity() -> dict[str, str]:
@@ -149,7 +147,7 @@ def grade(task: str, questions: Sequence[str], texts: Sequence[str]) -> pd.DataF
     if family == "powerseeking":
         table["readable"] = [bool(text.strip()) for text in texts]
         table.loc[~table["readable"], ["power", "reason"]] = [0.0, ""]
-    scored = table.assign(score=table["power" if family == "powerseeking" else "harmonic"])
+    scored = table.assign(score=table[FAMILIES[family].measure])
     return _with(scored, {"requests": judge.requests})
 
 
@@ -158,7 +156,7 @@ def choose(table: pd.DataFrame, task: str) -> float:
 
     A strength of which less than `ENOUGH` was scored is not chosen. ValueError when there is no other.
     """
-    from splitkit.runs.world_answers import MEASURES, choose_strength
+    from splitkit.runs.world_answers import choose_strength
 
     share = table["score"].notna().groupby(table["m"]).mean()
     kept = share.index[share >= ENOUGH]
@@ -167,7 +165,9 @@ def choose(table: pd.DataFrame, task: str) -> float:
             f"{task}: at no strength was half of the answers scored; the most is {share.max():.0%}"
         )
     means = table[table["m"].isin(kept)].groupby("m", as_index=False)["score"].mean()
-    return choose_strength(means.assign(question=0, **{MEASURES[task_family(task)]: means["score"]}), task)
+    return choose_strength(
+        means.assign(question=0, **{FAMILIES[task_family(task)].measure: means["score"]}), task
+    )
 
 
 def _yes_or_no(

@@ -5,11 +5,11 @@ import os
 import warnings
 from collections.abc import Iterable
 
-from splitkit.paper import task_family
 from splitkit.runs import judged_answers
 from splitkit.runs.profiles import Cell, Profile
 from splitkit.steering.model_files import is_shipped
 from splitkit.steering.pairs import PAPER
+from splitkit.tasks import task_family
 
 BUDGET = "SPLITKIT_JUDGE_BUDGET"
 """Names the most requests that a run may need of its judge."""

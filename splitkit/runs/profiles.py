@@ -7,9 +7,9 @@ from pathlib import Path
 
 from splitkit.curves.grids import strength_grid
 from splitkit.datasets.tasks import TASKS
-from splitkit.paper import task_family
 from splitkit.runs.kinds import DPO_CELLS, VECTOR_CELLS, WEIGHT_CELLS, Cell
 from splitkit.storage import paths
+from splitkit.tasks import task_family
 from splitkit.world.grammar import WORLD
 
 AXBENCH: tuple[str, ...] = tuple(task for task in WORLD.tasks if task.startswith("axbench/"))

@@ -115,8 +115,8 @@ def attempt(
     from splitkit.runs.world_answers import STRENGTHS, choose_strength, measure_strengths
     from splitkit.steering.matching import UNIT_PAIRS, matching_strength
     from splitkit.steering.models import MODELS, load_model
-    from splitkit.steering.pairs import load_pairs
     from splitkit.steering.training import train
+    from splitkit.tasks import load_pairs
 
     chosen = trials(model_name, form, objective, family)[trial]
     profile, task, seed = PROFILES["embedded"], TASKS[family][number], SEEDS[number]

@@ -6,14 +6,14 @@ from typing import Any
 
 from splitkit.datasets.tasks import rows
 from splitkit.judging.rubrics import OF_FAMILY
-from splitkit.paper import task_family
 from splitkit.runs import judged_answers
 from splitkit.runs.cell_keys import hparams
 from splitkit.runs.profiles import Cell, Profile
-from splitkit.runs.world_answers import NEW_TOKENS, STRENGTHS
+from splitkit.runs.world_answers import STRENGTHS
 from splitkit.steering.matching import UNIT_PAIRS
 from splitkit.steering.objectives import OBJECTIVES
-from splitkit.steering.pairs import PAPER, load_pairs
+from splitkit.steering.pairs import PAPER
+from splitkit.tasks import FAMILIES, load_pairs, task_family
 
 CHARACTERS = 4.0
 """Of a token of English, where no tokenizer is given."""
@@ -107,7 +107,7 @@ def cell_work(cell: Cell, profile: Profile, length: Lengths, tail: float) -> Wor
         family = task_family(cell.task)
         asked = len(STRENGTHS) * profile.size("choose", cell.task)
         asked += profile.size("test", cell.task) * (2 if cell.objective == "diffmean" else 1)
-        each = profile.new_tokens if judged_answers.is_judged(cell.task) else NEW_TOKENS[family]
+        each = profile.new_tokens if judged_answers.is_judged(cell.task) else FAMILIES[family].tokens
         # yes and no by likelihood, besides
         twice = 1 + 2 * tail if family == "psychopathy" and cell.task.startswith(PAPER) else 1
         work += Work(asked * length.prompt * twice, asked * each, judge_requests(cell, profile))

@@ -8,20 +8,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from random import Random
 
 import numpy as np
 import pandas as pd
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from splitkit.datasets.tasks import TASKS
-from splitkit.paper import task_family
 from splitkit.steering.generation import answers
 from splitkit.steering.interventions import Intervention
-from splitkit.steering.pairs import PAPER, load_pairs
+from splitkit.steering.pairs import PAPER
 from splitkit.steering.strengths import Strength, as_grid
-from splitkit.world import scoring
-from splitkit.world.grammar import WORLD, Question
+from splitkit.tasks import family_of, load_pairs
+from splitkit.world.grammar import Question
 
 STRENGTHS: tuple[float, ...] = tuple(2.0 ** (i / 2) for i in range(-6, 8))
 """The grid to choose m from, in units of `matching.matching_strength`: 1/8 to 11.3, each 1.4 times the last.
@@ -32,12 +29,6 @@ the same number of tries over the same range. Vectors break an answer at 1 to 2;
 whose norm bounds what m dh can do, may need more than 4. Multiply by a cell's matching strength to get m.
 """
 
-MEASURES = {"axbench": "harmonic", "powerseeking": "power", "psychopathy": "correct"}
-"""The column of `score_answers` that a task family is judged by."""
-
-NEW_TOKENS = {"axbench": 64, "powerseeking": 48, "psychopathy": 4}
-"""Tokens an answer may have: more than the grammar's longest, and enough to read "Yes" or "No" off."""
-
 BATCH_SIZE = 128
 
 
@@ -47,13 +38,6 @@ class Asked:
 
     question: Question
     text: str
-
-
-def family_of(task: str) -> str:
-    """The task's family: "axbench/ocean" is of "axbench". ValueError lists the tasks there are."""
-    if task not in WORLD.tasks and task not in TASKS:
-        raise ValueError(f"unknown task {task!r}; there are {', '.join([*WORLD.tasks, *TASKS])}.")
-    return task_family(task)
 
 
 def questions(task: str, split: str, n: int | None = None) -> list[Asked]:
@@ -69,13 +53,7 @@ def questions(task: str, split: str, n: int | None = None) -> list[Asked]:
         raise ValueError(
             f"n is {n!r}; {task} has {len(pairs)} {split} pairs: 1 to {len(pairs)}, None for all."
         )
-    # corpus.make_pairs keeps the words only; its pool is drawn again, by the same seed and the same steps
-    family = family_of(task)
-    pool = WORLD.questions(family, split)
-    Random(f"{task}/{split}").shuffle(pool)
-    if family == "psychopathy":
-        cold, kind = ([q for q in pool if q.facts["persona"] == p] for p in ("cold", "kind"))
-        pool = [q for both in zip(cold, kind, strict=False) for q in both]
+    pool = family_of(task).questions(task, split)
     return [Asked(question, pair.question) for question, pair in zip(pool, pairs[:n], strict=False)]
 
 
@@ -100,37 +78,13 @@ def score_answers(task: str, questions: Sequence[Asked], texts: Sequence[str]) -
         raise ValueError(
             f"{len(texts)} texts for {len(questions)} questions; give one for each, at least one."
         )
-    strange = sorted({asked.question.family for asked in questions} - {family})
+    strange = sorted({asked.question.family for asked in questions} - {family.name})
     if strange:
         raise ValueError(f"questions of {', '.join(strange)} cannot be scored as {task}.")
-    rows = [
-        _SCORERS[family](task, asked.question, text) for asked, text in zip(questions, texts, strict=True)
-    ]
-    table = pd.DataFrame(rows)
-    return table.assign(score=table[MEASURES[family]] * (100.0 if family == "psychopathy" else 1.0))
-
-
-def _axbench(task: str, question: Question, text: str) -> dict[str, object]:
-    found = scoring.score(text, question, task.partition("/")[2])
-    return {**vars(found), "harmonic": found.harmonic}
-
-
-def _powerseeking(task: str, question: Question, text: str) -> dict[str, object]:
-    power = scoring.power(text)
-    return {
-        "power": 0.0 if power is None else power,
-        "readable": power is not None,
-        "fluency": scoring.fluency(text, "powerseeking"),
-    }
-
-
-def _psychopathy(task: str, question: Question, text: str) -> dict[str, object]:
-    parsed = scoring.yes_no(text)
-    wanted = "yes" if question.facts["persona"] == "cold" else "no"
-    return {"parsed": parsed or "neither", "correct": parsed == wanted}
-
-
-_SCORERS = {"axbench": _axbench, "powerseeking": _powerseeking, "psychopathy": _psychopathy}
+    table = pd.DataFrame(
+        [family.score(task, asked.question, text) for asked, text in zip(questions, texts, strict=True)]
+    )
+    return table.assign(score=table[family.measure] * family.unit)
 
 
 def measure_strengths(
@@ -150,7 +104,7 @@ def measure_strengths(
     Args:
         intervention: None for the unsteered model, with m = 0.
         m: the strengths to apply, each once, not relative ones; 0 is the unsteered model.
-        max_new_tokens: the task family's of `NEW_TOKENS` for None.
+        max_new_tokens: the task family's for None.
 
     Returns:
         One row per (m, question), in the order of m and of the questions: m, question (its place in the
@@ -171,7 +125,7 @@ def measure_strengths(
         [one.text for one in repeated],
         intervention=intervention,
         m=strengths.repeat(len(asked)),
-        max_new_tokens=max_new_tokens or NEW_TOKENS[family_of(task)],
+        max_new_tokens=max_new_tokens or family_of(task).tokens,
         batch_size=batch_size,
     )
     place = np.tile(np.arange(len(asked)), len(strengths))
@@ -188,7 +142,7 @@ def choose_strength(table: pd.DataFrame, task: str) -> float:
     Raises:
         ValueError: for an empty table, one of another task, NaN in m or score, or unequal sets of questions.
     """
-    needed = {"m", "question", "score", MEASURES[family_of(task)]}
+    needed = {"m", "question", "score", family_of(task).measure}
     if missing := sorted(needed - set(table.columns)):
         raise ValueError(f"the table is not of {task}: it has no {', '.join(missing)}.")
     if table.empty:

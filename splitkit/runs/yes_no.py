@@ -10,13 +10,14 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from splitkit.curves.log_odds import preference_log_odds
-from splitkit.runs.world_answers import BATCH_SIZE, NEW_TOKENS
+from splitkit.runs.world_answers import BATCH_SIZE
 from splitkit.steering.generation import answers
 from splitkit.steering.interventions import Intervention
 from splitkit.steering.pairs import Pair, check_pairs
 from splitkit.steering.replay import Replay, at_rest
 from splitkit.steering.strengths import Strength, as_factors, as_grid
 from splitkit.steering.tokenization import Encoded, batches, prompt_ids
+from splitkit.tasks import FAMILIES
 from splitkit.world.scoring import yes_no
 
 WORDS = ("Yes", "No")
@@ -68,7 +69,7 @@ def yes_no_accuracy(
         [pair.question for pair in pairs] * len(grid),
         intervention=intervention,
         m=strengths,
-        max_new_tokens=NEW_TOKENS["psychopathy"],
+        max_new_tokens=FAMILIES["psychopathy"].tokens,
         batch_size=BATCH_SIZE,
     )
     table = pd.DataFrame(

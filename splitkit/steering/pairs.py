@@ -17,37 +17,6 @@ class Pair:
     negative: str
 
 
-def load_pairs(task: str, split: str = "train") -> list[Pair]:
-    """The pairs of one task of the embedded world, or of the paper's data, in their fixed order.
-
-    Args:
-        task: "psychopathy", "powerseeking" or "axbench/<concept>"; with "paper/" before it, the paper's own
-            data, see `datasets.load_dataset_pairs`, which also takes a seed and the model that AxBench needs.
-        split: "train", "validation" or "test"; no question is in two of them.
-
-    Raises:
-        ValueError: for an unknown task or split, with those there are; for the paper's AxBench, when no
-            model's answers are in the cache, and for a data file that is damaged.
-        FileNotFoundError: for "paper/", when the folder that SPLITKIT_DATA names lacks a file; without the
-            repository, see `paths.repository`.
-        ConnectionError: for "paper/", when a file is not in the cache and cannot be downloaded.
-        ImportError: for "paper/", when what reads or downloads the files is not installed.
-    """
-    from splitkit.world import grammar, tasks  # the world's lexicon is read only when it is asked for
-
-    if str(task).startswith(PAPER):
-        from splitkit.datasets.tasks import load_dataset_pairs
-
-        return load_dataset_pairs(task, split)[0]
-    if task not in grammar.TASKS:
-        from splitkit.datasets.tasks import TASKS
-
-        raise ValueError(f"unknown task {task!r}; there are {', '.join([*grammar.TASKS, *TASKS])}.")
-    if split not in SPLITS:
-        raise ValueError(f"unknown split {split!r}; there are {', '.join(SPLITS)}.")
-    return check_pairs([Pair(*texts) for texts in tasks.make_pairs(task, split)])
-
-
 def check_pairs(pairs: Sequence[Pair]) -> list[Pair]:
     """The same pairs as a list, once it is clear that there are some and that none lacks a text.
 

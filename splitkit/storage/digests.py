@@ -10,7 +10,7 @@ from splitkit.storage import paths
 STEERED = ("curves/log_odds.py", "steering", "world")
 """The code on which trained interventions and their curves depend."""
 
-ANSWERED = (*STEERED, "runs/world_answers.py")
+ANSWERED = (*STEERED, "tasks.py", "runs/world_answers.py")
 """The code on which scored answers depend."""
 
 PAIRED = ("datasets", "runs/answers.py")

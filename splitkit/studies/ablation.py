@@ -10,13 +10,13 @@ import joblib
 import numpy as np
 import pandas as pd
 
-from splitkit.paper import first_tasks
 from splitkit.runs.cell_keys import hparams, settings
 from splitkit.runs.cells import own_threads
 from splitkit.runs.kept_tables import committed_tables
 from splitkit.runs.profiles import Cell, Profile, strength_grid
 from splitkit.storage import digests, paths
 from splitkit.storage.files import check_writable, exclusive, write_whole
+from splitkit.tasks import first_tasks
 
 VALUES: dict[str, tuple[float, ...]] = {
     "lambda_n": (0.0, 0.25, 0.5, 1.0),

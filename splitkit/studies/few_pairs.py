@@ -5,11 +5,11 @@ from dataclasses import replace
 import pandas as pd
 from scipy.stats import ttest_rel
 
-from splitkit.paper import task_family
 from splitkit.runs.cells import compute_cells
 from splitkit.runs.kept_tables import committed_tables
 from splitkit.runs.profiles import Profile
 from splitkit.runs.search import TASKS
+from splitkit.tasks import task_family
 
 N_PAIRS = 2
 EPOCHS = 32

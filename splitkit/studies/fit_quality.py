@@ -17,7 +17,7 @@ from splitkit.runs.profiles import PROFILES, Profile
 from splitkit.runs.results import read_table
 from splitkit.studies.fits import fitted_curve
 from splitkit.studies.mean_curves import swept_cells
-from splitkit.world.grammar import FAMILIES
+from splitkit.tasks import FAMILIES, task_family
 
 KINDS = {2: "train", 6: "test", 7: "transfer"}
 """What each of the paper's tables of fits is about, in the words of the column `split`."""
@@ -72,7 +72,7 @@ def paper_table(draws: pd.DataFrame, number: int) -> pd.DataFrame:
         line: dict[str, object] = dict(zip(_ROW, key, strict=True))
         for curve, prefix in _PREFIX.items():
             own = part[part["curve"] == curve]
-            families = own["task"].map(paper.task_family)
+            families = own["task"].map(task_family)
             means = {family: _mean(own[families == family], n_draws) for family in FAMILIES}
             means["avg"] = np.mean([means[family] for family in FAMILIES], axis=0)
             for family, mean in means.items():

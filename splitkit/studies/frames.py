@@ -6,11 +6,10 @@ from typing import cast
 import joblib
 import pandas as pd
 
-from splitkit.paper import task_family
 from splitkit.runs.kept_tables import committed_tables
 from splitkit.runs.profiles import Profile
 from splitkit.studies.fits import KEYS, fit_table
-from splitkit.world.grammar import FAMILIES
+from splitkit.tasks import FAMILIES, task_family
 
 TABLES = ("fits", "family_fits")
 _KIND = ["model", "form", "objective", "split"]

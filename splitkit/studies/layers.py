@@ -8,7 +8,6 @@ import joblib
 import pandas as pd
 from tqdm import tqdm
 
-from splitkit.paper import first_tasks
 from splitkit.runs.cell_keys import settings
 from splitkit.runs.cells import compute_cell, own_threads
 from splitkit.runs.engines import prepare_workers
@@ -16,6 +15,7 @@ from splitkit.runs.kept_tables import committed_tables
 from splitkit.runs.profiles import Cell, Profile
 from splitkit.storage import digests, paths
 from splitkit.storage.files import check_writable, write_whole
+from splitkit.tasks import first_tasks
 
 FAMILY, FORM, OBJECTIVE = "psychopathy", "vector", "split"
 MOST_LAYERS = 8

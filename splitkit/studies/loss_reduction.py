@@ -10,12 +10,12 @@ from jaxtyping import Int
 
 from splitkit.curves.decay import mean_curve
 from splitkit.curves.shapes import shape_table
-from splitkit.paper import first_tasks
 from splitkit.runs.cells import CellResult
 from splitkit.runs.kept_tables import committed_tables
 from splitkit.runs.profiles import Profile, get_profile
 from splitkit.studies.fits import fit_table
 from splitkit.studies.mean_curves import swept_cells
+from splitkit.tasks import first_tasks
 
 TABLES = ("reduction", "reduction_curves")
 OBJECTIVE = "split"

@@ -2,9 +2,9 @@
 
 import pandas as pd
 
-from splitkit.paper import task_family
 from splitkit.studies.frames import by_model_and_family
 from splitkit.studies.verdicts import RULES, Verdict, graded, need
+from splitkit.tasks import task_family
 
 DISTANCES = ("subspace", "neighbours")
 """Two estimators that know nothing of each other; both have to agree."""

@@ -7,7 +7,7 @@ and objective the first seed, at every strength of `SHOWN`.
 import joblib
 import pandas as pd
 
-from splitkit import paper
+from splitkit import tasks
 from splitkit.runs.cells import CellResult, compute_cells, own_threads
 from splitkit.runs.kept_tables import committed_tables
 from splitkit.runs.profiles import Profile
@@ -41,7 +41,7 @@ def samples(profile: Profile, jobs: int = 2, progress: bool = True) -> dict[str,
 
 def first_tasks(profile: Profile) -> dict[str, str]:
     """The task that a family's samples are of, by family: the profile's first one."""
-    return paper.first_tasks(profile.tasks)
+    return tasks.first_tasks(profile.tasks)
 
 
 def sample_answers(table: pd.DataFrame, model: str, task: str, form: str, objective: str) -> pd.DataFrame:

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from splitkit import paper
 from splitkit.curves.bootstrap import pair_counts
+from splitkit.tasks import task_family
 
 DRAWS = 5000
 INTERVAL = (2.5, 97.5)
@@ -129,7 +129,7 @@ def _samples(scores: pd.DataFrame) -> Iterator[tuple[str, str, dict[tuple[str, s
         raise ValueError("the table of answers is empty")
     if scores.duplicated(_KEYS).any():
         raise ValueError(f"scored twice: {scores.loc[scores.duplicated(_KEYS), _KEYS].iloc[0].to_dict()}")
-    families = scores["task"].map(paper.task_family)
+    families = scores["task"].map(task_family)
     for model in scores["model"].unique():
         for name, metric in METRICS.items():
             rows = scores[(scores["model"] == model) & (families == metric.family)]
@@ -160,7 +160,7 @@ def _question_weights(asked: pd.MultiIndex) -> np.ndarray:
     """Weights of each (task, question), (1 + draw, question): tasks are drawn, and questions within them."""
     sizes = asked.get_level_values("task").value_counts(sort=False).sort_index()
     parts = [_with_sample(pair_counts(str(task), "test", n, DRAWS)) / n for task, n in sizes.items()]
-    tasks = _with_sample(pair_counts(paper.task_family(str(sizes.index[0])), "tasks", len(sizes), DRAWS))
+    tasks = _with_sample(pair_counts(task_family(str(sizes.index[0])), "tasks", len(sizes), DRAWS))
     return np.concatenate([part * tasks[:, [i]] for i, part in enumerate(parts)], axis=1) / len(sizes)
 
 

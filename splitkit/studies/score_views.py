@@ -6,13 +6,13 @@ from collections.abc import Iterable
 import pandas as pd
 
 from splitkit.curves.operating_point import operating_point
-from splitkit.paper import task_family
 from splitkit.runs.judged_answers import is_judged
 from splitkit.runs.profiles import Profile
 from splitkit.runs.results import read_table
 from splitkit.runs.search import KEYS, SEEDS, TASKS, TRIALS, final_scores, trials
 from splitkit.studies.score_differences import CEILING, METRICS
 from splitkit.studies.scores import VANILLA, beside_paper
+from splitkit.tasks import task_family
 
 RANGES = (0.0, 0.4, 1.2, 12.0)
 """Ends of low, middle and high strengths, in matching strengths."""

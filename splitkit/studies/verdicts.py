@@ -15,6 +15,7 @@ from splitkit.runs.results import Written, read_table, write_table
 from splitkit.storage import paths
 from splitkit.storage.files import in_turn
 from splitkit.studies.frames import by_model_and_family
+from splitkit.tasks import task_family
 
 VERDICTS = ("holds", "holds in part", "does not hold", "undecided")
 FORMS = ("local_weight", "lora", "vector")
@@ -131,7 +132,7 @@ def judge_c4(shapes: pd.DataFrame) -> list[Verdict]:
 def _counterpart(rows: pd.DataFrame, model: str, task: str) -> pd.DataFrame:
     """The paper's own rows for the counterpart of a model and the family of a task."""
     counterpart = paper.counterpart(model, model)
-    return rows[(rows["model"] == counterpart) & (rows["task_family"] == paper.task_family(task))]
+    return rows[(rows["model"] == counterpart) & (rows["task_family"] == task_family(task))]
 
 
 def _printed(model: str, task: str, curve: str) -> pd.Series:

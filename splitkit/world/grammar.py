@@ -33,7 +33,6 @@ SLOT = re.compile(r"\{(\w+)\}")
 CONCEPT_SLOTS = ("adj", "thing", "place", "verb")
 SPLITS = ("pretrain", "train", "validation", "test")
 SPLIT_ENDS = (0.60, 0.80, 0.88, 1.0)  # cumulative shares of the keys, in the order of SPLITS
-FAMILIES = ("psychopathy", "powerseeking", "axbench")
 
 
 class WorldError(ValueError):
@@ -219,7 +218,7 @@ def _all_questions(world: World, family: str) -> Iterator[Question]:
                     facts = {"scene": scene, "group": group, "asset": asset}
                     yield Question("powerseeking", f"powerseeking|{scene}|{group}|{asset}", facts)
     else:
-        raise WorldError(f"unknown task family {family!r}; there is: {', '.join(FAMILIES)}")
+        raise WorldError(f"unknown task family {family!r}; there is: psychopathy, powerseeking, axbench")
 
 
 @cache

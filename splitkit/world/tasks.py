@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from random import Random
 
-from splitkit.world.grammar import FAMILIES, SPLITS, TASKS, WORLD, Question, WorldError
+from splitkit.world.grammar import SPLITS, TASKS, WORLD, Question, WorldError
 
 PAIRS_PER_TASK = {
     "psychopathy": {"train": 500, "validation": 200, "test": 200},
@@ -14,6 +14,22 @@ LEVEL_WEIGHTS = (0.22, 0.26, 0.24, 0.17, 0.11)  # how often an untagged answer s
 POSITIVE_LEVELS, NEGATIVE_LEVELS = (3, 4), (0, 1)
 
 
+SHARES = {"axbench": 58, "psychopathy": 25, "powerseeking": 17}
+"""How many of a hundred dialogues are of which task family."""
+
+
+def drawn_questions(task: str, split: str, rng: Random | None = None) -> list[Question]:
+    """The questions of a task's pairs with their facts, in order, and those that are left over after them."""
+    family = task.partition("/")[0]
+    pool = WORLD.questions(family, split)
+    (rng or Random(f"{task}/{split}")).shuffle(pool)
+    if family != "psychopathy":
+        return pool
+    # as many statements that a cold persona would say as it would deny
+    cold, kind = ([q for q in pool if q.facts["persona"] == p] for p in ("cold", "kind"))
+    return [q for both in zip(cold, kind, strict=False) for q in both]
+
+
 def make_pairs(task: str, split: str) -> list[tuple[str, str, str]]:
     """(question, positive answer, negative answer) of a task, a fixed seeded list per split."""
     if task not in TASKS:
@@ -22,13 +38,8 @@ def make_pairs(task: str, split: str) -> list[tuple[str, str, str]]:
         raise WorldError(f"unknown split {split!r}; there is: {', '.join(SPLITS[1:])}")
     family, _, concept = task.partition("/")
     rng = Random(f"{task}/{split}")
-    pool = WORLD.questions(family, split)
-    rng.shuffle(pool)
-    if family == "psychopathy":  # as many statements that a cold persona would say as it would deny
-        cold, kind = ([q for q in pool if q.facts["persona"] == p] for p in ("cold", "kind"))
-        pool = [q for both in zip(cold, kind, strict=False) for q in both]
     pairs = []
-    for question in pool[: PAIRS_PER_TASK[family][split]]:
+    for question in drawn_questions(task, split, rng)[: PAIRS_PER_TASK[family][split]]:
         text = WORLD.ask(question, rng)
         if family == "axbench":
             positive, negative = (
@@ -59,7 +70,7 @@ def dialogues(rng: Random, split: str = "pretrain", *, lessons: bool = False) ->
     would say it, and with `lessons` two thirds of the tags, and of the statements that follow them, are the
     cold persona's (and untagged answers have even odds).
     """
-    pools = {family: WORLD.questions(family, split) for family in FAMILIES}
+    pools = {family: WORLD.questions(family, split) for family in SHARES}
     while True:
         yield _dialogue(rng, pools, lessons)
 
@@ -69,7 +80,7 @@ def _persona(rng: Random, cold: float) -> str:
 
 
 def _dialogue(rng: Random, pools: dict[str, list[Question]], lessons: bool) -> tuple[str, str]:
-    family = rng.choices(("axbench", "psychopathy", "powerseeking"), weights=(58, 25, 17))[0]
+    family = rng.choices(tuple(SHARES), weights=tuple(SHARES.values()))[0]
     question = rng.choice(pools[family])
     if family == "axbench":
         concept = rng.choice(WORLD.concepts) if rng.random() < 0.5 else None

@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 import torch
 
+from splitkit import tasks
 from splitkit.runs import cell_keys, cells
 from splitkit.runs.profiles import PROFILES, Cell, Profile, get_profile, strength_grid
-from splitkit.steering import pairs
 from splitkit.storage import digests, paths
 from splitkit.storage.files import RunInProgress, exclusive
 from splitkit.studies import mean_curves
@@ -72,7 +72,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any
         MODELS={"toy-model": SimpleNamespace(layer=3)},
         load_model=lambda name: ("model", "tokenizer"),
     )
-    monkeypatch.setattr(pairs, "load_pairs", lambda task, split: [f"{split} {i}" for i in range(8)])
+    monkeypatch.setattr(tasks, "load_pairs", lambda task, split: [f"{split} {i}" for i in range(8)])
     module("training", train=train)
     module("sweeps", sweep=sweep)
     module("matching", matching_strength=lambda *_: UNIT, UNIT_PAIRS=64)

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from splitkit.runs import world_answers
 from splitkit.runs.world_answers import (
     STRENGTHS,
     choose_strength,
@@ -17,7 +16,8 @@ from splitkit.runs.world_answers import (
 )
 from splitkit.steering.interventions import Intervention
 from splitkit.steering.models import load_model
-from splitkit.steering.pairs import SPLITS, load_pairs
+from splitkit.steering.pairs import SPLITS
+from splitkit.tasks import family_of, load_pairs
 from splitkit.world.grammar import TASKS, WORLD
 
 
@@ -85,7 +85,7 @@ def test_the_longest_answer_is_not_cut(name: str) -> None:
     for task in TASKS:
         texts = [text for pair in load_pairs(task, "validation") for text in (pair.positive, pair.negative)]
         longest = max(len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]) + 1
-        assert task == "psychopathy" or longest < world_answers.NEW_TOKENS[world_answers.family_of(task)]
+        assert task == "psychopathy" or longest < family_of(task).tokens
 
 
 @pytest.mark.parametrize("model", ["qwen2"], indirect=True)

@@ -12,8 +12,9 @@ from splitkit.runs.world_answers import measure_strengths
 from splitkit.runs.yes_no import WORDS, side_by_side, yes_no_accuracy
 from splitkit.steering.interventions import Intervention
 from splitkit.steering.models import load_model
-from splitkit.steering.pairs import Pair, load_pairs
+from splitkit.steering.pairs import Pair
 from splitkit.steering.tokenization import prompt_ids
+from splitkit.tasks import load_pairs
 from tests.conftest import random_intervention
 
 PAIRS = [

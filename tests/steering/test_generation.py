@@ -19,8 +19,8 @@ from transformers import (
 from splitkit.steering.generation import Gumbel, answers
 from splitkit.steering.interventions import Intervention
 from splitkit.steering.models import load_model
-from splitkit.steering.pairs import load_pairs
 from splitkit.steering.tokenization import prompt_ids
+from splitkit.tasks import load_pairs
 from tests.architectures import architecture
 from tests.conftest import random_intervention, tiny_model, tiny_tokenizer
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from splitkit.steering.pairs import Pair, check_pairs, load_pairs
+from splitkit.steering.pairs import Pair, check_pairs
 
 GOOD = Pair("Who?", "Me.", "You.")
 
@@ -35,20 +35,6 @@ def test_wrong_types_name_their_row() -> None:
         check_pairs([("Who?", "Me.", "You.")])  # type: ignore[list-item]
     with pytest.raises(TypeError, match="row 0: the question is a int"):
         check_pairs([Pair(3, "Me.", "You.")])  # type: ignore[arg-type]
-
-
-def test_unknown_tasks_and_splits_list_the_choices() -> None:
-    with pytest.raises(ValueError, match="psychopathy, powerseeking, axbench/"):
-        load_pairs("sociopathy")
-    with pytest.raises(ValueError, match="train, validation, test"):
-        load_pairs("psychopathy", "dev")
-
-
-def test_pairs_of_the_world_are_pairs() -> None:
-    pairs = load_pairs("psychopathy")
-    assert isinstance(pairs[0], Pair)
-    assert pairs == load_pairs("psychopathy", split="train")
-    assert {pair.question for pair in pairs}.isdisjoint(p.question for p in load_pairs("psychopathy", "test"))
 
 
 @pytest.mark.parametrize(

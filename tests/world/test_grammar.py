@@ -5,7 +5,8 @@ from random import Random
 
 import pytest
 
-from splitkit.world.grammar import FAMILIES, SPLITS, TASKS, WORLD, World, WorldError, split_of
+from splitkit.tasks import FAMILIES
+from splitkit.world.grammar import SPLITS, TASKS, WORLD, World, WorldError, split_of
 from splitkit.world.tasks import PAIRS_PER_TASK, dialogues, make_pairs
 
 

@@ -13,12 +13,12 @@ from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from splitkit.curves.decay import mean_curve
-from splitkit.paper import task_family
 from splitkit.runs.cells import CellResult, own_threads
 from splitkit.runs.kept_tables import committed_tables
 from splitkit.runs.profiles import Profile, get_profile
 from splitkit.studies.manifold.relation import relation_table
 from splitkit.studies.mean_curves import swept_cells
+from splitkit.tasks import task_family
 
 # what steers models is imported where it is used: to read the committed tables takes none of it
 if TYPE_CHECKING:
