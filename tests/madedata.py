@@ -97,7 +97,7 @@ def made() -> dict[str, bytes]:
 
 STARTUP = """
 import json, os
-from splitkit import downloads
+from splitkit.datasets import files as downloads
 for name, sha256 in json.loads(os.environ["MADE_DATA"]).items():
     downloads.SOURCES[name] = downloads.Source(downloads.SOURCES[name].url, sha256)
 """

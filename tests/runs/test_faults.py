@@ -237,8 +237,8 @@ READ_ONLY = f"""
 import sys
 from pathlib import Path
 from splitkit import paths
-from splitkit.cells import compute_cells
-from splitkit.profiles import Profile
+from splitkit.runs.cells import compute_cells
+from splitkit.runs.profiles import Profile
 profile = {PROFILE!r}
 paths.CACHE = paths.ROOT / ".cache"
 try:
@@ -363,7 +363,8 @@ def test_a_key_reaches_no_notebook_table_log_or_reply(
         new_code_cell('PROFILE = "smoke"', metadata={"tags": ["parameters"]}),
         new_code_cell(
             "import logging\nlogging.basicConfig(level=logging.DEBUG, force=True)\n"
-            "from splitkit import get_profile, results\nfrom splitkit.judging.llm import LLMJudge\n"
+            "from splitkit import get_profile\nfrom splitkit.runs import results\n"
+            "from splitkit.judging.llm import LLMJudge\n"
             "judge = LLMJudge(concurrency=1)\n"
             'table = judge.score("powerseeking", ["q"] * 2, ["one", "two"])\n'
             'print(results.write_table(table, "judged", get_profile(PROFILE)), judge, vars(judge))\ntable'

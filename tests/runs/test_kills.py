@@ -60,8 +60,8 @@ FORKS.set_forkserver_preload(
 )
 RUN = f"""
 import splitkit.steering.sweeps, splitkit.steering.training
-from splitkit.cells import compute_cells
-from splitkit.profiles import Profile
+from splitkit.runs.cells import compute_cells
+from splitkit.runs.profiles import Profile
 print("ready", flush=True)
 compute_cells({PROFILE!r}, jobs=2, progress=False)
 """

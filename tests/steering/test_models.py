@@ -143,7 +143,7 @@ def test_code_of_a_model_is_never_run(tmp_path: Path, part: str) -> None:
 
 HUB = """
 import time
-from splitkit.models import load_model
+from splitkit.steering.models import load_model
 start = time.perf_counter()
 model, tokenizer = load_model("somebody/tiny")
 print("loaded", model.config.model_type, len(tokenizer))
