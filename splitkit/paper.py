@@ -1,6 +1,5 @@
-"""What the paper reports: its tables, its claims, and our numbers laid beside its own."""
+"""The paper's printed tables and official settings, and our numbers laid beside its own."""
 
-from dataclasses import dataclass
 from functools import cache
 
 import pandas as pd
@@ -28,36 +27,6 @@ COUNTERPARTS: dict[str, str] = {
 """The paper's model beside which one of ours is laid: the same architecture, not always the same size."""
 
 _CURVES = {"pref": "preference", "util": "utility"}
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One thing that the paper says, and where it says it."""
-
-    id: str
-    text: str
-    where: str
-
-
-CLAIMS: dict[str, Claim] = {
-    claim.id: claim
-    for claim in (
-        Claim(
-            "C1", "Three forms of steering are one affine update: each adds m dh", "Eq. 1-5, Table 1, Fig. 1"
-        ),
-        Claim("C2", "Preference against m is linear, then bends, then settles", "Fig. 2, 4, 5"),
-        Claim("C3", "Utility is highest near m = 0, falls on both sides, then settles", "Fig. 2, 4, 5"),
-        Claim("C4", "All forms and objectives share that pattern", "Fig. 2, 4, 5"),
-        Claim("C5", "Eq. 15 fits preference: R² above 0.95 in most settings", "Table 2"),
-        Claim("C6", "Eq. 17 fits utility: R² typically above 0.97", "Table 2"),
-        Claim("C7", "The fits are as good on test sets", "Table 6"),
-        Claim("C8", "Curves fitted on train predict test, with some failures", "Table 7"),
-        Claim("C9", "Utility falls because activations leave their manifold", "Sec. 4, Fig. 3"),
-        Claim("C10", "SPLIT beats SFT, RePS and DiffMean on most metrics", "Table 3"),
-        Claim("C11", "SPLIT brings psychopathy accuracy from 50 % to 98-100 %", "Table 3"),
-        Claim("C12", "DPO (BiPO) barely moves the open-ended tasks", "Table 4"),
-    )
-}
 
 
 @cache

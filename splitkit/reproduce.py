@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from splitkit.judging.judges import JudgeError
-from splitkit.paper import CLAIMS
 from splitkit.runs.cell_results import CellResult
 from splitkit.runs.cells import CellError, compute_cells
 from splitkit.runs.engines import Dask, Engine, EngineError, Loky, cores, prepare_workers, read_slurm
@@ -20,6 +19,7 @@ from splitkit.runs.results import notes_folder, read_table
 from splitkit.steering.model_files import is_shipped
 from splitkit.storage import paths
 from splitkit.storage.files import DamagedFolder, RunInProgress, check_writable, exclusive
+from splitkit.studies.claims import CLAIMS
 from splitkit.studies.tables import make_tables
 
 

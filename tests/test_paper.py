@@ -1,4 +1,4 @@
-"""The paper's tables and claims, and the join that lays ours beside them."""
+"""The paper's tables, and the join that lays ours beside them."""
 
 import pandas as pd
 import pytest
@@ -11,10 +11,6 @@ def test_tables_are_those_of_the_paper() -> None:
     assert len(paper.official_hparams()) == 54
     with pytest.raises(KeyError, match=r"\[1, 2, 3, 4, 6, 7\]"):
         paper.table(5)
-
-
-def test_claims_have_an_id_each() -> None:
-    assert list(paper.CLAIMS) == [f"C{i}" for i in range(1, 13)]
 
 
 @pytest.mark.parametrize("number", [2, 6, 7])

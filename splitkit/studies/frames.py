@@ -16,6 +16,12 @@ _KIND = ["model", "form", "objective", "split"]
 _CURVES = ["preference", "utility"]
 
 
+def require(table: pd.DataFrame, *columns: str) -> None:
+    """ValueError that names the columns that a table lacks, and those that it has."""
+    if missing := [column for column in columns if column not in table]:
+        raise ValueError(f"the table lacks the columns {missing}; it has {list(table.columns)}")
+
+
 def families_of(tasks: pd.Series) -> list[str]:
     """The families of a column of tasks, each once, in the paper's order; others after them by name."""
     found = set(tasks.map(task_family))

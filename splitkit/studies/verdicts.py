@@ -1,48 +1,44 @@
-"""Verdicts on the paper's claims: each by one rule, written here once, from a table.
+"""Verdicts on the paper's claims: from a table to a word, each by one rule; the bars are in `claims`.
 
-Judged per model and task family, as the paper's tables are: the concepts of AxBench and all seeds are pooled.
+C2 to C9 are decided per model and task family, as in the paper's tables: all seeds, and the concepts of
+AxBench, are pooled. The other claims are decided per model.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
+import numpy as np
 import pandas as pd
 
 from splitkit import paper
 from splitkit.runs.profiles import Profile
-from splitkit.runs.results import Written, read_table, write_table
+from splitkit.runs.results import read_table, write_table
 from splitkit.storage import paths
 from splitkit.storage.files import in_turn
-from splitkit.studies.frames import by_model_and_family
+from splitkit.studies.claims import BARELY, CHANCE, CLAIMS, FAIR_FIT, GOOD_FIT, MOVED, R2_SLACK
+from splitkit.studies.frames import by_model_and_family, require
+from splitkit.studies.score_differences import METRICS, at_ceiling
 from splitkit.tasks import task_family
 
 VERDICTS = ("holds", "holds in part", "does not hold", "undecided")
 FORMS = ("local_weight", "lora", "vector")
 
-EXACT, MOST, HALF = 1e-10, 0.8, 0.5
-R2_PREFERENCE, R2_UTILITY, R2_FAIR = 0.95, 0.97, 0.90
-R2_SLACK = 0.01
-"""A fit that loses no more on test than the last digit of the paper's tables is as good there."""
+DISTANCES = ("subspace", "neighbours")
+"""The two estimators of distance that C9 asks: they know nothing of each other, and both have to agree."""
+C10_RIVALS = {"local_weight": ("sft", "reps"), "lora": ("sft", "reps"), "vector": ("diffmean", "sft", "reps")}
+ACCURACY = "psychopathy_acc_pct"
+OPEN_ENDED = ("powerseeking_0_4", "axbench_concept_0_2", "axbench_harmonic_0_2")
 
-RULES: dict[str, str] = {
-    "C1": f"largest |steered - rewritten weights| of any form, in float64, is below {EXACT:g}",
-    "C2": "share of cells whose preference is linear near 0 and settles: 0.8 holds, 0.5 in part",
-    "C3": "share of cells whose utility peaks near 0, falls on both sides, settles: 0.8 holds, 0.5 in part",
-    "C4": "lowest share, over the forms, of cells in which C2 and C3 both hold: 0.8 holds, 0.5 in part",
-    "C5": "share of preference fits (no SPLIT, as in Table 2) with R² above 0.95: 0.5 holds, 0.25 in part",
-    "C6": "median R² of utility fits (no SPLIT, as in Table 2): above 0.97 holds, above 0.90 in part",
-    "C7": "of curves fitted well on train (R² above 0.95 preference, 0.97 utility), share as good on test "
-    "(above that bar, or at most 0.01 below train): 0.8 holds, 0.5 in part",
-    "C8": "share of train fits with R² above 0.90 on test curves: more than 0.5 holds, 0.25 in part",
-    "C9": "weaker of two distances: R² of utility by one curve for all forms; 0.8, no less than for the "
-    "length of the move, and dh as far from the utility gradient as random: holds; 0.5 in part",
-}
+_Groups = Iterable[tuple[str, str, pd.DataFrame]]
+"""Model, task family or "all", and the rows of both."""
+_Decision = tuple[float, str, bool, bool]
+"""Our number, the paper's as text, whether the claim holds, whether it holds in part."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One claim judged for a model and task family; `ours` is what the rule grades by (C9 asks more)."""
+    """One claim decided for a model and task family; `ours` is the number that the rule grades by."""
 
     claim: str
     model: str
@@ -53,92 +49,154 @@ class Verdict:
     rule: str
 
     def __post_init__(self) -> None:
-        if self.claim not in paper.CLAIMS:
-            raise KeyError(f"no claim {self.claim!r}; there are {list(paper.CLAIMS)}")
+        if self.claim not in CLAIMS:
+            raise KeyError(f"no claim {self.claim!r}; there are {list(CLAIMS)}")
         if self.verdict not in VERDICTS:
             raise ValueError(f"no verdict {self.verdict!r}; there are {list(VERDICTS)}")
 
 
-def graded(value: float, holds: bool, in_part: bool) -> str:
-    """The verdict of two conditions, undecided where the number is undefined."""
-    if pd.isna(value):
-        return "undecided"
-    return "holds" if holds else "holds in part" if in_part else "does not hold"
+def _decided(
+    claim: str, groups: _Groups, decide: Callable[[str, str, pd.DataFrame], _Decision]
+) -> list[Verdict]:
+    """One verdict per group; undecided where the number is NaN."""
+    verdicts = []
+    for model, task, rows in groups:
+        ours, printed, holds, in_part = decide(model, task, rows)
+        word = "holds" if holds else "holds in part" if in_part else "does not hold"
+        word = "undecided" if pd.isna(ours) else word
+        verdicts.append(Verdict(claim, model, task, word, float(ours), printed, CLAIMS[claim].rule))
+    return verdicts
 
 
-def judge_c1(deviations: pd.DataFrame) -> list[Verdict]:
+def _by_model(table: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    for model, rows in table.groupby("model", sort=True):
+        yield str(model), "all", rows
+
+
+def decide_c1(deviations: pd.DataFrame) -> list[Verdict]:
     """Eq. 1-5: one verdict per model from rows (model, form, deviation): largest absolute differences.
 
-    Undecided unless all three forms were compared; ValueError names a missing column.
+    Undecided unless all three forms were compared.
     """
-    need(deviations, "model", "form", "deviation")
-    verdicts = []
-    for model, rows in deviations.groupby("model", sort=True):
-        largest = float(rows["deviation"].max(skipna=False))
-        if set(FORMS) - set(rows["form"]):
-            largest = float("nan")
-        verdict = graded(largest, largest < EXACT, in_part=bool((rows["deviation"] < EXACT).any()))
-        verdicts.append(Verdict("C1", str(model), "all", verdict, largest, "an identity", RULES["C1"]))
-    return verdicts
+    require(deviations, "model", "form", "deviation")
+    bar = CLAIMS["C1"].holds
+
+    def decide(model: str, task: str, rows: pd.DataFrame) -> _Decision:
+        largest = rows["deviation"].max(skipna=False) if set(FORMS) <= set(rows["form"]) else np.nan
+        return largest, "an identity", largest < bar, bool((rows["deviation"] < bar).any())
+
+    return _decided("C1", _by_model(deviations), decide)
 
 
-def _share(rows: pd.DataFrame, holds: Callable[[pd.DataFrame], pd.Series], columns: list[str]) -> float:
-    """Share of the cells that can be judged in which a condition holds; NaN where none can be judged."""
-    judged = rows[rows[columns].notna().all(axis=1)]
-    return float(holds(judged).astype(bool).mean()) if len(judged) else float("nan")
-
-
-def _judge_shape(shapes: pd.DataFrame, claim: str, column: str) -> list[Verdict]:
-    need(shapes, "model", "task", column)
-    verdicts = []
-    for model, task, rows in by_model_and_family(shapes):
-        share = _share(rows, lambda judged: judged[column], [column])
-        verdict = graded(share, share >= MOST, share >= HALF)
-        verdicts.append(Verdict(claim, model, task, verdict, share, "drawn in Fig. 2, 4, 5", RULES[claim]))
-    return verdicts
-
-
-def judge_c2(shapes: pd.DataFrame) -> list[Verdict]:
+def decide_c2(shapes: pd.DataFrame) -> list[Verdict]:
     """One verdict per model and family from `shapes.shape_table`: the share of cells with `c2`."""
-    return _judge_shape(shapes, "C2", "c2")
+    require(shapes, "model", "task", "c2")
+    return _decide_shape("C2", shapes, lambda rows: _share_of(rows, "c2"))
 
 
-def judge_c3(shapes: pd.DataFrame) -> list[Verdict]:
+def decide_c3(shapes: pd.DataFrame) -> list[Verdict]:
     """One verdict per model and family from `shapes.shape_table`: the share of cells with `c3`."""
-    return _judge_shape(shapes, "C3", "c3")
+    require(shapes, "model", "task", "c3")
+    return _decide_shape("C3", shapes, lambda rows: _share_of(rows, "c3"))
 
 
-def judge_c4(shapes: pd.DataFrame) -> list[Verdict]:
+def decide_c4(shapes: pd.DataFrame) -> list[Verdict]:
     """One verdict per model and family: the form with the fewest cells with both `c2` and `c3` decides.
 
     Undecided unless all three forms can be judged.
     """
-    need(shapes, "model", "task", "form", "c2", "c3")
-    verdicts = []
-    for model, task, rows in by_model_and_family(shapes):
-        lowest = pd.Series(
-            [
-                _share(rows[rows["form"] == form], lambda judged: judged["c2"] & judged["c3"], ["c2", "c3"])
-                for form in FORMS
-            ]
-        ).min(skipna=False)
-        verdict = graded(lowest, lowest >= MOST, lowest >= HALF)
-        verdicts.append(
-            Verdict("C4", model, task, verdict, float(lowest), "drawn in Fig. 2, 4, 5", RULES["C4"])
-        )
-    return verdicts
+    require(shapes, "model", "task", "form", "c2", "c3")
+
+    def lowest(rows: pd.DataFrame) -> float:
+        shares = [_share_of(rows[rows["form"] == form], "c2", "c3") for form in FORMS]
+        return float(np.min(shares))
+
+    return _decide_shape("C4", shapes, lowest)
 
 
-def _counterpart(rows: pd.DataFrame, model: str, task: str) -> pd.DataFrame:
-    """The paper's own rows for the counterpart of a model and the family of a task."""
-    counterpart = paper.counterpart(model, model)
-    return rows[(rows["model"] == counterpart) & (rows["task_family"] == task_family(task))]
+def _decide_shape(claim: str, shapes: pd.DataFrame, share: Callable[[pd.DataFrame], float]) -> list[Verdict]:
+    bars = CLAIMS[claim]
+
+    def decide(model: str, task: str, rows: pd.DataFrame) -> _Decision:
+        ours = share(rows)
+        return ours, "drawn in Fig. 2, 4, 5", ours >= bars.holds, ours >= bars.in_part
+
+    return _decided(claim, by_model_and_family(shapes), decide)
 
 
-def _printed(model: str, task: str, curve: str) -> pd.Series:
-    """The paper's own R² (Table 2) for the counterpart of a model and the family of a task."""
-    rows = _counterpart(paper.tidy(2), model, task)
-    return rows.loc[rows["curve"] == curve, "r2"]
+def _share_of(rows: pd.DataFrame, *conditions: str) -> float:
+    """Share of the cells that can be judged in which all conditions hold; NaN where none can be judged."""
+    judged = rows[list(conditions)].dropna().astype(bool)
+    return float(judged.all(axis=1).mean()) if len(judged) else np.nan
+
+
+def decide_c5(fits: pd.DataFrame) -> list[Verdict]:
+    """Eq. 15: one verdict per model and family from rows (model, task, curve, r2); NaN is no good fit."""
+    bars, good = CLAIMS["C5"], GOOD_FIT["preference"]
+
+    def decide(model: str, task: str, rows: pd.DataFrame) -> _Decision:
+        ours = _share_above(rows["r2"], good)
+        theirs = (_printed_r2(2, model, task, "preference") > good).mean()
+        return ours, f"{theirs:.2f}", ours > bars.holds, ours > bars.in_part
+
+    return _decided("C5", by_model_and_family(_fits_of(fits, "preference")), decide)
+
+
+def decide_c6(fits: pd.DataFrame) -> list[Verdict]:
+    """Eq. 17: one verdict per model and family from rows (model, task, curve, r2), by the median R²."""
+    bars = CLAIMS["C6"]
+
+    def decide(model: str, task: str, rows: pd.DataFrame) -> _Decision:
+        ours = rows["r2"].median()
+        theirs = _printed_r2(2, model, task, "utility").median()
+        return ours, f"{theirs:.2f}", ours > bars.holds, ours > bars.in_part
+
+    return _decided("C6", by_model_and_family(_fits_of(fits, "utility")), decide)
+
+
+def decide_c7(fits: pd.DataFrame) -> list[Verdict]:
+    """Eq. 15 and 17 on test: one verdict per model and family from the R² of fits on "train" and on "test".
+
+    `fits` has a row per cell (model, task, form, objective, seed), split and curve, with r2; NaN on test is
+    no good fit. Undecided where nothing fits on train.
+    """
+    key = ["task", "form", "objective", "seed", "curve"]
+    require(fits, "model", *key, "split", "r2")
+    bars = CLAIMS["C7"]
+    printed_key = ["model", "form", "objective", "curve", "task_family"]
+    printed = paper.tidy(2).merge(paper.tidy(6), on=printed_key, suffixes=("_train", "_test"))
+
+    def decide(model: str, task: str, rows: pd.DataFrame) -> _Decision:
+        train, test = (rows.loc[rows["split"] == split, [*key, "r2"]] for split in ("train", "test"))
+        ours = _as_good(train.merge(test, how="left", on=key, suffixes=("_train", "_test"), validate="1:1"))
+        theirs = _as_good(_counterpart(printed, model, task))
+        return ours, f"{theirs:.2f}", ours >= bars.holds, ours >= bars.in_part
+
+    return _decided("C7", by_model_and_family(_in_the_paper(fits)), decide)
+
+
+def decide_c8(fits: pd.DataFrame) -> list[Verdict]:
+    """Eq. 15 and 17 from train to test: one verdict per model and family from rows with split "transfer".
+
+    `fits` has model, task, split and r2, of both curves; NaN is no prediction. Undecided without any number.
+    """
+    require(fits, "model", "task", "split", "r2")
+    bars = CLAIMS["C8"]
+
+    def decide(model: str, task: str, rows: pd.DataFrame) -> _Decision:
+        ours = _share_above(rows["r2"], FAIR_FIT)
+        theirs = (_printed_r2(7, model, task) > FAIR_FIT).mean()
+        return ours, f"{theirs:.2f}", ours > bars.holds, ours > bars.in_part
+
+    transferred = _in_the_paper(fits[fits["split"] == "transfer"])
+    return _decided("C8", by_model_and_family(transferred), decide)
+
+
+def _fits_of(fits: pd.DataFrame, curve: str) -> pd.DataFrame:
+    """The rows of one curve; of the training split alone, which is Table 2's, where a table holds several."""
+    require(fits, "model", "task", "curve", "r2")
+    rows = _in_the_paper(fits[fits["curve"] == curve])
+    return rows[rows["split"] == "train"] if "split" in rows else rows
 
 
 def _in_the_paper(fits: pd.DataFrame) -> pd.DataFrame:
@@ -146,95 +204,204 @@ def _in_the_paper(fits: pd.DataFrame) -> pd.DataFrame:
     return fits[fits["objective"] != "split"] if "objective" in fits else fits
 
 
-def _fits_of(fits: pd.DataFrame, curve: str) -> pd.DataFrame:
-    """The rows of one curve; of the training split alone, which is Table 2's, where a table holds several."""
-    need(fits, "model", "task", "curve", "r2")
-    rows = _in_the_paper(fits[fits["curve"] == curve])
-    return rows[rows["split"] == "train"] if "split" in rows else rows
-
-
-def judge_c5(fits: pd.DataFrame) -> list[Verdict]:
-    """Eq. 15: one verdict per model and family from rows (model, task, curve, r2); NaN is no good fit."""
-    verdicts = []
-    for model, task, rows in by_model_and_family(_fits_of(fits, "preference")):
-        share = float((rows["r2"] > R2_PREFERENCE).mean()) if rows["r2"].notna().any() else float("nan")
-        printed = f"{(_printed(model, task, 'preference') > R2_PREFERENCE).mean():.2f}"
-        verdict = graded(share, share > HALF, share > HALF / 2)
-        verdicts.append(Verdict("C5", model, task, verdict, share, printed, RULES["C5"]))
-    return verdicts
-
-
-def judge_c6(fits: pd.DataFrame) -> list[Verdict]:
-    """Eq. 17: one verdict per model and family from rows (model, task, curve, r2), by the median R²."""
-    verdicts = []
-    for model, task, rows in by_model_and_family(_fits_of(fits, "utility")):
-        middle = float(rows["r2"].median())
-        printed = f"{_printed(model, task, 'utility').median():.2f}"
-        verdict = graded(middle, middle > R2_UTILITY, middle > R2_FAIR)
-        verdicts.append(Verdict("C6", model, task, verdict, middle, printed, RULES["C6"]))
-    return verdicts
-
-
-_FIT = ["task", "form", "objective", "seed", "curve"]
-
-
-def _of_split(fits: pd.DataFrame, split: str) -> pd.DataFrame:
-    return fits.loc[fits["split"] == split, [*_FIT, "r2"]]
+def _share_above(r2: pd.Series, bar: float) -> float:
+    return float((r2 > bar).mean()) if r2.notna().any() else np.nan
 
 
 def _as_good(pairs: pd.DataFrame) -> float:
     """Of rows (curve, r2_train, r2_test), the share that fits on test among those that fit on train."""
-    bar = pairs["curve"].map({"preference": R2_PREFERENCE, "utility": R2_UTILITY})
+    bar = pairs["curve"].map(GOOD_FIT)
     good = pairs["r2_train"] > bar
     kept = (pairs["r2_test"] > bar) | (pairs["r2_test"] >= pairs["r2_train"] - R2_SLACK)
-    return float(kept[good].mean()) if good.any() else float("nan")
+    return float(kept[good].mean()) if good.any() else np.nan
 
 
-def judge_c7(fits: pd.DataFrame) -> list[Verdict]:
-    """Eq. 15 and 17 on test: one verdict per model and family from the R² of fits on "train" and on "test".
+def _counterpart(rows: pd.DataFrame, model: str, family: str) -> pd.DataFrame:
+    """The paper's rows for the counterpart of a model, of one task family."""
+    return rows[(rows["model"] == paper.counterpart(model, model)) & (rows["task_family"] == family)]
 
-    `fits` has a row per cell (model, task, form, objective, seed), split and curve, with r2; NaN on test is
-    no good fit. Undecided where nothing fits on train.
+
+def _printed_r2(number: int, model: str, family: str, curve: str = "") -> pd.Series:
+    """The paper's R² (Table 2 or 7) for the counterpart of a model, of one curve or of both."""
+    rows = _counterpart(paper.tidy(number), model, family)
+    return rows.loc[rows["curve"] == curve, "r2"] if curve else rows["r2"]
+
+
+def decide_c9(relation: pd.DataFrame, angles: pd.DataFrame) -> list[Verdict]:
+    """One verdict per model and task family, by the weaker of two estimators at the steered layer.
+
+    (a) Utility falls with distance, and the same way in all forms: one falling curve has an R² of at least
+    the bar, and the interval of the rank correlation lies below 0. (b) The manifold matters: that R² is no
+    lower than the one of a curve of the length of the move alone. (c) dh is no closer to the utility gradient
+    than random directions: its median |cos| over cells is not above what 95 % of isotropic ones stay below.
+    All: holds; (a), with the lower bar: holds in part. Of a family with several tasks each number is the
+    median over them, because a curve is asked to serve all forms of a task, not all tasks. The rank
+    correlation does not grade, because ranks among strengths at which nothing is lost are noise. No
+    correlation can show the "because" of the claim.
+
+    Args:
+        relation: `splitkit.studies.manifold.relation.relation_table`.
+        angles: rows (model, task, direction, cosine, isotropic_95).
+
+    Raises:
+        ValueError: when a column is missing.
     """
-    need(fits, "model", "task", "form", "objective", "seed", "split", "curve", "r2")
-    verdicts = []
-    for model, task, rows in by_model_and_family(_in_the_paper(fits)):
-        pairs = _of_split(rows, "train").merge(
-            _of_split(rows, "test"), how="left", on=_FIT, suffixes=("_train", "_test"), validate="1:1"
-        )
-        share = _as_good(pairs)
-        key = ["model", "form", "objective", "curve", "task_family"]
-        printed = paper.tidy(2).merge(paper.tidy(6), on=key, suffixes=("_train", "_test"))
-        theirs = f"{_as_good(_counterpart(printed, model, task)):.2f}"
-        verdict = graded(share, share >= MOST, share >= HALF)
-        verdicts.append(Verdict("C7", model, task, verdict, share, theirs, RULES["C7"]))
-    return verdicts
+    require(relation, "model", "task", "site", "estimator", "spearman_high", "r2_one_curve")
+    require(angles, "model", "task", "direction", "cosine", "isotropic_95")
+    bars, two = CLAIMS["C9"], list(DISTANCES)
+    utility = angles[angles["direction"] == "utility"]
+
+    def middle(values: pd.Series) -> float:
+        return float(values.median(skipna=False))
+
+    def decide(model: str, task: str, rows: pd.DataFrame) -> _Decision:
+        found = rows.groupby("estimator")[["r2_one_curve", "spearman_high"]].agg(middle)
+        found = found.reindex([*two, "moved"])
+        explained = found["r2_one_curve"]
+        weakest = explained[two].min(skipna=False)
+        falls = bool((found.loc[two, "spearman_high"] < 0).all())
+        better = bool((explained[two] >= explained["moved"]).all())
+        own = utility[(utility["model"] == model) & (utility["task"].map(task_family) == task)]
+        orthogonal = len(own) > 0 and bool(own["cosine"].abs().median() <= own["isotropic_95"].median())
+        holds = falls and weakest >= bars.holds and better and orthogonal
+        return weakest, "assumed, drawn in Fig. 3", holds, falls and weakest >= bars.in_part
+
+    return _decided("C9", by_model_and_family(relation[relation["site"] == "layer"]), decide)
 
 
-def judge_c8(fits: pd.DataFrame) -> list[Verdict]:
-    """Eq. 15 and 17 from train to test: one verdict per model and family from rows with split "transfer".
+def decide_c10(table3: pd.DataFrame, differences: pd.DataFrame) -> list[Verdict]:
+    """One verdict per model from Table 3 and the paired differences to SFT, RePS and DiffMean.
 
-    `fits` has model, task, split and r2, of both curves; NaN is no prediction. Undecided without any number.
+    A pair is left out where SPLIT and the best rival are both at the ceiling, and a comparison where its two
+    means are. Undecided where all are, and unless every form was compared with each rival on each metric.
+
+    Args:
+        table3: `scores.paper_table` of 3.
+        differences: `score_differences.differences`.
+
+    Raises:
+        ValueError: when a column is missing.
     """
-    need(fits, "model", "task", "split", "r2")
-    verdicts = []
-    for model, task, rows in by_model_and_family(_in_the_paper(fits[fits["split"] == "transfer"])):
-        share = float((rows["r2"] > R2_FAIR).mean()) if rows["r2"].notna().any() else float("nan")
-        theirs = f"{(_counterpart(paper.tidy(7), model, task)['r2'] > R2_FAIR).mean():.2f}"
-        verdict = graded(share, share > HALF, share > HALF / 2)
-        verdicts.append(Verdict("C8", model, task, verdict, share, theirs, RULES["C8"]))
-    return verdicts
+    require(table3, "model", "form", "objective", *METRICS)
+    require(differences, "model", "form", "metric", "rival", "outcome")
+    wanted = {(form, name, one) for form, many in C10_RIVALS.items() for one in many for name in METRICS}
+
+    def decide(model: str, task: str, rows: pd.DataFrame) -> _Decision:
+        tests = differences[(differences["model"] == model) & (differences["rival"] != "dpo")]
+        complete = wanted <= set(tests[["form", "metric", "rival"]].itertuples(index=False, name=None))
+        outcomes = tests["outcome"]
+        won, lost = (int((outcomes == f"{who} better").sum()) for who in ("split", "rival"))
+        most_tests = bool(won > 0.5 * (outcomes != "ceiling").sum())
+        share = _highest(rows) if complete else np.nan
+        theirs = _as_text(_highest(_printed_scores(3, model)))
+        return share, theirs, share > CLAIMS["C10"].holds and most_tests, won > lost
+
+    return _decided("C10", _by_model(table3), decide)
 
 
-def need(table: pd.DataFrame, *columns: str) -> None:
-    if missing := [column for column in columns if column not in table]:
-        raise ValueError(f"the table to judge lacks the columns {missing}; it has {list(table.columns)}")
+def decide_c11(table3: pd.DataFrame) -> list[Verdict]:
+    """One verdict per model from Table 3; undecided unless it has SPLIT in all forms and the unsteered model.
+
+    ValueError when a column is missing.
+    """
+    require(table3, "model", "form", "objective", ACCURACY)
+    bars = CLAIMS["C11"]
+
+    def decide(model: str, task: str, rows: pd.DataFrame) -> _Decision:
+        split = np.array([_mean(rows, form, "split", ACCURACY) for form in FORMS])
+        unsteered = _mean(rows, "vanilla", "vanilla", ACCURACY)
+        lowest = np.nan if np.isnan(unsteered) else float(split.min())
+        even = CHANCE[0] <= unsteered <= CHANCE[1]
+        theirs = _printed_scores(3, model).query("objective == 'split'")[ACCURACY].min()
+        holds = lowest >= bars.holds and even
+        return lowest, _as_text(theirs, 0), holds, bool((split >= bars.in_part).any())
+
+    return _decided("C11", _by_model(table3), decide)
 
 
-def write_verdicts(verdicts: Iterable[Verdict], profile: Profile) -> Written:
+def decide_c12(table3: pd.DataFrame, table4: pd.DataFrame) -> list[Verdict]:
+    """One verdict per model from Tables 3 and 4: how far DPO moves what the other objectives do move.
+
+    A change for the worse is a change too: its size counts. Undecided where no best gain is 0.1 of its scale,
+    and unless all numbers that the rule needs are there.
+
+    Raises:
+        ValueError: when a column is missing.
+    """
+    require(table3, "model", "form", "objective", *OPEN_ENDED)
+    require(table4, "model", "form", *OPEN_ENDED)
+    bars = CLAIMS["C12"]
+
+    def decide(model: str, task: str, rows: pd.DataFrame) -> _Decision:
+        dpo = table4[table4["model"] == model].assign(objective="dpo")
+        share = _unmoved(pd.concat([rows, dpo]))
+        printed = pd.concat([_printed_scores(3, model), _printed_scores(4, model).assign(objective="dpo")])
+        return share, _as_text(_unmoved(printed)), share >= bars.holds, share >= bars.in_part
+
+    return _decided("C12", _by_model(table3), decide)
+
+
+def _printed_scores(number: int, model: str) -> pd.DataFrame:
+    """The paper's rows of Table 3 or 4 for the counterpart of a model."""
+    table = paper.table(number)
+    return table[table["model"] == paper.counterpart(model, model)]
+
+
+def _as_text(value: float, decimals: int = 2) -> str:
+    return "not given" if np.isnan(value) else f"{value:.{decimals}f}"
+
+
+def _mean(rows: pd.DataFrame, form: str, objective: str, metric: str) -> float:
+    """One number of a table; NaN where the row is not there. ValueError when it is there twice."""
+    found = rows.loc[(rows["form"] == form) & (rows["objective"] == objective), metric]
+    if len(found) > 1:
+        raise ValueError(f"{len(found)} rows of {form}, {objective} for one model, not one")
+    return float(found.iloc[0]) if len(found) else np.nan
+
+
+def _highest(rows: pd.DataFrame) -> float:
+    """Share of (form, metric) pairs, not at the ceiling, with SPLIT's mean above all; NaN if a mean lacks."""
+    above = []
+    for form, rivals in C10_RIVALS.items():
+        for name, metric in METRICS.items():
+            split = _mean(rows, form, "split", name)
+            best = float(np.max([_mean(rows, form, rival, name) for rival in rivals]))
+            if np.isnan(split) or np.isnan(best):
+                return np.nan
+            if not at_ceiling(split, best, metric.top):
+                above.append(split > best)
+    return float(np.mean(above)) if above else np.nan
+
+
+def _unmoved(rows: pd.DataFrame) -> float:
+    """Share of (form, metric) pairs that DPO barely changes, of those that move; NaN if a mean lacks."""
+    still = []
+    for name in OPEN_ENDED:
+        unsteered = _mean(rows, "vanilla", "vanilla", name)
+        for form in FORMS:
+            changes = [_mean(rows, form, one, name) - unsteered for one in ("dpo", "sft", "reps", "split")]
+            if np.isnan(changes).any():
+                return np.nan
+            dpo, best = abs(changes[0]), max(changes[1:])
+            if best >= MOVED * METRICS[name].top:
+                still.append(dpo <= BARELY * best)
+    return float(np.mean(still)) if still else np.nan
+
+
+def read_verdicts(profile: Profile) -> pd.DataFrame:
+    """The profile's `verdicts.csv`, as written so far; FileNotFoundError before the first."""
+    return read_table("verdicts", profile)
+
+
+def write_verdicts(verdicts: Iterable[Verdict], profile: Profile) -> pd.DataFrame:
     """Put verdicts into the profile's `verdicts.csv`, in place of all earlier ones on the same claims.
 
-    Sorted by claim, model and task. ValueError when there are none, or two on one claim, model and task.
+    Returns:
+        Their rows as they are written: claim, model, task, verdict, ours, paper, rule, sorted by the first
+        three.
+
+    Raises:
+        ValueError: when there are none, or two on one claim, model and task.
     """
     new = pd.DataFrame([asdict(verdict) for verdict in verdicts])
     if new.empty:
@@ -243,10 +410,13 @@ def write_verdicts(verdicts: Iterable[Verdict], profile: Profile) -> Written:
     if new.duplicated(key).any():
         twice = new.loc[new.duplicated(key), key].iloc[0].to_dict()
         raise ValueError(f"two verdicts on {twice}")
+    claims = set(new["claim"])
     with in_turn(paths.CACHE / "verdicts"):
         with suppress(FileNotFoundError):
-            old = read_table("verdicts", profile)
-            new = pd.concat([old[~old["claim"].isin(new["claim"])].astype({"paper": str}), new])
+            old = read_verdicts(profile)
+            new = pd.concat([old[~old["claim"].isin(claims)].astype({"paper": str}), new])
         order = new["claim"].str[1:].astype(int)
         new = new.assign(_order=order).sort_values(["_order", "model", "task"]).drop(columns="_order")
-        return write_table(new, "verdicts", profile, digits=3, tolerance=0.01)
+        write_table(new, "verdicts", profile, digits=3, tolerance=0.01)
+        kept = read_verdicts(profile)
+    return kept[kept["claim"].isin(claims)]

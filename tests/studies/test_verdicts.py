@@ -28,9 +28,13 @@ def fits(curve: str, r2: list[float], task: str = TASK) -> pd.DataFrame:
     return pd.DataFrame({"model": MODEL, "task": task, "curve": curve, "r2": r2})
 
 
+def test_claims_have_an_id_each() -> None:
+    assert list(verdicts.CLAIMS) == [f"C{i}" for i in range(1, 13)]
+
+
 def word(judged: list[Verdict]) -> str:
     assert len(judged) == 1
-    assert judged[0].rule == verdicts.RULES[judged[0].claim]
+    assert judged[0].rule == verdicts.CLAIMS[judged[0].claim].rule
     return judged[0].verdict
 
 
@@ -46,7 +50,7 @@ def word(judged: list[Verdict]) -> str:
 )
 def test_c1(deviations: list[float], expected: str) -> None:
     table = pd.DataFrame({"model": MODEL, "form": FORMS[: len(deviations)], "deviation": deviations})
-    assert word(verdicts.judge_c1(table)) == expected
+    assert word(verdicts.decide_c1(table)) == expected
 
 
 @pytest.mark.parametrize(
@@ -61,21 +65,21 @@ def test_c1(deviations: list[float], expected: str) -> None:
 )
 def test_c2_and_c3(column: list[bool | None], expected: str) -> None:
     other: list[bool | None] = [False] * len(column)
-    assert word(verdicts.judge_c2(shapes(column, other))) == expected
-    assert word(verdicts.judge_c3(shapes(other, column))) == expected
+    assert word(verdicts.decide_c2(shapes(column, other))) == expected
+    assert word(verdicts.decide_c3(shapes(other, column))) == expected
 
 
 def test_c4_is_decided_by_the_weakest_form() -> None:
     every: list[bool | None] = [True] * 12
-    assert word(verdicts.judge_c4(shapes(every, every))) == "holds"
+    assert word(verdicts.decide_c4(shapes(every, every))) == "holds"
     one_form_fails = shapes(every, every)
     one_form_fails.loc[one_form_fails["form"] == "lora", "c3"] = False
-    judged = verdicts.judge_c4(one_form_fails)
+    judged = verdicts.decide_c4(one_form_fails)
     assert word(judged) == "does not hold"
     assert judged[0].ours == 0.0
     half = shapes(every, [True] * 6 + [False] * 6)
-    assert word(verdicts.judge_c4(half)) == "holds in part"
-    assert word(verdicts.judge_c4(half[half["form"] != "vector"])) == "undecided"
+    assert word(verdicts.decide_c4(half)) == "holds in part"
+    assert word(verdicts.decide_c4(half[half["form"] != "vector"])) == "undecided"
 
 
 @pytest.mark.parametrize(
@@ -89,7 +93,7 @@ def test_c4_is_decided_by_the_weakest_form() -> None:
     ],
 )
 def test_c5(r2: list[float], expected: str) -> None:
-    assert word(verdicts.judge_c5(fits("preference", r2))) == expected
+    assert word(verdicts.decide_c5(fits("preference", r2))) == expected
 
 
 @pytest.mark.parametrize(
@@ -102,7 +106,7 @@ def test_c5(r2: list[float], expected: str) -> None:
     ],
 )
 def test_c6(r2: list[float], expected: str) -> None:
-    assert word(verdicts.judge_c6(fits("utility", r2))) == expected
+    assert word(verdicts.decide_c6(fits("utility", r2))) == expected
 
 
 def split_fits(train: list[float], test: list[float], transfer: list[float]) -> pd.DataFrame:
@@ -127,7 +131,7 @@ def split_fits(train: list[float], test: list[float], transfer: list[float]) -> 
     ],
 )
 def test_c7(train: list[float], test: list[float], expected: str) -> None:
-    assert word(verdicts.judge_c7(split_fits(train, test, []))) == expected
+    assert word(verdicts.decide_c7(split_fits(train, test, []))) == expected
 
 
 @pytest.mark.parametrize(
@@ -140,7 +144,7 @@ def test_c7(train: list[float], test: list[float], expected: str) -> None:
     ],
 )
 def test_c8(transfer: list[float], expected: str) -> None:
-    assert word(verdicts.judge_c8(split_fits([0.99], [0.1], transfer))) == expected
+    assert word(verdicts.decide_c8(split_fits([0.99], [0.1], transfer))) == expected
 
 
 CONCEPTS = [f"axbench/{name}" for name in ("ocean", "music", "fire")]
@@ -152,45 +156,45 @@ def test_concepts_and_seeds_are_pooled() -> None:
     parts = [shapes([shown] * n, [True] * n) for shown, n in ((True, 12), (False, 3), (False, 1))]
     pooled = pd.concat([part.assign(task=t) for part, t in zip(parts, CONCEPTS, strict=True)])
     table = pd.concat([pooled, shapes(every, every)])
-    found = verdicts.judge_c2(table)
+    found = verdicts.decide_c2(table)
     assert [(v.task, v.verdict) for v in found] == [("axbench", "holds in part"), (TASK, "holds")]
     assert found[0].ours == pytest.approx(12 / 16)
-    assert [v.task for v in verdicts.judge_c4(table)] == ["axbench", TASK]
+    assert [v.task for v in verdicts.decide_c4(table)] == ["axbench", TASK]
     numbers = zip((0.99, 0.1, 0.1), CONCEPTS, strict=True)
     rows = pd.concat([fits("preference", [r2], task=concept) for r2, concept in numbers])
-    assert verdicts.judge_c5(rows)[0].ours == pytest.approx(1 / 3)
+    assert verdicts.decide_c5(rows)[0].ours == pytest.approx(1 / 3)
 
 
 def test_c7_compares_a_concept_with_itself() -> None:
     kept, lost = split_fits([0.99] * 4, [0.99] * 4, [0.95]), split_fits([0.99], [0.1], [0.1])
     table = pd.concat([kept.assign(task=CONCEPTS[0]), lost.assign(task=CONCEPTS[1])])
-    (found,) = verdicts.judge_c7(table)
+    (found,) = verdicts.decide_c7(table)
     assert (found.task, found.ours, found.verdict) == ("axbench", 0.8, "holds")
-    assert verdicts.judge_c8(table)[0].ours == 0.5
+    assert verdicts.decide_c8(table)[0].ours == 0.5
 
 
 def test_fits_of_test_sets_are_another_claims() -> None:
     both = pd.concat(
         [fits("utility", [0.99]).assign(split="train"), fits("utility", [0.1]).assign(split="test")]
     )
-    assert word(verdicts.judge_c6(both)) == "holds"
+    assert word(verdicts.decide_c6(both)) == "holds"
 
 
 def test_the_papers_number_stands_beside_ours() -> None:
     # Table 2, gemma, psychopathy: 0.97 0.99 0.92 0.83 0.97 0.93 0.99 and 0.98 0.96 0.98 0.99 0.97 0.99 0.99
-    assert verdicts.judge_c5(fits("preference", [1.0]))[0].paper == "0.57"
-    assert verdicts.judge_c6(fits("utility", [1.0]))[0].paper == "0.98"
-    assert verdicts.judge_c6(fits("utility", [1.0], task="axbench/ocean"))[0].paper == "0.99"
+    assert verdicts.decide_c5(fits("preference", [1.0]))[0].paper == "0.57"
+    assert verdicts.decide_c6(fits("utility", [1.0]))[0].paper == "0.98"
+    assert verdicts.decide_c6(fits("utility", [1.0], task="axbench/ocean"))[0].paper == "0.99"
     table = split_fits([0.99], [0.99], [0.99])
     # Tables 2 and 6: of 4 preference and 5 utility numbers above the bar on train, 2 and 4 are on test
-    assert verdicts.judge_c7(table)[0].paper == "0.67"
+    assert verdicts.decide_c7(table)[0].paper == "0.67"
     # Table 7, psychopathy: 0.83, -0.14 and 0.90 are not above 0.90
-    assert verdicts.judge_c8(table)[0].paper == "0.79"
+    assert verdicts.decide_c8(table)[0].paper == "0.79"
 
 
 def test_bad_tables_and_words_are_refused() -> None:
     with pytest.raises(ValueError, match="r2"):
-        verdicts.judge_c5(pd.DataFrame({"model": [], "task": [], "curve": []}))
+        verdicts.decide_c5(pd.DataFrame({"model": [], "task": [], "curve": []}))
     with pytest.raises(KeyError, match="C12"):
         Verdict("C13", MODEL, TASK, "holds", 1.0, "", "")
     with pytest.raises(ValueError, match="holds in part"):
@@ -201,13 +205,13 @@ def test_each_notebook_replaces_its_own_claims_only(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
     profile = get_profile("embedded")
-    verdicts.write_verdicts(verdicts.judge_c6(fits("utility", [0.99])), profile)
-    verdicts.write_verdicts(verdicts.judge_c2(shapes([True], [True])), profile)
-    verdicts.write_verdicts(verdicts.judge_c6(fits("utility", [0.5])), profile)
+    verdicts.write_verdicts(verdicts.decide_c6(fits("utility", [0.99])), profile)
+    verdicts.write_verdicts(verdicts.decide_c2(shapes([True], [True])), profile)
+    verdicts.write_verdicts(verdicts.decide_c6(fits("utility", [0.5])), profile)
     table = read_table("verdicts")
     assert table["claim"].tolist() == ["C2", "C6"]
     assert table["verdict"].tolist() == ["holds", "does not hold"]
     with pytest.raises(ValueError, match="no verdicts"):
         verdicts.write_verdicts([], profile)
     with pytest.raises(ValueError, match="two verdicts"):
-        verdicts.write_verdicts(verdicts.judge_c6(fits("utility", [0.5])) * 2, profile)
+        verdicts.write_verdicts(verdicts.decide_c6(fits("utility", [0.5])) * 2, profile)

@@ -1,8 +1,10 @@
+"""C9: a table that passes, and one for each part of the rule that does not."""
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from splitkit.studies.manifoldverdict import judge_c9
+from splitkit.studies.verdicts import decide_c9
 
 
 def tables(
@@ -36,26 +38,26 @@ def tables(
     ],
 )
 def test_c9_needs_all_its_parts(changed: dict[str, float], verdict: str) -> None:
-    (found,) = judge_c9(*tables(**changed))
+    (found,) = decide_c9(*tables(**changed))
     assert (found.claim, found.model, found.task, found.verdict) == ("C9", "m", "t", verdict)
 
 
 def test_c9_decides_by_the_weaker_estimator() -> None:
-    assert judge_c9(*tables(subspace=0.81))[0].ours == pytest.approx(0.81)
+    assert decide_c9(*tables(subspace=0.81))[0].ours == pytest.approx(0.81)
 
 
 def test_an_estimator_that_is_missing_decides_nothing() -> None:
     relation, angles = tables()
-    assert judge_c9(relation[relation["estimator"] != "neighbours"], angles)[0].verdict == "undecided"
-    assert judge_c9(relation, angles[angles["direction"] == "preference"])[0].verdict == "holds in part"
+    assert decide_c9(relation[relation["estimator"] != "neighbours"], angles)[0].verdict == "undecided"
+    assert decide_c9(relation, angles[angles["direction"] == "preference"])[0].verdict == "holds in part"
 
 
 def test_a_missing_column_is_named() -> None:
     relation, angles = tables()
     with pytest.raises(ValueError, match="r2_one_curve"):
-        judge_c9(relation.drop(columns="r2_one_curve"), angles)
+        decide_c9(relation.drop(columns="r2_one_curve"), angles)
     with pytest.raises(ValueError, match="isotropic_95"):
-        judge_c9(relation, angles.drop(columns="isotropic_95"))
+        decide_c9(relation, angles.drop(columns="isotropic_95"))
 
 
 def test_the_concepts_of_a_family_are_judged_together_by_their_medians() -> None:
@@ -65,9 +67,9 @@ def test_the_concepts_of_a_family_are_judged_together_by_their_medians() -> None
         pd.concat([part[i].assign(task=name) for part, name in zip(parts, names, strict=True)])
         for i in (0, 1)
     )
-    (found,) = judge_c9(relation, angles)
+    (found,) = decide_c9(relation, angles)
     assert (found.task, found.verdict, found.ours) == ("axbench", "holds", pytest.approx(0.85))
     missing = relation[(relation["task"] != names[0]) | (relation["estimator"] == "moved")]
-    assert judge_c9(missing, angles)[0].verdict == "holds"
+    assert decide_c9(missing, angles)[0].verdict == "holds"
     undefined = relation.assign(r2_one_curve=relation["r2_one_curve"].mask(relation["task"] == names[0]))
-    assert judge_c9(undefined, angles)[0].verdict == "undecided"
+    assert decide_c9(undefined, angles)[0].verdict == "undecided"
