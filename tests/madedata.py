@@ -99,7 +99,7 @@ STARTUP = """
 import json, os
 from splitkit.datasets import files as downloads
 for name, sha256 in json.loads(os.environ["MADE_DATA"]).items():
-    downloads.SOURCES[name] = downloads.Source(downloads.SOURCES[name].url, sha256)
+    files.SOURCES[name] = files.Source(files.SOURCES[name].url, sha256)
 """
 """What a process that a test starts does first, so that it takes made files for the real ones, too."""
 

@@ -1,22 +1,19 @@
-"""Downloads: the paper's public data files, by address and SHA-256, or offline from a folder of yours."""
+"""The paper's public data files, by address and SHA-256: from a folder, the cache, or the network."""
 
 import hashlib
 import os
-import tempfile
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from splitkit.storage import paths
-from splitkit.storage.files import check_writable, sweep_away
+from splitkit.storage.files import check_writable, in_turn
 
 ATTEMPTS = 3
-"""How often a download is tried before it is an error."""
+"""The number of attempts at a download."""
 TIMEOUT = 30.0
-"""Seconds without a sign of life after which an attempt has failed."""
+"""The silence after which an attempt has failed, in seconds."""
 
 _RAW = "https://raw.githubusercontent.com"
 _EVALS = f"{_RAW}/anthropics/evals/84fcc677e52e1902d696c32cd1a6b663e70d3993/persona"
@@ -26,7 +23,7 @@ _AXBENCH = f"{_RAW}/stanfordnlp/axbench/e9b8cd47/axbench/concept10/prod_9b_l20_v
 
 @dataclass(frozen=True)
 class Source:
-    """Where a file comes from, and the digest of the only content that is taken."""
+    """A file's address, and the digest of the only content that is taken."""
 
     url: str
     sha256: str
@@ -52,12 +49,12 @@ SOURCES: dict[str, Source] = {
 """Every file by its name below SPLITKIT_DATA and below the cache; the addresses name one commit each."""
 
 
-def fetch(name: str, *, progress: bool = True) -> bytes:
-    """A data file's content, whose SHA-256 is the one in `SOURCES`.
+def fetch(name: str, *, progress: bool = True) -> Path:
+    """A data file whose SHA-256 is the one in `SOURCES`.
 
-    With SPLITKIT_DATA set, the file is read below that folder and the network is never asked. Otherwise it
-    is read from the cache (`datasets` below SPLITKIT_CACHE), downloaded first where it is missing or damaged.
-    A download that fails or is killed leaves no file behind under the file's name.
+    With SPLITKIT_DATA set, the file lies below that folder and the network is never asked. Otherwise it lies
+    in the cache (`datasets` below SPLITKIT_CACHE), and is downloaded first where it is missing or damaged. A
+    download that fails or is killed leaves no file under the file's name.
 
     Raises:
         ValueError: for an unknown name (lists them); for a file below SPLITKIT_DATA, or a download, with
@@ -70,22 +67,22 @@ def fetch(name: str, *, progress: bool = True) -> bytes:
     if name not in SOURCES:
         raise ValueError(f"unknown data file {name!r}; there are {', '.join(SOURCES)}.")
     own = os.environ.get("SPLITKIT_DATA")
-    if own:
-        return _offline(Path(own).expanduser().resolve(), name)
-    cache = paths.CACHE / "datasets"
-    content = _whole(cache / name, name)
-    if content is not None:
-        return content
-    pooch = import_extra("pooch", "Downloading the paper's data")
-    check_writable(cache)
-    # another process may be downloading the same file: wait, then take what it has fetched
-    with FileLock(cache / ".lock"):
-        content = _whole(cache / name, name)
-        if content is None:
-            # what killed downloads left
-            sweep_away(cache)
-            content = _download(pooch, cache, name, progress)
-    return content
+    folder = Path(own).expanduser().resolve() if own else paths.CACHE / "datasets"
+    path, source = folder / name, SOURCES[name]
+    found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    if found == source.sha256:
+        return path
+    if not own:
+        return _download(folder, name, progress)
+    if not found:
+        raise FileNotFoundError(
+            f"SPLITKIT_DATA is {str(folder)!r}, and there is no file {name} in it. It has to hold "
+            f"{', '.join(SOURCES)}; without SPLITKIT_DATA the files are downloaded."
+        )
+    raise ValueError(
+        f"{path} is not the released file: it has sha256 {found}, expected is {source.sha256}. Replace it by "
+        f"{source.url}, or unset SPLITKIT_DATA to have it downloaded."
+    )
 
 
 def import_extra(module: str, purpose: str) -> Any:
@@ -93,71 +90,33 @@ def import_extra(module: str, purpose: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
-        package = module.partition(".")[0]
-        raise ImportError(f"{purpose} needs {package}: pip install '.[paper]'") from error
+        raise ImportError(f"{purpose} needs {module}: pip install '.[paper]'") from error
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def _download(folder: Path, name: str, progress: bool) -> Path:
+    pooch = import_extra("pooch", "Downloading the paper's data")
+    from requests import RequestException
 
-
-def _whole(path: Path, name: str) -> bytes | None:
-    """The file's content if it is there and is the released one."""
+    check_writable(folder)
+    pooch.get_logger().setLevel("WARNING")
+    source = SOURCES[name]
+    agent = pooch.create(
+        path=folder,
+        base_url="",
+        registry={name: f"sha256:{source.sha256}"},
+        urls={name: source.url},
+        retry_if_failed=ATTEMPTS - 1,
+    )
     try:
-        content = path.read_bytes()
-    except OSError:
-        return None
-    return content if _digest(content) == SOURCES[name].sha256 else None
-
-
-def _offline(folder: Path, name: str) -> bytes:
-    path = folder / name
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"SPLITKIT_DATA is {str(folder)!r}, and there is no file {name} in it. It has to hold "
-            f"{', '.join(SOURCES)}; without SPLITKIT_DATA the files are downloaded."
-        )
-    content = path.read_bytes()
-    found, expected = _digest(content), SOURCES[name].sha256
-    if found != expected:
-        raise ValueError(
-            f"{path} is not the released file: it has sha256 {found}, expected is {expected}. Replace it by "
-            f"{SOURCES[name].url}, or unset SPLITKIT_DATA to have it downloaded."
-        )
-    return content
-
-
-def _download(pooch: Any, cache: Path, name: str, progress: bool) -> bytes:
-    """Download into a temporary folder of the cache, check, and only then move to the file's own name."""
-    # it comes with pooch
-    requests = import_extra("requests", "Downloading the paper's data")
-    source, target = SOURCES[name], cache / name
-    # pooch announces the temporary folder, which is no news
-    logger = pooch.get_logger()
-    level = logger.level
-    logger.setLevel("WARNING")
-    with tempfile.TemporaryDirectory(dir=cache, prefix=".download.", suffix=".tmp") as folder:
-        agent = pooch.create(
-            path=folder,
-            base_url="",
-            registry={target.name: f"sha256:{source.sha256}"},
-            urls={target.name: source.url},
-            retry_if_failed=ATTEMPTS - 1,
-        )
         downloader = pooch.HTTPDownloader(progressbar=progress, timeout=TIMEOUT)
-        try:
-            content = Path(agent.fetch(target.name, downloader=downloader)).read_bytes()
-            target.parent.mkdir(exist_ok=True)
-            os.replace(Path(folder) / target.name, target)
-        except requests.RequestException as error:
-            raise ConnectionError(
-                f"{name} could not be downloaded from {source.url} ({ATTEMPTS} attempts): {error}. Without a "
-                "network, set SPLITKIT_DATA to a folder that holds it."
-            ) from error
-        except ValueError as error:
-            raise ValueError(f"{source.url} is not the released {name} any more: {error}") from error
-        except OSError as error:
-            raise OSError(error.errno, f"{name} cannot be kept in {cache}: {error.strerror}") from error
-        finally:
-            logger.setLevel(level)
-    return content
+        with in_turn(folder):
+            return Path(agent.fetch(name, downloader=downloader))
+    except RequestException as error:
+        raise ConnectionError(
+            f"{name} could not be downloaded from {source.url} ({ATTEMPTS} attempts): {error}. Without a "
+            "network, set SPLITKIT_DATA to a folder that holds it."
+        ) from error
+    except ValueError as error:
+        raise ValueError(f"{source.url} is not the released {name} any more: {error}") from error
+    except OSError as error:
+        raise OSError(error.errno, f"{name} cannot be kept in {folder}: {error.strerror}") from error

@@ -21,7 +21,7 @@ NEW_TOKENS = 128
 """Where an answer is cut that has not ended: the positive answers of AxBench are cut there too."""
 
 
-def neutral_partners(
+def unsteered_answers(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     inputs: Sequence[str],
@@ -81,7 +81,7 @@ def neutral_partners(
     return _table(inputs, {text: str(answer) for text, answer in found.items()}, how)
 
 
-def cached_partners(inputs: Sequence[str]) -> pd.DataFrame:
+def cached_answers(inputs: Sequence[str]) -> pd.DataFrame:
     """The same table from the cache alone, when it holds answers of exactly one model to all `inputs`.
 
     Raises:

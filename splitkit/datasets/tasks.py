@@ -12,7 +12,7 @@ import pandas as pd
 from splitkit.datasets import examples
 from splitkit.datasets.examples import Concept, Dropped, Example
 from splitkit.datasets.files import SOURCES, fetch
-from splitkit.datasets.neutral_answers import NEW_TOKENS, cached_partners, neutral_partners
+from splitkit.datasets.neutral_answers import NEW_TOKENS, cached_answers, unsteered_answers
 from splitkit.datasets.splits import SIZES, cut
 from splitkit.steering.pairs import PAPER, SPLITS, Pair, check_pairs
 
@@ -92,14 +92,14 @@ def load_dataset_pairs(
         seed: of the draw of the splits, and of their order.
         validation: pairs of the validation split instead of `SIZES`; 0 leaves AxBench its 64 to train on.
         model, tokenizer: who answers AxBench's instructions without the concept, see
-            `partners.neutral_partners`; not needed when the cache holds one model's answers to all of them.
+            `neutral_answers.unsteered_answers`; not needed when the cache holds one model's answers to all.
             An instruction that is answered by nothing is left out and reported.
         max_new_tokens, batch_size: of those answers.
 
     Raises:
-        ValueError: for an unknown task or split (lists them), a file with another digest or damaged (names
-            file and row), too few rows for the splits, or AxBench without a model and without cached answers.
-        FileNotFoundError, ConnectionError, ImportError, OSError: see `downloads.fetch`.
+        ValueError: for an unknown task or split (lists them), a file with another digest, too
+            few rows for the splits, or AxBench without a model and without cached answers.
+        FileNotFoundError, ConnectionError, ImportError, OSError: see `files.fetch`.
     """
     task = _known_task(task)
     if split not in SPLITS:
@@ -114,7 +114,7 @@ def load_dataset_pairs(
     if family == "axbench":
         inputs = [example.question for example in chosen]
         if model is not None and tokenizer is not None:
-            table = neutral_partners(
+            table = unsteered_answers(
                 model,
                 tokenizer,
                 inputs,
@@ -142,25 +142,22 @@ def load_dataset_pairs(
 
 
 def concept(task: str, *, progress: bool = True) -> Concept:
-    """The concept of an AxBench task: its id, its full text, the genre of its instructions.
+    """The concept of an AxBench task: its id and its full text.
 
     Raises:
-        ValueError: for a task without a concept; and what `downloads.fetch` raises.
+        ValueError: for a task without a concept; and what `files.fetch` raises.
     """
     known = _known_task(task)
     if not known.startswith(f"{PAPER}axbench/"):
         raise ValueError(f"{task!r} has no concept; one of {', '.join(CONCEPTS)} goes after {PAPER}axbench/.")
     id_ = CONCEPTS[known.rpartition("/")[2]]
-    found = examples.concepts(fetch(_METADATA, progress=progress), _METADATA)
-    if id_ not in found:
-        raise ValueError(f"{_METADATA} has no concept_id {id_}; it has {sorted(found)}.")
-    return found[id_]
+    return examples.concepts(fetch(_METADATA, progress=progress))[id_]
 
 
 def rows(task: str) -> list[Example]:
     """The usable rows of a task that are not its test file's, as they are in the files.
 
-    Raises: what `downloads.fetch` raises; ValueError for an unknown task.
+    Raises: what `files.fetch` raises; ValueError for an unknown task.
     """
     return _rows(_known_task(task), progress=False)[0]
 
@@ -185,9 +182,8 @@ def _known_task(task: str) -> str:
 def _rows(task: str, progress: bool) -> tuple[list[Example], list[Example] | None, list[Dropped]]:
     """A task's usable rows; those of a test split that has a file of its own; and the rows left out."""
     if task.startswith(f"{PAPER}axbench/"):
-        known = examples.concepts(fetch(_METADATA, progress=progress), _METADATA)
         wanted = CONCEPTS[task.rpartition("/")[2]]
-        rows, dropped = examples.axbench(fetch(_AXBENCH, progress=progress), _AXBENCH, known, wanted)
+        rows, dropped = examples.axbench(fetch(_AXBENCH, progress=progress), _AXBENCH, wanted)
         return rows, None, dropped
     if task == f"{PAPER}psychopathy":
         rows, dropped = examples.psychopathy(fetch(_PSYCHOPATHY, progress=progress), _PSYCHOPATHY)
@@ -203,7 +199,7 @@ def _rows(task: str, progress: bool) -> tuple[list[Example], list[Example] | Non
 
 def _cached(task: str, split: str, inputs: Sequence[str]) -> pd.DataFrame:
     try:
-        return cached_partners(inputs)
+        return cached_answers(inputs)
     except LookupError as error:
         raise ValueError(
             f"{task}: the negative answers are a model's own, and {error.args[0]}. Say which model: "

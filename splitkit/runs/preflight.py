@@ -50,7 +50,7 @@ def check(profile: Profile, missing: Iterable[tuple[Cell, str]], here: bool = Tr
         here: whether cells are computed on this machine.
 
     Raises:
-        FileNotFoundError, ConnectionError, ImportError, ValueError: see `downloads.fetch`; ValueError also
+        FileNotFoundError, ConnectionError, ImportError, ValueError: see `files.fetch`; ValueError also
             for a device that is not there.
         JudgeError: when the judge cannot be asked, or would be asked more than SPLITKIT_JUDGE_BUDGET says.
     """

@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from splitkit.datasets import neutral_answers
-from splitkit.datasets.neutral_answers import cached_partners, neutral_partners
+from splitkit.datasets.neutral_answers import cached_answers, unsteered_answers
 from splitkit.steering import generation
 from splitkit.storage import paths
 from tests.conftest import random_intervention, tiny_model
@@ -47,7 +47,7 @@ def qwen() -> PreTrainedModel:
 def test_they_are_the_models_unsteered_answers(
     qwen: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, asked: list[str]
 ) -> None:
-    table = neutral_partners(qwen, tokenizer, INPUTS, batch_size=2, **KINDS)
+    table = unsteered_answers(qwen, tokenizer, INPUTS, batch_size=2, **KINDS)
     assert list(table.columns) == ["input", "answer", "origin"]
     assert list(table["input"]) == INPUTS
     assert list(table["answer"]) == generation.answers(qwen, tokenizer, INPUTS, max_new_tokens=6)
@@ -60,21 +60,21 @@ def test_they_are_the_models_unsteered_answers(
 def test_they_are_made_once(
     qwen: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, asked: list[str]
 ) -> None:
-    first = neutral_partners(qwen, tokenizer, INPUTS, **KINDS)
+    first = unsteered_answers(qwen, tokenizer, INPUTS, **KINDS)
     asked.clear()
     assert (
-        neutral_partners(qwen, tokenizer, INPUTS[::-1], batch_size=1, **KINDS)[::-1]
+        unsteered_answers(qwen, tokenizer, INPUTS[::-1], batch_size=1, **KINDS)[::-1]
         .reset_index(drop=True)
         .equals(first)
     )
-    assert cached_partners(INPUTS).equals(first)
+    assert cached_answers(INPUTS).equals(first)
     assert asked == []
 
 
 def test_what_decides_an_answer_decides_the_cache(
     qwen: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, asked: list[str]
 ) -> None:
-    neutral_partners(qwen, tokenizer, INPUTS[:1], **KINDS)
+    unsteered_answers(qwen, tokenizer, INPUTS[:1], **KINDS)
     other, wider = tiny_model("qwen2", seed=1), tiny_model("qwen2").to(torch.float64)
     for model, settings in (
         (other, KINDS),
@@ -82,17 +82,17 @@ def test_what_decides_an_answer_decides_the_cache(
         (qwen, KINDS | {"max_new_tokens": 7}),
     ):
         asked.clear()
-        neutral_partners(model, tokenizer, INPUTS[:1], **settings)
+        unsteered_answers(model, tokenizer, INPUTS[:1], **settings)
         assert asked == INPUTS[:1]
     template, tokenizer.chat_template = tokenizer.chat_template, None
     try:
         asked.clear()
-        neutral_partners(qwen, tokenizer, INPUTS[:1], **KINDS)
+        unsteered_answers(qwen, tokenizer, INPUTS[:1], **KINDS)
         assert asked == INPUTS[:1]
     finally:
         tokenizer.chat_template = template
     with pytest.raises(LookupError, match=r"answers of 5 models .*at most 6 tokens; .*float64"):
-        cached_partners(INPUTS[:1])
+        cached_answers(INPUTS[:1])
 
 
 def test_an_interrupted_run_goes_on_where_it_was(
@@ -107,13 +107,13 @@ def test_an_interrupted_run_goes_on_where_it_was(
 
     monkeypatch.setattr(generation, "answers", dies)
     with pytest.raises(KeyboardInterrupt):
-        neutral_partners(qwen, tokenizer, INPUTS, batch_size=1, **KINDS)
+        unsteered_answers(qwen, tokenizer, INPUTS, batch_size=1, **KINDS)
     done = list(asked)
     assert len(done) == 2
     with pytest.raises(LookupError, match="no model's answers to all"):
-        cached_partners(INPUTS)
+        cached_answers(INPUTS)
     monkeypatch.setattr(generation, "answers", counting)
-    neutral_partners(qwen, tokenizer, INPUTS, batch_size=1, **KINDS)
+    unsteered_answers(qwen, tokenizer, INPUTS, batch_size=1, **KINDS)
     assert sorted(asked) == sorted(set(INPUTS)), "none was asked twice"
 
 
@@ -121,14 +121,14 @@ def test_an_interrupted_run_goes_on_where_it_was(
 def test_a_damaged_entry_is_made_again(
     qwen: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, asked: list[str], cache: Path, damage: str
 ) -> None:
-    first = neutral_partners(qwen, tokenizer, INPUTS[:1], **KINDS)
+    first = unsteered_answers(qwen, tokenizer, INPUTS[:1], **KINDS)
     (file,) = cache.rglob("*.json")
     kept = json.loads(file.read_text())
     changes = {"other input": {"input": "x"}, "other prompt": {"prompt": [1]}, "no text": {"answer": 3}}
     text = json.dumps(kept | changes.get(damage, {}))
     file.write_text({"": "", "half": text[:40]}.get(damage, text))
     asked.clear()
-    assert neutral_partners(qwen, tokenizer, INPUTS[:1], **KINDS).equals(first)
+    assert unsteered_answers(qwen, tokenizer, INPUTS[:1], **KINDS).equals(first)
     assert asked == INPUTS[:1]
 
 
@@ -136,9 +136,9 @@ def test_an_empty_answer_stays_empty_and_is_not_asked_again(
     qwen: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(generation, "answers", lambda model, tokenizer, questions, **_: [""] * len(questions))
-    assert list(neutral_partners(qwen, tokenizer, INPUTS, **KINDS)["answer"]) == [""] * 5
+    assert list(unsteered_answers(qwen, tokenizer, INPUTS, **KINDS)["answer"]) == [""] * 5
     monkeypatch.setattr(generation, "answers", None)
-    assert list(neutral_partners(qwen, tokenizer, INPUTS, **KINDS)["answer"]) == [""] * 5
+    assert list(unsteered_answers(qwen, tokenizer, INPUTS, **KINDS)["answer"]) == [""] * 5
 
 
 def test_a_steered_model_is_refused(qwen: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -146,7 +146,7 @@ def test_a_steered_model_is_refused(qwen: PreTrainedModel, tokenizer: PreTrained
         random_intervention(qwen, "vector").applied(qwen, m=1.0),
         pytest.raises(ValueError, match="an intervention is applied"),
     ):
-        neutral_partners(qwen, tokenizer, INPUTS, **KINDS)
+        unsteered_answers(qwen, tokenizer, INPUTS, **KINDS)
 
 
 def test_bad_input_is_an_error(
@@ -159,7 +159,7 @@ def test_bad_input_is_an_error(
         (["Go.", "long " * 40], ValueError, "row 1: the prompt fills the model's context of 96"),
     ):
         with pytest.raises(error, match=message):
-            neutral_partners(qwen, tokenizer, inputs, **KINDS)  # type: ignore[arg-type]
+            unsteered_answers(qwen, tokenizer, inputs, **KINDS)  # type: ignore[arg-type]
     assert asked == []
 
 
@@ -168,6 +168,6 @@ def test_a_cache_that_cannot_be_written_is_named_before_any_work(
 ) -> None:
     (tmp_path / "cache").write_text("a file where the folder should be")
     with pytest.raises(PermissionError, match="SPLITKIT_CACHE"):
-        neutral_partners(qwen, tokenizer, INPUTS, **KINDS)
+        unsteered_answers(qwen, tokenizer, INPUTS, **KINDS)
     assert asked == []
     assert neutral_answers.NEW_TOKENS == 128
