@@ -97,7 +97,7 @@ def made() -> dict[str, bytes]:
 
 STARTUP = """
 import json, os
-from splitkit.datasets import files as downloads
+from splitkit.datasets import files
 for name, sha256 in json.loads(os.environ["MADE_DATA"]).items():
     files.SOURCES[name] = files.Source(files.SOURCES[name].url, sha256)
 """
