@@ -1,7 +1,6 @@
-"""Figures of curves, the paper's 1, 2, 4 and 5 among them: a tidy table in, a matplotlib figure out."""
+"""Figures of curves, the paper's 2, 4 and 5 among them: a tidy table in, a matplotlib figure out."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -9,14 +8,15 @@ from matplotlib.lines import Line2D
 
 from splitkit.plots.schematic import figure1_forms
 from splitkit.plots.style import (
-    COLOURS,
+    CURVES,
+    FAMILIES,
     FORMS,
-    MARKERS,
+    GREY,
     OBJECTIVES,
-    PREFERENCE,
-    UTILITY,
     Canvas,
-    look,
+    curve_look,
+    entry,
+    panels,
     save,
     selected,
     strength_axis,
@@ -27,34 +27,31 @@ from splitkit.studies.frames import family_curves
 
 __all__ = ["figure1_forms", "figure2_curves", "figure5_curves", "figure_reductions", "save", "style"]
 
-PANELS = {"vector": ("vector",), "LoRA and local weight": ("lora", "local_weight")}
-"""The paper's two panels, and the forms in each."""
 
-
+@style()
 def figure2_curves(curves: pd.DataFrame, model: str, family: str = "axbench", split: str = "train") -> Canvas:
     """The paper's Figures 2 and 4: solid preference (left axis) and dashed utility (right) against m.
 
-    Top panel the objectives of the vector, bottom panel LoRA and local weight. `curves` has one row per cell,
-    split and m_relative; drawn is the mean over the family's concepts and seeds at equal relative strength
-    (`families.family_curves`), and for preference, as a thin band, one standard deviation over them.
+    The upper panel shows the objectives of the vector, the lower one LoRA and local weight. `curves` has one
+    row per cell, split and m_relative. A line is the mean over the family's concepts and seeds at equal
+    relative strength (`frames.family_curves`); a thin band is one standard deviation of preference over them.
 
     Raises:
-        ValueError: when a column is missing, or the table has no such model, family or split (listing those
-        it has).
+        ValueError: when a column is missing, or the table has no such model, family or split. The error lists
+        those it has.
     """
-    table = selected(family_curves(curves), model=[model], task=[family], split=[split])
-    with style():
-        figure = Canvas(figsize=(8.6, 8.4), layout="constrained")
-        panels = figure.subplots(2, 1, sharex=True)
-        for (title, forms), axes in zip(PANELS.items(), panels, strict=True):
-            _draw(axes, table[table["form"].isin(forms)], first=True, last=True, band=True)
-            axes.set_title(title)
-        strength_axis(panels[-1], table["m_relative"].abs().max())
-        figure.suptitle(f"{model}, {family}, {split} pairs{_number(table)}")
-        figure.legend(handles=_legend(table), loc="outside lower center", ncols=4)
+    table = selected(family_curves(curves), model=model, task=family, split=split)
+    figure, grid = panels(8.6, 8.4, 2, 1, sharex=True)
+    for (title, forms), axes in zip(_halves(table["form"]), grid[:, 0], strict=True):
+        _draw(axes, table[table["form"].isin(forms)], first=True, last=True, band=True)
+        axes.set_title(title)
+    strength_axis(grid[-1, 0], table["m_relative"].abs().max())
+    figure.suptitle(f"{model}, {FAMILIES[family].label}, {split} pairs{_number(table)}")
+    figure.legend_below(_legend(table), 4)
     return figure
 
 
+@style()
 def figure5_curves(
     curves: pd.DataFrame,
     models: Sequence[str],
@@ -68,26 +65,27 @@ def figure5_curves(
     Raises:
         ValueError: as in `figure2_curves`.
     """
-    table = selected(family_curves(curves), model=models, task=families, split=[split])
-    with style():
-        height = 5.2 * len(families) + 1.0
-        figure = Canvas(figsize=(4.1 * len(models) + 1.2, height), layout="constrained")
-        blocks = figure.subfigures(len(families), 1, squeeze=False)[:, 0]
-        for letter, family, block in zip("abcdefgh", families, blocks, strict=False):
-            own = table[table["task"] == family]
-            grid = block.subplots(len(PANELS), len(models), squeeze=False, sharex=True)
-            for (title, forms), row in zip(PANELS.items(), grid, strict=True):
-                for column, (model, axes) in enumerate(zip(models, row, strict=True)):
-                    part = own[(own["model"] == model) & own["form"].isin(forms)]
-                    _draw(axes, part, first=column == 0, last=column == len(models) - 1)
-                    axes.set_title(f"{model}: {title}")
-            for axes in grid[-1]:
-                strength_axis(axes, table["m_relative"].abs().max())
-            block.suptitle(f"({letter}) {family}, {split} pairs{_number(own)}", fontsize=12)
-        figure.legend(handles=_legend(table), loc="outside lower center", ncols=4)
+    table = selected(family_curves(curves), model=list(models), task=list(families), split=split)
+    height = 5.2 * len(families) + 1.0
+    figure = Canvas(figsize=(4.1 * len(models) + 1.2, height), layout="constrained")
+    blocks = figure.subfigures(len(families), 1, squeeze=False)[:, 0]
+    for letter, family, block in zip("abcdefgh", families, blocks, strict=False):
+        own = table[table["task"] == family]
+        grid = block.subplots(2, len(models), squeeze=False, sharex=True)
+        for (title, forms), row in zip(_halves(table["form"]), grid, strict=True):
+            for column, (model, axes) in enumerate(zip(models, row, strict=True)):
+                part = own[(own["model"] == model) & own["form"].isin(forms)]
+                _draw(axes, part, first=column == 0, last=column == len(models) - 1)
+                axes.set_title(f"{model}: {title}")
+        for axes in grid[-1]:
+            strength_axis(axes, table["m_relative"].abs().max())
+        title = f"({letter}) {FAMILIES[family].label}, {split} pairs{_number(own)}"
+        block.suptitle(title, fontsize=12)
+    figure.legend_below(_legend(table), 4)
     return figure
 
 
+@style()
 def figure_reductions(curves: pd.DataFrame, model: str) -> Canvas:
     """Curves of means (left axes, solid) and of sums (right axes, dashed): preference above, utility below.
 
@@ -96,41 +94,40 @@ def figure_reductions(curves: pd.DataFrame, model: str) -> Canvas:
     Raises:
         ValueError: when a column is missing or the table has no such model.
     """
-    table = selected(curves, model=[model], reduction=["mean", "sum"])
+    table = selected(curves, model=model, reduction=["mean", "sum"])
     tasks = list(dict.fromkeys(table["task"]))
-    objectives = dict(zip(FORMS, ("sft", "reps", "diffmean"), strict=True))
-    looks: dict[str, dict[str, Any]] = {
-        form: {"color": COLOURS[o], "marker": MARKERS[o]} for form, o in objectives.items()
-    }
-    with style():
-        figure = Canvas(figsize=(3.9 * len(tasks) + 0.8, 6.0), layout="constrained")
-        grid = figure.subplots(2, len(tasks), squeeze=False, sharex=True)
-        for (curve, label), row in zip(
-            {"preference": PREFERENCE, "utility": UTILITY}.items(), grid, strict=True
-        ):
-            for task, axes in zip(tasks, row, strict=True):
-                right = axes.twinx()
-                right.grid(False)
-                sides = {"mean": (axes, "-"), "sum": (right, "--")}
-                for (form, reduction), own in table[table["task"] == task].groupby(["form", "reduction"]):
-                    side, dash = sides[str(reduction)]
-                    side.plot(own["m_relative"], own[curve], dash, markevery=4, ms=3.5, **looks[str(form)])
-                axes.set_title(f"{task}: {curve}")
-            row[0].set_ylabel(f"{label}, means (solid)")
-            right.set_ylabel("sums (dashed)")
-        for axes in grid[-1]:
-            strength_axis(axes, table["m_relative"].abs().max(), fontsize=9)
-        figure.suptitle(f"{model}: losses as means per token and as sums, in nats")
-        entries = [Line2D([], [], label=name, **looks[form]) for form, name in FORMS.items()]
-        figure.legend(handles=entries, loc="outside lower center", ncols=3)
+    figure, grid = panels(3.9 * len(tasks) + 0.8, 6.0, 2, len(tasks), sharex=True)
+    for (curve, look), row in zip(CURVES.items(), grid, strict=True):
+        for task, axes in zip(tasks, row, strict=True):
+            right = axes.twinx()
+            right.grid(False)
+            sides = {"mean": (axes, "-"), "sum": (right, "--")}
+            for (form, reduction), own in table[table["task"] == task].groupby(["form", "reduction"]):
+                side, dash = sides[str(reduction)]
+                drawn = FORMS[str(form)].drawn
+                side.plot(own["m_relative"], own[curve], dash, markevery=4, ms=3.5, **drawn)
+            axes.set_title(f"{task}: {curve}")
+        row[0].set_ylabel(f"{look.label}, means (solid)")
+        right.set_ylabel("sums (dashed)")
+    for axes in grid[-1]:
+        strength_axis(axes, table["m_relative"].abs().max(), fontsize=9)
+    figure.suptitle(f"{model}: losses as means per token and as sums, in nats")
+    forms = FORMS.among(table["form"])
+    figure.legend_below([entry(FORMS[form].label, **FORMS[form].drawn) for form in forms], len(forms))
     return figure
+
+
+def _halves(forms: Iterable[str]) -> list[tuple[str, list[str]]]:
+    """Titles and forms of the paper's two panels: the vector, and all that change weights."""
+    others = [form for form in FORMS.among([*FORMS, *forms]) if form != "vector"]
+    return [(" and ".join(FORMS[form].label for form in half), half) for half in (["vector"], others)]
 
 
 def _draw(axes: Axes, table: pd.DataFrame, first: bool, last: bool, band: bool = False) -> None:
     """Preference on the left axis and utility on a right one, a line per form and objective."""
     right = twin(axes, first, last)
     for (form, objective), mean in table.groupby(["form", "objective"], sort=False):
-        m, shown = mean["m_relative"].to_numpy(), look(str(form), str(objective))
+        m, shown = mean["m_relative"].to_numpy(), curve_look(str(form), str(objective))
         thin = {"linewidth": 1.1} if form == "local_weight" else {"linewidth": 1.8}
         axes.plot(m, mean["preference"], "-", **shown | thin)
         small = {"linewidth": 1.1, "alpha": 0.85, "markersize": 3.0}
@@ -141,23 +138,19 @@ def _draw(axes: Axes, table: pd.DataFrame, first: bool, last: bool, band: bool =
 
 
 def _number(table: pd.DataFrame) -> str:
-    """How many curves each line is the mean of, where it is of several."""
+    """The number of curves that a line is the mean of, where it is of several."""
     counts = sorted(set(table["n_cells"]))
-    return (
-        ""
-        if counts == [1]
-        else f" (means of {' to '.join(map(str, counts[:: max(1, len(counts) - 1)]))} cells)"
-    )
+    between = " to ".join(map(str, counts[:: max(1, len(counts) - 1)]))
+    return "" if counts == [1] else f" (means of {between} cells)"
 
 
 def _legend(table: pd.DataFrame) -> list[Line2D]:
-    named = [name for name in OBJECTIVES if name in set(table["objective"])]
-    entries = [Line2D([], [], label=OBJECTIVES[name], **look("vector", name)) for name in named]
-    plain: dict[str, Any] = {"color": "0.3", "markersize": 4.5}
+    names = OBJECTIVES.among(table["objective"])
+    plain = {"color": GREY, "markersize": 4.5}
     return [
-        *entries,
-        Line2D([], [], label="preference", **plain),
-        Line2D([], [], label="utility", linestyle="--", **plain),
-        Line2D([], [], label="vector, LoRA", marker="o", linestyle="", **plain),
-        Line2D([], [], label="local weight", marker="o", mfc="white", linestyle="", **plain),
+        *(entry(OBJECTIVES[name].label, **curve_look("vector", name)) for name in names),
+        entry("preference", **plain),
+        entry("utility", linestyle="--", **plain),
+        entry("vector, LoRA", marker="o", linestyle="", **plain),
+        entry("local weight", marker="o", mfc="white", linestyle="", **plain),
     ]

@@ -1,22 +1,32 @@
-"""Figures of distances to the activation manifold, of their relation to utility, and of angles."""
+"""Figures of the activation manifold: the paper's Figure 3, distances, utility against them, and angles."""
 
 from collections.abc import Sequence
-from typing import Any
+from itertools import product
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
-from splitkit.plots.style import FORMS, Canvas, strength_axis, style
-from splitkit.studies.manifold.relation import CONTROLS, falling, utility_change
+from splitkit.plots.style import (
+    CONTROLS,
+    CURVES,
+    FORMS,
+    OBJECTIVES,
+    STRENGTH,
+    Canvas,
+    Look,
+    entry,
+    panels,
+    selected,
+    strength_axis,
+    style,
+)
+from splitkit.studies.manifold.relation import falling, utility_change
 
-FORM_COLOURS = {"vector": "#0173b2", "lora": "#de8f05", "local_weight": "#029e73"}
-FORM_MARKERS = {"vector": "o", "lora": "s", "local_weight": "^"}
-CONTROL_MARKERS = {"random": "x", "natural": "+"}
-CONTROL_LABELS = {"random": "random direction", "natural": "random natural direction"}
-DISTANCE_LABELS = {
+NEAR = 4.0
+"""Largest strength in Figure 3, in matching strengths: straight projections, and the bell of utility."""
+_DISTANCES = {
     "within": "within the subspace",
     "outside": "outside the subspace",
     "subspace": "subspace, both parts",
@@ -31,159 +41,188 @@ _DIRECTIONS = {
     "probe": "probe of valid text",
     "preference": "gradient of preference",
 }
+_EDGES = {"isotropic_95": ("95 % of random", "-"), "natural_95": ("95 % of random natural", "--")}
 
 
+@style()
+def figure3_manifold(
+    cloud: pd.DataFrame, projections: pd.DataFrame, distances: pd.DataFrame, model: str, task: str
+) -> Canvas:
+    """The paper's Figure 3 from data: one cell's activations P at m = 0, P1 and P2 at either side of it.
+
+    Tables as from `studies.manifold.tables`; the cell is the one that `cloud` has of this model and task.
+
+    Raises:
+        ValueError: when `cloud` has no such model and task.
+    """
+    points = selected(cloud, model=model, task=task)
+    cell = {"model": model, "task": task} | {n: points[n].iloc[0] for n in ("form", "objective", "seed")}
+    tables = (selected(projections, **cell), selected(distances, **cell, site="layer"))
+    along, apart = (t[t["m_relative"].abs() <= NEAR].sort_values("m_relative") for t in tables)
+    figure, grid = panels(9.2, 7.0, 2, 2)
+    (off, plane), (gain, decay) = grid
+    form = FORMS[cell["form"]]
+    _cloud(off, points, form, "distance", "distance to the manifold")
+    off.axhline(1, color="0.4", linestyle=":", linewidth=1.0)
+    off.set_ylim(bottom=0)
+    off.set_title("off the manifold")
+    _cloud(plane, points, form, "utility_axis", "on the utility axis (natural sd)")
+    plane.set_title("along the two axes")
+    for name, look in CURVES.items():
+        y = along[f"{name}_axis"]
+        gain.plot(along["m_relative"], y, look.dash, color=look.colour, label=f"{name} axis")
+    gain.set_title("projection gain")
+    gain.set_ylabel("mean position (natural sd)")
+    gain.legend()
+    right = decay.twinx()
+    right.grid(False)
+    for name, dash in (("subspace", "-"), ("neighbours", ":")):
+        decay.plot(apart["m_relative"], apart[name], dash, color="0.25", label=_DISTANCES[name])
+    utility = CURVES["utility"]
+    right.plot(apart["m_relative"], apart["utility"], utility.dash, color=utility.colour, label="utility")
+    decay.set_title("distance and utility")
+    decay.set_ylabel("mean distance (held-out natural = 1)")
+    right.set_ylabel(f"{utility.label} (dashed)")
+    decay.set_ylim(bottom=0)
+    handles = [*decay.get_lines(), *right.get_lines()]
+    decay.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, fontsize=8)
+    for axes in (gain, decay):
+        axes.set_xlabel(STRENGTH)
+    figure.suptitle(f"{model}, {task}: {form.label}, {OBJECTIVES[cell['objective']].label}")
+    return figure
+
+
+def _cloud(axes: Axes, points: pd.DataFrame, form: Look, y: str, label: str) -> None:
+    """Tokens at three strengths, steered ones in the form's colour; arrows lead from P to the others."""
+    middle = points[points["m_relative"] == 0][["preference_axis", y]].mean()
+    grey = OBJECTIVES["vanilla"].colour
+    looks = (("P₂", "v", form.colour), ("P", "o", grey), ("P₁", "^", form.colour))
+    for (strength, here), (name, marker, colour) in zip(points.groupby("m_relative"), looks, strict=False):
+        axes.plot(here["preference_axis"], here[y], marker, color=colour, alpha=0.4, ms=3, mec="none")
+        centre = here[["preference_axis", y]].mean()
+        if strength:
+            arrow = {"arrowstyle": "->", "color": "black", "lw": 1.3}
+            axes.annotate("", tuple(centre), tuple(middle), arrowprops=arrow)
+        axes.annotate(
+            f"{name} (m = {strength:+.1f})" if strength else f"{name} (m = 0)",
+            (centre.iloc[0], here[y].quantile(0.97)), (0, 8), textcoords="offset points",
+            fontsize=9, fontweight="bold", ha="center",
+        )  # fmt: skip
+    axes.margins(x=0.15, y=0.12)
+    axes.set_xlabel("position on the preference axis (natural sd)")
+    axes.set_ylabel(label)
+
+
+@style()
 def figure_distances(distances: pd.DataFrame, model: str, task: str) -> Canvas:
     """Distance against m of every cell: a row per site, a column per estimator, colour by form.
 
     Raises:
         ValueError: when the table has no such model and task.
     """
-    table = part_of(distances, model, task)
+    table = selected(distances, model=model, task=task)
     shown = ("within", "outside", "neighbours")
-    with style():
-        figure = Canvas(figsize=(9.6, 5.6), layout="constrained")
-        grid = figure.subplots(2, len(shown), sharex=True)
-        for (site, title), row in zip(_SITES.items(), grid, strict=True):
-            for estimator, axes in zip(shown, row, strict=True):
-                here = table[table["site"] == site]
-                for (form, objective, _), cell in here.groupby(["form", "objective", "seed"], sort=False):
-                    control = objective in CONTROLS
-                    axes.plot(
-                        cell["m_relative"],
-                        cell[estimator],
-                        color="0.6" if control else FORM_COLOURS[str(form)],
-                        linestyle={"random": ":", "natural": "--"}.get(str(objective), "-"),
-                        linewidth=1.0,
-                        alpha=0.8,
-                    )
-                axes.axhline(1, color="0.3", linewidth=0.8)
-                if site == "layer":
-                    axes.set_yscale("log")
-                    axes.yaxis.set_major_formatter("{x:g}")
-                    axes.yaxis.set_minor_formatter(NullFormatter())
-                axes.set_title(f"{DISTANCE_LABELS[estimator]}\n{title}", fontsize=9.5)
-        for axes in grid[-1]:
-            strength_axis(axes, float(table["m_relative"].max()), fontsize=8)
-        for axes in grid[:, 0]:
-            axes.set_ylabel("distance (natural = 1)")
-        figure.suptitle(f"{model}, {task}")
-        lines = [Line2D([], [], color=FORM_COLOURS[form], label=name) for form, name in FORMS.items()]
-        styles: dict[str, Any] = {"random": ":", "natural": "--"}
-        lines += [
-            Line2D([], [], color="0.6", linestyle=styles[name], label=text)
-            for name, text in CONTROL_LABELS.items()
-        ]
-        figure.legend(handles=lines, loc="outside lower center", ncols=5)
+    figure, grid = panels(9.6, 5.6, 2, len(shown), sharex=True)
+    for (site, estimator), axes in zip(product(_SITES, shown), grid.flat, strict=True):
+        here = table[table["site"] == site]
+        for (form, objective, _), cell in here.groupby(["form", "objective", "seed"], sort=False):
+            look = CONTROLS.get(str(objective))
+            dash, colour = (look.dash, look.colour) if look else ("-", FORMS[str(form)].colour)
+            axes.plot(cell["m_relative"], cell[estimator], dash, color=colour, linewidth=1.0, alpha=0.8)
+        axes.axhline(1, color="0.3", linewidth=0.8)
+        if site == "layer":
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.set_title(f"{_DISTANCES[estimator]}\n{_SITES[site]}", fontsize=9.5)
+    for axes in grid[-1]:
+        strength_axis(axes, float(table["m_relative"].max()), fontsize=8)
+    for axes in grid[:, 0]:
+        axes.set_ylabel("distance (natural = 1)")
+    figure.suptitle(f"{model}, {task}")
+    lines = [entry(look.label, color=look.colour) for look in _forms(table)]
+    lines += [entry(look.label, color=look.colour, linestyle=look.dash) for look in CONTROLS.values()]
+    figure.legend_below(lines, 5)
     return figure
 
 
+@style()
 def figure_relation(
-    distances: pd.DataFrame, relation: pd.DataFrame, model: str, tasks: Sequence[str], site: str = "layer"
+    distances: pd.DataFrame, relation: pd.DataFrame, model: str, tasks: Sequence[str]
 ) -> Canvas:
-    """Utility lost against distance, every cell and strength, with the one falling curve for all forms.
+    """Utility lost against distance at the steered layer, with one falling curve for all forms.
 
-    A row per task; a column for each of two estimators and of two rivals that know of no manifold.
-    `relation` from `studies.manifold.relation.relation_table` gives the R² of the titles.
+    A row per task; a column for each of two estimators and of two rivals that know of no manifold. Every cell
+    and strength is drawn. `relation`, from `studies.manifold.relation.relation_table`, has the titles' R².
 
     Raises:
         ValueError: when a table has no such model and task.
     """
     shown = ("subspace", "neighbours", "moved", "strength")
-    with style():
-        figure = Canvas(figsize=(10.4, 2.5 * len(tasks) + 0.9), layout="constrained")
-        grid = figure.subplots(len(tasks), len(shown), squeeze=False, sharex="col", sharey="row")
-        for task, row in zip(tasks, grid, strict=True):
-            table = part_of(distances, model, task, site=site)
-            table = table.assign(strength=table["m_relative"].abs(), change=utility_change(table))
-            table = table.dropna(subset=["change"])
-            numbers = part_of(relation, model, task, site=site).set_index("estimator")
-            for estimator, axes in zip(shown, row, strict=True):
-                _points(axes, table, estimator)
-                learned = table[~table["objective"].isin(CONTROLS)].sort_values(estimator)
-                x, y = learned[estimator].to_numpy(), learned["change"].to_numpy()
-                axes.plot(x, falling(x, y), color="black", linewidth=1.3)
-                axes.set_title(
-                    f"{DISTANCE_LABELS[estimator]}\nR² {numbers.loc[estimator, 'r2_one_curve']:.2f}, "
-                    f"per form {numbers.loc[estimator, 'r2_per_form']:.2f}",
-                    fontsize=9,
-                )
-            row[0].set_ylabel(f"{task}\nutility − utility at m = 0")
-        for estimator, axes in zip(shown, grid[-1], strict=True):
-            strength_axis(axes, float(table[estimator].max()))
-            axes.set_xlim(left=0)
-            axes.set_xlabel(_UNITS.get(estimator, "distance (natural = 1)"), fontsize=8)
-        figure.suptitle(f"{model}, activations {_SITES[site]}")
-        plain: dict[str, Any] = {"linestyle": ""}
-        handles = [
-            Line2D([], [], color=FORM_COLOURS[form], marker=FORM_MARKERS[form], label=name, **plain)
-            for form, name in FORMS.items()
-        ]
-        handles += [
-            Line2D([], [], color="0.5", marker=CONTROL_MARKERS[name], label=text, **plain)
-            for name, text in CONTROL_LABELS.items()
-        ]
-        handles.append(Line2D([], [], color="black", label="one falling curve for all forms"))
-        figure.legend(handles=handles, loc="outside lower center", ncols=3)
-    return figure
-
-
-def figure_angles(angles: pd.DataFrame) -> Canvas:
-    """|cos| of dh with each direction, a panel per model: one mark per cell, the lines where random ones end.
-
-    Solid line: 95 % of isotropic random directions are left of it; dashed: of those with the covariance of
-    natural activations.
-    """
-    models = list(dict.fromkeys(angles["model"]))
-    with style():
-        figure = Canvas(figsize=(4.4 * len(models) + 0.6, 3.2), layout="constrained")
-        grid = figure.subplots(1, len(models), squeeze=False, sharex=True, sharey=True)[0]
-        for model, axes in zip(models, grid, strict=True):
-            for height, direction in enumerate(reversed(_DIRECTIONS)):
-                part = angles[(angles["model"] == model) & (angles["direction"] == direction)]
-                for shift, (form, colour) in zip((0.22, 0.0, -0.22), FORM_COLOURS.items(), strict=True):
-                    values = part.loc[part["form"] == form, "cosine"].abs()
-                    axes.plot(
-                        values, np.full(len(values), height + shift), FORM_MARKERS[form],
-                        color=colour, ms=4.5, alpha=0.7, mec="none",
-                    )  # fmt: skip
-                for kind, dash in (("isotropic_95", "-"), ("natural_95", "--")):
-                    edge = part[kind].median()
-                    axes.plot([edge, edge], [height - 0.4, height + 0.4], dash, color="0.25", linewidth=1.2)
-            axes.set_yticks(range(len(_DIRECTIONS)), list(reversed(_DIRECTIONS.values())))
-            axes.set_xlim(0, 1)
-            axes.set_xlabel("|cos| of the angle with dh")
-            axes.set_title(model)
-        handles = [
-            Line2D([], [], color=colour, marker=FORM_MARKERS[form], linestyle="", label=FORMS[form])
-            for form, colour in FORM_COLOURS.items()
-        ]
-        handles.append(Line2D([], [], color="0.25", label="95 % of random"))
-        handles.append(Line2D([], [], color="0.25", linestyle="--", label="95 % of random natural"))
-        figure.legend(handles=handles, loc="outside lower center", ncols=5)
+    figure, grid = panels(10.4, 2.5 * len(tasks) + 0.9, len(tasks), len(shown), sharex="col", sharey="row")
+    for task, row in zip(tasks, grid, strict=True):
+        table = selected(distances, model=model, task=task, site="layer")
+        table = table.assign(strength=table["m_relative"].abs(), change=utility_change(table))
+        table = table.dropna(subset=["change"])
+        numbers = selected(relation, model=model, task=task, site="layer").set_index("estimator")
+        for estimator, axes in zip(shown, row, strict=True):
+            _points(axes, table, estimator)
+            learned = table[~table["objective"].isin(CONTROLS)].sort_values(estimator)
+            x, y = learned[estimator].to_numpy(), learned["change"].to_numpy()
+            axes.plot(x, falling(x, y), color="black", linewidth=1.3)
+            r2 = (numbers.loc[estimator, name] for name in ("r2_one_curve", "r2_per_form"))
+            title = "{}\nR² {:.2f}, per form {:.2f}".format(_DISTANCES[estimator], *r2)
+            axes.set_title(title, fontsize=9)
+        row[0].set_ylabel(f"{task}\nutility − utility at m = 0")
+    for estimator, axes in zip(shown, grid[-1], strict=True):
+        strength_axis(axes, float(table[estimator].max()))
+        axes.set_xlim(left=0)
+        axes.set_xlabel(_UNITS.get(estimator, "distance (natural = 1)"), fontsize=8)
+    figure.suptitle(f"{model}, activations {_SITES['layer']}")
+    looks = [*_forms(distances), *CONTROLS.values()]
+    handles = [entry(look.label, linestyle="", **look.drawn) for look in looks]
+    figure.legend_below([*handles, entry("one falling curve for all forms", color="black")], 3)
     return figure
 
 
 def _points(axes: Axes, table: pd.DataFrame, estimator: str) -> None:
     for (form, objective), cell in table.groupby(["form", "objective"], sort=False):
         control = str(objective) in CONTROLS
-        axes.plot(
-            cell[estimator],
-            cell["change"],
-            CONTROL_MARKERS[str(objective)] if control else FORM_MARKERS[str(form)],
-            color="0.5" if control else FORM_COLOURS[str(form)],
-            ms=4 if control else 3.2,
-            alpha=0.8 if control else 0.55,
-            mec=None if control else "none",
-            rasterized=True,
-        )
+        look = CONTROLS[str(objective)] if control else FORMS[str(form)]
+        size = {"ms": 4, "alpha": 0.8} if control else {"ms": 3.2, "alpha": 0.55, "mec": "none"}
+        drawn = look.drawn | {"linestyle": "", "rasterized": True} | size
+        axes.plot(cell[estimator], cell["change"], **drawn)
 
 
-def part_of(table: pd.DataFrame, model: str, task: str, **further: object) -> pd.DataFrame:
-    """The rows of a table that are about a model, a task and whatever else is named; there must be some."""
-    wanted = {"model": model, "task": task, **further}
-    part = table[table[list(wanted)].eq(list(wanted.values())).all(axis=1)]
-    if part.empty:
-        there = sorted(set(zip(table["model"], table["task"], strict=True)))
-        raise ValueError(f"the table has no {', '.join(map(str, wanted.values()))}; there are {there}.")
-    return part
+@style()
+def figure_angles(angles: pd.DataFrame) -> Canvas:
+    """|cos| of dh with each direction, a panel per model: a mark per cell, and lines where random ones end.
+
+    Solid line: 95 % of isotropic random directions are left of it; dashed: of those with the covariance of
+    natural activations.
+    """
+    models, forms = list(dict.fromkeys(angles["model"])), FORMS.among(angles["form"])
+    shifts = np.linspace(0.22, -0.22, len(forms))
+    figure, grid = panels(4.4 * len(models) + 0.6, 3.2, 1, len(models), sharex=True, sharey=True)
+    for model, axes in zip(models, grid[0], strict=True):
+        for height, direction in enumerate(reversed(_DIRECTIONS)):
+            part = angles[(angles["model"] == model) & (angles["direction"] == direction)]
+            for shift, form in zip(shifts, forms, strict=True):
+                values = part.loc[part["form"] == form, "cosine"].abs()
+                drawn = FORMS[form].drawn | {"linestyle": "", "ms": 4.5, "alpha": 0.7, "mec": "none"}
+                axes.plot(values, np.full(len(values), height + shift), **drawn)
+            for kind, (_, dash) in _EDGES.items():
+                edge = part[kind].median()
+                axes.plot([edge, edge], [height - 0.4, height + 0.4], dash, color="0.25", linewidth=1.2)
+        axes.set_yticks(range(len(_DIRECTIONS)), list(reversed(_DIRECTIONS.values())))
+        axes.set_xlim(0, 1)
+        axes.set_xlabel("|cos| of the angle with dh")
+        axes.set_title(model)
+    handles = [entry(look.label, linestyle="", **look.drawn) for look in _forms(angles)]
+    handles += [entry(label, color="0.25", linestyle=dash) for label, dash in _EDGES.values()]
+    figure.legend_below(handles, 5)
+    return figure
+
+
+def _forms(table: pd.DataFrame) -> list[Look]:
+    return [FORMS[form] for form in FORMS.among(table["form"])]

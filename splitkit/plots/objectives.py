@@ -3,19 +3,27 @@
 from collections.abc import Mapping
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.lines import Line2D
 
-from splitkit.plots.manifold import part_of
-from splitkit.plots.style import PREFERENCE, UTILITY, Canvas, strength_axis, style
+from splitkit.plots.style import (
+    CURVES,
+    OBJECTIVES,
+    SHADES,
+    Canvas,
+    entry,
+    panels,
+    selected,
+    strength_axis,
+    style,
+)
+from splitkit.steering import objectives
 from splitkit.steering.objectives import ObjectiveInputs, get_objective
 
-NAMES = {"sft": "SFT", "reps": "RePS", "dpo": "DPO", "split": "SPLIT"}
 SYMBOLS = {"lambda_n": "λₙ", "gamma": "γ", "theta": "θ"}
-_MARKERS = "osD^v*X"
+LIMIT = 4.0
+"""Largest loss drawn, in nats per token."""
 
 
 def descent(
@@ -60,52 +68,48 @@ def descent(
     return found, down_positive, down_negative
 
 
+@style()
 def figure_asks(
-    reference: tuple[float, float],
-    length: int,
-    weights: Mapping[str, Mapping[str, float]],
-    limit: float = 4.0,
+    reference: tuple[float, float], length: int, weights: Mapping[str, Mapping[str, float]]
 ) -> Canvas:
-    """What each objective asks of (L_p, L_n): level lines and negative gradients, a panel per objective.
+    """Level lines of each trained objective in the plane of L_p and L_n, and its negative gradients.
 
-    `weights` has an objective's hyper-parameters where they differ from the defaults; the keys of `NAMES` are
-    drawn. An arrow is as long as the square root of its size, relative to its panel's longest. Grey: where
-    Eq. 8 is undefined for token means, e^-Lp + e^-Ln >= 1. Cross: the unsteered model. Dashed, in SPLIT's
-    panel: L_n - L_p = theta.
+    `weights` has an objective's hyper-parameters where they differ from the defaults. An arrow is as long as
+    the square root of its size, relative to its panel's longest. Grey: where Eq. 8 is undefined for token
+    means, e^-Lp + e^-Ln >= 1. Cross: the unsteered model. Dashed, in SPLIT's panel: L_n - L_p = theta.
     """
-    fine, coarse = np.linspace(0.05, limit, 121), np.linspace(0.35, limit - 0.25, 9)
-    with style():
-        figure = Canvas(figsize=(9.0, 8.4), layout="constrained")
-        panels = figure.subplots(2, 2, sharex=True, sharey=True).flat
-        for (name, title), axes in zip(NAMES.items(), panels, strict=True):
-            own = weights.get(name, {})
-            x, y = np.meshgrid(fine, fine)
-            loss = descent(name, x, y, reference, length, own)[0]
-            # even shares of the plane between lines, so that a flat part has lines too
-            lines = np.unique(np.quantile(loss, np.linspace(0.04, 0.96, 13)))
-            levels = axes.contour(x, y, loss, lines, cmap="cividis")
-            levels.set(linewidths=0.9)
-            axes.contourf(x, y, np.exp(-x) + np.exp(-y), levels=[1, np.inf], colors=["0.5"], alpha=0.25)
-            x, y = np.meshgrid(coarse, coarse)
-            _, right, up = descent(name, x, y, reference, length, own)
-            size = np.hypot(right, up)
-            # lengths as square roots, or the weak arrows beyond SPLIT's margin could not be seen
-            shrink = 0.42 / np.sqrt(np.where(size > 0, size, 1) * size.max())
-            axes.quiver(
-                x, y, right * shrink, up * shrink, angles="xy", scale_units="xy", scale=1, width=0.005
-            )
-            axes.plot(*reference, "X", color="#c2570c", ms=9, mec="white")
-            if name == "split":
-                theta = {**get_objective(name).defaults, **own}["theta"]
-                axes.plot(fine, fine + theta, "--", color="0.2", linewidth=1.2)
-            axes.set(title=title, xlim=(0, limit), ylim=(0, limit), aspect="equal")
-        for axes in figure.axes[2:]:
-            axes.set_xlabel("Lₚ, nats per token")
-        for axes in figure.axes[::2]:
-            axes.set_ylabel("Lₙ, nats per token")
+    fine, coarse = np.linspace(0.05, LIMIT, 121), np.linspace(0.35, LIMIT - 0.25, 9)
+    names = OBJECTIVES.among(objectives.OBJECTIVES)
+    rows, rest = (len(names) + 1) // 2, OBJECTIVES["vanilla"]
+    figure, grid = panels(9.0, 4.2 * rows, rows, 2, sharex=True, sharey=True)
+    for name, axes in zip(names, grid.flat, strict=False):
+        own = weights.get(name, {})
+        x, y = np.meshgrid(fine, fine)
+        loss = descent(name, x, y, reference, length, own)[0]
+        # even shares of the plane between lines, so that a flat part has lines too
+        lines = np.unique(np.quantile(loss, np.linspace(0.04, 0.96, 13)))
+        levels = axes.contour(x, y, loss, lines, cmap=SHADES)
+        levels.set(linewidths=0.9)
+        axes.contourf(x, y, np.exp(-x) + np.exp(-y), levels=[1, np.inf], colors=["0.5"], alpha=0.25)
+        x, y = np.meshgrid(coarse, coarse)
+        _, right, up = descent(name, x, y, reference, length, own)
+        size = np.hypot(right, up)
+        # lengths as square roots, or the weak arrows beyond SPLIT's margin could not be seen
+        shrink = 0.42 / np.sqrt(np.where(size > 0, size, 1) * size.max())
+        axes.quiver(x, y, right * shrink, up * shrink, angles="xy", scale_units="xy", scale=1, width=0.005)
+        axes.plot(*reference, rest.marker, color=rest.colour, ms=10, mec="black")
+        if name == "split":
+            theta = {**get_objective(name).defaults, **own}["theta"]
+            axes.plot(fine, fine + theta, "--", color="0.2", linewidth=1.2)
+        axes.set(title=OBJECTIVES[name].label, xlim=(0, LIMIT), ylim=(0, LIMIT), aspect="equal")
+    for axes in grid[-1]:
+        axes.set_xlabel("Lₚ, nats per token")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("Lₙ, nats per token")
     return figure
 
 
+@style()
 def figure_ablation(table: pd.DataFrame, model: str, task: str) -> Canvas:
     """Preference (above) and utility (below) against m: a column per weight, a shade per value.
 
@@ -114,30 +118,28 @@ def figure_ablation(table: pd.DataFrame, model: str, task: str) -> Canvas:
     Raises:
         ValueError: when the table has no such model and task.
     """
-    part = part_of(table, model, task)
+    part = selected(table, model=model, task=task)
     weights = list(dict.fromkeys(part["weight"]))
-    with style():
-        figure = Canvas(figsize=(3.3 * len(weights) + 0.8, 5.6), layout="constrained")
-        grid = figure.subplots(2, len(weights), squeeze=False, sharex=True, sharey="row")
-        for weight, column in zip(weights, grid.T, strict=True):
-            _column(column, part[part["weight"] == weight], weight)
-        grid[0, 0].set_ylabel(f"{PREFERENCE}\n(nats per token)")
-        grid[1, 0].set_ylabel(f"{UTILITY} (nats)")
-        figure.suptitle(f"{model}, {task}: one weight at a time (thick: as recorded)")
+    figure, grid = panels(3.3 * len(weights) + 0.8, 5.6, 2, len(weights), sharex=True, sharey="row")
+    for weight, column in zip(weights, grid.T, strict=True):
+        _column(column, part[part["weight"] == weight], weight)
+    for axes, look, unit in zip(grid[:, 0], CURVES.values(), ("\n(nats per token)", " (nats)"), strict=True):
+        axes.set_ylabel(look.label + unit)
+    figure.suptitle(f"{model}, {task}: one weight at a time (thick: as recorded)")
     return figure
 
 
 def _column(column: np.ndarray, part: pd.DataFrame, weight: str) -> None:
     curves = list(part.groupby("value"))
     # from dark to light without the palest end, so that order shows in grey too
-    shades = mpl.colormaps["viridis"](np.linspace(0.0, 0.85, len(curves)))
+    shades = SHADES(np.linspace(0.0, 0.85, len(curves)))
     handles = []
-    for (value, curve), shade, marker in zip(curves, shades, _MARKERS, strict=False):
-        recorded = bool(curve["recorded"].iloc[0])
-        shown: dict[str, Any] = {"color": shade, "marker": marker, "linewidth": 2.6 if recorded else 1.2}
-        for axes, name in zip(column, ("preference", "utility"), strict=True):
+    for (value, curve), shade, marker in zip(curves, shades, "osD^v*X", strict=False):
+        width = 2.6 if curve["recorded"].iloc[0] else 1.2
+        shown: dict[str, Any] = {"color": shade, "marker": marker, "linewidth": width}
+        for axes, name in zip(column, CURVES, strict=True):
             axes.plot(curve["m_relative"], curve[name], markersize=3.5, **shown)
-        handles.append(Line2D([], [], label=f"{value:g}", **shown))
+        handles.append(entry(f"{value:g}", **shown))
     above, below = column
     above.set_title(SYMBOLS.get(weight, weight))
     above.legend(handles=handles, fontsize=8)

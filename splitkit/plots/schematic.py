@@ -5,10 +5,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Polygon
 
-from splitkit.plots.style import FORMS, PREFERENCE, UTILITY, Canvas, strength_axis, style
+from splitkit.plots.style import CURVES, FORMS, Canvas, require, strength_axis, style
 
-FORM_COLOURS = {"local_weight": "#0173b2", "lora": "#de8f05", "vector": "#029e73"}
-_DASHES = {"local_weight": "-", "lora": "--", "vector": "-."}
 _CHANGED = {
     "local_weight": ("W + m ΔW", "b + m Δb"),
     "lora": ("W + m BA", "b"),
@@ -16,6 +14,7 @@ _CHANGED = {
 }
 
 
+@style()
 def figure1_forms(curves: pd.DataFrame | None = None) -> Canvas:
     """h' = (W + m ΔW) h + (b + m Δb) (Eq. 1, 4): the paper's Figure 1, composed anew.
 
@@ -28,64 +27,46 @@ def figure1_forms(curves: pd.DataFrame | None = None) -> Canvas:
     """
     real = curves is not None
     table = _sketch() if curves is None else _checked(curves)
-    with style():
-        figure = Canvas(figsize=(11.5, 5.6))
-        grid = figure.add_gridspec(
-            6, 2, width_ratios=[2.1, 1], left=0.01, right=0.985, top=0.92, bottom=0.1, wspace=0.14, hspace=0.2
-        )
-        schema = figure.add_subplot(grid[:, 0])
-        _schema(schema)
-        top, bottom = figure.add_subplot(grid[:3, 1]), figure.add_subplot(grid[3:, 1])
-        for axes, column, label in ((top, "preference", PREFERENCE), (bottom, "utility", UTILITY)):
-            for form in FORM_COLOURS:
-                part = table[table["form"] == form]
-                axes.plot(
-                    part["m_relative"],
-                    part[column],
-                    _DASHES[form],
-                    color=FORM_COLOURS[form],
-                    label=FORMS[form],
-                    lw=2,
-                )
-            axes.axvline(0, color="0.75", linewidth=0.8, zorder=0)
-            axes.set_ylabel(label)
-            if not real:
-                axes.set_xticks([0], ["0"])
-                axes.set_yticks([])
-        top.tick_params(labelbottom=False)
-        top.legend(loc="upper left", fontsize=9)
-        top.set_title("measured" if real else "what steering does (sketch)")
-        bottom.set_xlabel("strength m", fontsize=9)
-        if real:
-            for axes in (top, bottom):
-                strength_axis(axes, table["m_relative"].abs().max(), fontsize=9)
-            top.set_xlabel("")
+    figure = Canvas(figsize=(11.5, 5.6))
+    grid = figure.add_gridspec(
+        6, 2, width_ratios=[2.1, 1], left=0.01, right=0.985, top=0.92, bottom=0.1, wspace=0.14, hspace=0.2
+    )
+    schema = figure.add_subplot(grid[:, 0])
+    _schema(schema)
+    top, bottom = figure.add_subplot(grid[:3, 1]), figure.add_subplot(grid[3:, 1])
+    for axes, (curve, named) in zip((top, bottom), CURVES.items(), strict=True):
+        for form in reversed(FORMS.among(table["form"])):
+            part, look = table[table["form"] == form], FORMS[form]
+            axes.plot(part["m_relative"], part[curve], look.dash, color=look.colour, label=look.label, lw=2)
+        axes.axvline(0, color="0.75", linewidth=0.8, zorder=0)
+        axes.set_ylabel(named.label)
+        if not real:
+            axes.set_xticks([0], ["0"])
+            axes.set_yticks([])
+    top.tick_params(labelbottom=False)
+    top.legend(loc="upper left", fontsize=9)
+    top.set_title("measured" if real else "what steering does (sketch)")
+    bottom.set_xlabel("strength m", fontsize=9)
+    if real:
+        for axes in (top, bottom):
+            strength_axis(axes, table["m_relative"].abs().max(), fontsize=9)
+        top.set_xlabel("")
     return figure
 
 
 def _sketch() -> pd.DataFrame:
     m = np.linspace(-5, 5, 201)
     shapes = {"local_weight": (2.2, 0.95), "lora": (1.5, 1.0), "vector": (1.0, 0.9)}
-    parts = []
-    for form, (speed, height) in shapes.items():
-        utility = height / (1 + (speed * m / 2.4) ** 2) ** 0.9
-        parts.append(
-            pd.DataFrame(
-                {
-                    "form": form,
-                    "m_relative": m,
-                    "preference": height * np.tanh(speed * m / 2),
-                    "utility": utility,
-                }
-            )
-        )
-    return pd.concat(parts)
+    parts = [
+        {"form": form, "m_relative": m, "preference": height * np.tanh(speed * m / 2)}
+        | {"utility": height / (1 + (speed * m / 2.4) ** 2) ** 0.9}
+        for form, (speed, height) in shapes.items()
+    ]
+    return pd.concat(map(pd.DataFrame, parts))
 
 
 def _checked(curves: pd.DataFrame) -> pd.DataFrame:
-    needed = ["form", "m_relative", "preference", "utility"]
-    if missing := [column for column in needed if column not in curves]:
-        raise ValueError(f"The table of curves lacks the column(s) {missing}; it needs {needed}.")
+    require(curves, "form", "m_relative", *CURVES)
     if curves.duplicated(["form", "m_relative"]).any():
         raise ValueError(
             "The table has a form and strength twice: select one model, task, objective, split, seed."
@@ -99,14 +80,14 @@ def _schema(axes: Axes) -> None:
     axes.set_axis_off()
     axes.text(35, 60, "added branch:  h′ = W h + b + m Δh", ha="center", weight="bold", fontsize=10.5)
     axes.text(82, 60, "the same as changed weights", ha="center", weight="bold", fontsize=10.5)
-    for form, base in zip(FORM_COLOURS, (40, 20, 0), strict=True):
+    for form, base in zip(_CHANGED, (40, 20, 0), strict=True):
         _row(axes, form, base)
 
 
 def _row(axes: Axes, form: str, base: float) -> None:
     """One form: the layer with the form's branch below it at the left, the changed layer at the right."""
-    colour = FORM_COLOURS[form]
-    axes.text(1, base + 9, FORMS[form], color=colour, weight="bold", fontsize=11, va="center")
+    colour = FORMS[form].colour
+    axes.text(1, base + 9, FORMS[form].label, color=colour, weight="bold", fontsize=11, va="center")
     axes.add_patch(
         FancyBboxPatch(
             (0, base + 0.6), 99, 16.8, boxstyle="round,pad=0,rounding_size=1.5", fc="none", ec="0.88"

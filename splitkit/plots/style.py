@@ -1,31 +1,108 @@
-"""How figures look, and how they are written: labels, palette, style, files."""
+"""The look of all figures: every label, colour, marker and line style, once; panels; files.
 
-from collections.abc import Iterator, Sequence
+Forms, objectives, curves and models have sets of colours of their own, and no colour is in two sets. Within a
+set lightness differs too, and markers or dashes say the same as colours.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 from matplotlib.transforms import Bbox
 from PIL import Image
 
-FORMS = {"vector": "vector", "lora": "LoRA", "local_weight": "local weight"}
-OBJECTIVES = {"diffmean": "DiffMean", "sft": "SFT", "reps": "RePS", "split": "SPLIT"}
+
+@dataclass(frozen=True)
+class Look:
+    """A label, and the colour, marker and line that stand for it in every figure; black stars by default."""
+
+    label: str
+    colour: str = "black"
+    marker: str = "*"
+    dash: str = "-"
+    inside: str | None = None
+    """Colour inside a marker of this form; None is the line's own colour."""
+
+    @property
+    def drawn(self) -> dict[str, Any]:
+        """Colour and marker, as matplotlib takes them."""
+        return {"color": self.colour, "marker": self.marker}
+
+
+class Looks(dict[str, Look]):
+    """Looks by name. A name without one gets the default look under its own name, so that it can be drawn."""
+
+    def __missing__(self, name: str) -> Look:
+        return Look(str(name).replace("_", " "), inside="0.75")
+
+    def among(self, values: Iterable[Any]) -> list[str]:
+        """The different names among the values: those with a look in this table's order, then the others."""
+        there = dict.fromkeys(map(str, values))
+        return [name for name in self if name in there] + [name for name in there if name not in self]
+
+
+FORMS = Looks(
+    vector=Look("vector", "#14a8bd", "o", "-."),
+    lora=Look("LoRA", "#b0203c", "s", "--"),
+    local_weight=Look("local weight", "#35207c", "^", "-", inside="white"),
+)
+"""Forms of steering: turquoise, crimson, indigo."""
+OBJECTIVES = Looks(
+    vanilla=Look("unsteered", "#a8a8a8", "X"),
+    diffmean=Look("DiffMean", "#3a3a3e", "D"),
+    sft=Look("SFT", "#0067a5", "o"),
+    reps=Look("RePS", "#e69500", "s"),
+    dpo=Look("DPO (BiPO)", "#d07fbf", "v"),
+    split=Look("SPLIT", "#029e73", "^"),
+)
+"""Objectives, and the model without steering: greys, blue, orange, pink, green."""
+CURVES = Looks(
+    preference=Look("preference log-odds", "#4a2a10", "o", "-"),
+    utility=Look("utility log-odds", "#b5804a", "s", "--"),
+)
+"""The two curves of a sweep: dark and light brown, solid and dashed."""
+CONTROLS = Looks(
+    random=Look("random direction", "0.6", "x", ":"),
+    natural=Look("random natural direction", "0.6", "+", "--"),
+)
+"""Directions that no objective learned."""
+MODELS = Looks(
+    {
+        "embedded-gemma2": Look("embedded-gemma2", "#4a5200", "o"),
+        "embedded-qwen2": Look("embedded-qwen2", "#a9b130", "s"),
+    }
+)
+"""Models, where colours tell them apart: dark and light olive."""
+FAMILIES = Looks(
+    axbench=Look("AxBench", marker="s"),
+    powerseeking=Look("PowerSeeking", marker="D"),
+    psychopathy=Look("Psychopathy", marker="o"),
+)
+"""Task families, told apart by markers."""
+METRICS = {
+    "psychopathy_acc_pct": "psychopathy (%)",
+    "powerseeking_0_4": "power (0-4)",
+    "axbench_concept_0_2": "AxBench concept (0-2)",
+    "axbench_harmonic_0_2": "AxBench harmonic (0-2)",
+}
+"""Columns of Tables 3 and 4, with their scales."""
+GREY = "0.35"
+"""The colour of what belongs to no set."""
+SHADES = mpl.colormaps["cividis"]
+"""Colours of an ordered quantity, from low to high."""
 STRENGTH = "strength m (in matching strengths)"
 STRENGTH_ASINH = "m (in matching strengths, asinh scale)"
-DECADES = (0.0, 1.0, 10.0, 100.0, 1000.0)
-PREFERENCE, UTILITY = "preference log-odds", "utility log-odds"
-
-# seaborn's colour-blind palette; in grey the markers tell apart what its lightness does not
-COLOURS = {"diffmean": "#56565a", "sft": "#0173b2", "reps": "#de8f05", "split": "#029e73"}
-MARKERS = {"diffmean": "D", "sft": "o", "reps": "s", "split": "^"}
-CURVE_COLOURS = {"preference": "#0173b2", "utility": "#c2570c"}
 
 
 class Canvas(Figure):
@@ -37,8 +114,12 @@ class Canvas(Figure):
     _frame: Bbox | None = None
     _png: bytes | None = None
 
+    def legend_below(self, handles: Sequence[Line2D], columns: int) -> None:
+        """One legend for all panels, below them."""
+        self.legend(handles=handles, loc="outside lower center", ncols=columns)
+
     def settled(self) -> Bbox:
-        """The figure's frame in inches: the layout, which takes longer than drawing, is done only once."""
+        """The figure's frame in inches. The layout, which takes longer than drawing, is done only once."""
         if self._frame is None:
             if engine := self.get_layout_engine():
                 engine.execute(self)
@@ -65,7 +146,10 @@ class Canvas(Figure):
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The look of every figure, for the time of a `with`: white, thin grid, fonts legible at README width."""
+    """The settings of every figure while it is drawn: white, thin grid, fonts legible at README width.
+
+    Used as a decorator, `@style()`, or in a `with`.
+    """
     settings = {
         **sns.axes_style("whitegrid"),
         **sns.plotting_context("notebook", font_scale=0.85),
@@ -80,16 +164,78 @@ def style() -> Iterator[None]:
         yield
 
 
+def panels(width: float, height: float, rows: int, columns: int, **shared: Any) -> tuple[Canvas, np.ndarray]:
+    """A figure of that size in inches, and its axes (rows, columns); `shared` goes to `subplots`."""
+    figure = Canvas(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, **shared)
+
+
+def entry(label: str, **look: Any) -> Line2D:
+    """A line of a legend."""
+    return Line2D([], [], label=label, **look)
+
+
+def combinations(forms: pd.Series, objectives: pd.Series) -> dict[tuple[str, str], str]:
+    """Labels of the pairs of form and objective that are there, in the order of figures."""
+    there = set(zip(forms, objectives, strict=True))
+    every = [(form, name) for form in FORMS.among(forms) for name in OBJECTIVES.among(objectives)]
+    return {(f, o): f"{FORMS[f].label}, {OBJECTIVES[o].label}" for f, o in every if (f, o) in there}
+
+
 def strength_axis(axes: Axes, limit: float, fontsize: float | None = None) -> None:
     """Strengths along x on an asinh scale: even up to about 1, where all happens, logarithmic beyond."""
     axes.set_xscale("asinh", linear_width=1.0)
-    ticks = sorted({sign * value + 0.0 for value in DECADES if value <= limit for sign in (-1, 1)})
-    axes.set_xticks(ticks, [f"{tick:g}".replace("-", "−") for tick in ticks])
-    axes.set_xticks(
-        [sign * value for value in (0.5, 2, 5, 20, 50) if value <= limit for sign in (-1, 1)], minor=True
+    ticks, minor = (
+        sorted({sign * value + 0.0 for value in values if value <= limit for sign in (-1, 1)})
+        for values in ((0, 1, 10, 100, 1000), (0.5, 2, 5, 20, 50))
     )
+    axes.set_xticks(ticks, [f"{tick:g}".replace("-", "−") for tick in ticks])
+    axes.set_xticks(minor, minor=True)
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(STRENGTH_ASINH, fontsize=fontsize)
+
+
+def twin(axes: Axes, first: bool, last: bool) -> Axes:
+    """A right axis for utility beneath the left one's lines, labelled only where a row begins and ends."""
+    right = axes.twinx()
+    right.grid(False)
+    axes.axvline(0, color="0.8", linewidth=0.8, zorder=0)
+    if first:
+        axes.set_ylabel(f"{CURVES['preference'].label} (solid)")
+    if last:
+        right.set_ylabel(f"{CURVES['utility'].label} (dashed)")
+    return right
+
+
+def curve_look(form: str, objective: str) -> dict[str, Any]:
+    """Colour and marker of the objective; the inside of the marker is that of the form."""
+    look = OBJECTIVES[objective]
+    return look.drawn | {
+        "markersize": 4.5, "markevery": 4,
+        "markerfacecolor": FORMS[form].inside or look.colour, "markeredgecolor": look.colour,
+    }  # fmt: skip
+
+
+def require(table: pd.DataFrame, *columns: str) -> None:
+    """ValueError unless the table has these columns; it names those that are missing."""
+    if missing := [column for column in columns if column not in table]:
+        raise ValueError(f"The table lacks the column(s) {missing}; it has {list(table.columns)}.")
+
+
+def selected(table: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
+    """The rows whose columns have the wanted value, or one of the wanted list.
+
+    Raises:
+        ValueError: when a column or a value is not there; it names those that are.
+    """
+    require(table, *wanted)
+    for column, value in wanted.items():
+        values = value if isinstance(value, list | tuple) else [value]
+        if unknown := [value for value in values if value not in set(table[column])]:
+            there = sorted(table[column].unique())
+            raise ValueError(f"The table has no {column} {', '.join(map(repr, unknown))}; it has {there}.")
+        table = table[table[column].isin(values)]
+    return table
 
 
 def save(figure: Canvas, name: str, folder: Path) -> list[Path]:
@@ -102,37 +248,3 @@ def save(figure: Canvas, name: str, folder: Path) -> list[Path]:
         png.write_bytes(figure.png())
         figure.savefig(svg, bbox_inches=figure.settled(), metadata={"Date": None, "Creator": None})
     return [png, svg]
-
-
-def look(form: str, objective: str) -> dict[str, Any]:
-    """Colour and marker by objective, hollow markers for local weight."""
-    colour = COLOURS[objective]
-    hollow = form == "local_weight"
-    return {
-        "color": colour, "marker": MARKERS[objective], "markersize": 4.5, "markevery": 4,
-        "markerfacecolor": "white" if hollow else colour, "markeredgecolor": colour,
-    }  # fmt: skip
-
-
-def selected(table: pd.DataFrame, **wanted: Sequence[str]) -> pd.DataFrame:
-    """The rows whose columns have the wanted values; ValueError names what is not there, and what is."""
-    for column, values in wanted.items():
-        if column not in table:
-            raise ValueError(f"The table lacks the column {column!r}; it has {list(table.columns)}.")
-        if unknown := [value for value in values if value not in set(table[column])]:
-            there = sorted(table[column].unique())
-            raise ValueError(f"The table has no {column} {', '.join(map(repr, unknown))}; it has {there}.")
-        table = table[table[column].isin(values)]
-    return table
-
-
-def twin(axes: Axes, first: bool, last: bool) -> Axes:
-    """A right axis for utility beneath the left one's lines, labelled only where a row begins and ends."""
-    right = axes.twinx()
-    right.grid(False)
-    axes.axvline(0, color="0.8", linewidth=0.8, zorder=0)
-    if first:
-        axes.set_ylabel(f"{PREFERENCE} (solid)")
-    if last:
-        right.set_ylabel(f"{UTILITY} (dashed)")
-    return right

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
-from splitkit.plots.style import Canvas, save, style
+from splitkit.plots.style import GREY, MODELS, Canvas, entry, save, style
 from splitkit.runs.profiles import get_profile
 from splitkit.runs.results import provenance, round_significant
 from splitkit.storage.files import write_whole
@@ -29,8 +29,6 @@ GROWTH = {
 }
 EXPECTED = (*RACES, *GROWTH, "memory", "start-up")
 """The benchmarks of a whole run; those of a GPU come on top where there is one."""
-OTHER = "#56565a"
-COLOURS = {"embedded-gemma2": "#0173b2", "embedded-qwen2": "#de8f05"}
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -116,14 +114,14 @@ def _ways(races: pd.DataFrame, name: str) -> list[tuple[str, str]]:
 
 
 def _race_handles(races: pd.DataFrame) -> list[Line2D]:
-    colours = {model: COLOURS.get(model, OTHER) for model in dict.fromkeys(races["model"])}
+    looks = [MODELS[model] for model in MODELS.among(races["model"])]
     kinds = [
-        Line2D([], [], color=OTHER, marker="o", ms=4, linewidth=2.2, label="CPU time, with quartiles"),
-        Line2D([], [], color=OTHER, marker="o", ms=5.5, mfc="white", linestyle="", label="wall clock"),
-        Line2D([], [], color=OTHER, marker="x", ms=5, linestyle="", label="operations"),
-        Line2D([], [], color=OTHER, marker="|", ms=10, linestyle="", label="target"),
+        entry("CPU time, with quartiles", color=GREY, marker="o", ms=4, linewidth=2.2),
+        entry("wall clock", color=GREY, marker="o", ms=5.5, mfc="white", linestyle=""),
+        entry("operations", color=GREY, marker="x", ms=5, linestyle=""),
+        entry("target", color=GREY, marker="|", ms=10, linestyle=""),
     ]
-    return [Line2D([], [], color=c, linewidth=2.2, label=model) for model, c in colours.items()] + kinds
+    return [entry(look.label, color=look.colour, linewidth=2.2) for look in looks] + kinds
 
 
 def _race(axes: Axes, rows: pd.DataFrame, lines: list[tuple[str, str]]) -> None:
@@ -131,14 +129,14 @@ def _race(axes: Axes, rows: pd.DataFrame, lines: list[tuple[str, str]]) -> None:
     for row in rows.to_dict("records"):
         beside = 0.26 * (models.index(row["model"]) - (len(models) - 1) / 2)
         place = lines.index((row["case"], row["way"])) + beside
-        colour = COLOURS.get(row["model"], OTHER)
+        colour = MODELS[row["model"]].colour
         axes.hlines(place, row["ratio_low"], row["ratio_high"], color=colour, linewidth=2.2)
         axes.plot(row["wall_ratio"], place, "o", color=colour, mfc="white", ms=5.5)
         axes.plot(row["ratio"], place, "o", color=colour, ms=4)
         axes.plot(row["work_ratio"], place, "x", color=colour, ms=5)
         if not pd.isna(row["target"]):
             bound = float(str(row["target"]).rpartition(" ")[2])
-            axes.vlines(bound, place - 0.3, place + 0.3, color=OTHER, linewidth=1.6)
+            axes.vlines(bound, place - 0.3, place + 0.3, color=GREY, linewidth=1.6)
     axes.axvline(1, color="0.5", linewidth=1.0)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}×"))
@@ -149,8 +147,8 @@ def _race(axes: Axes, rows: pd.DataFrame, lines: list[tuple[str, str]]) -> None:
 def _growth(axes: Axes, rows: pd.DataFrame) -> None:
     for way, part in rows.groupby("way", sort=False):
         size = part["case"].astype(int)
-        inside = "#029e73" if way == OURS else "white"
-        axes.plot(size, part["value"], "-o", color="#029e73", mfc=inside, ms=5, label=str(way))
+        inside = GREY if way == OURS else "white"
+        axes.plot(size, part["value"], "-o", color=GREY, mfc=inside, ms=5, label=str(way))
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_xticks(sorted(set(rows["case"].astype(int))), sorted(set(rows["case"].astype(int))))

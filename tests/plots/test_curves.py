@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from splitkit.plots import curves as plot_curves
-from splitkit.plots.style import OBJECTIVES, look
+from splitkit.plots.style import FORMS, OBJECTIVES, curve_look
 
 GRID = np.linspace(-4, 4, 13)
 
@@ -62,7 +62,7 @@ def test_figure5_has_a_block_per_task_and_a_column_per_model(curves: pd.DataFram
     ]
     figure = plot_curves.figure5_curves(pd.concat(parts), ["embedded-gemma2", "embedded-qwen2"])
     assert [block._suptitle.get_text() for block in figure.subfigs] == [
-        "(a) powerseeking, train pairs", "(b) psychopathy, train pairs",
+        "(a) PowerSeeking, train pairs", "(b) Psychopathy, train pairs",
     ]  # fmt: skip
     for block in figure.subfigs:
         titles = [axes.get_title() for axes in block.axes if axes.get_title()]
@@ -72,12 +72,8 @@ def test_figure5_has_a_block_per_task_and_a_column_per_model(curves: pd.DataFram
 
 def test_curves_differ_without_colour() -> None:
     """Form, objective and curve can be told in grey: by marker, by its filling, by the line's dashes."""
-    shown = {
-        (look(form, objective)["marker"], look(form, objective)["markerfacecolor"] == "white")
-        for forms in plot_curves.PANELS.values()
-        for form in forms
-        for objective in OBJECTIVES
-    }
+    looks = [curve_look(form, objective) for form in FORMS for objective in OBJECTIVES]
+    shown = {(look["marker"], look["markerfacecolor"] == "white") for look in looks}
     assert len(shown) == 2 * len(OBJECTIVES)
 
 

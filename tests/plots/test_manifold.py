@@ -1,8 +1,7 @@
 import pandas as pd
 import pytest
 
-from splitkit.plots.figure3 import figure3_manifold
-from splitkit.plots.manifold import figure_angles, figure_distances, figure_relation
+from splitkit.plots.manifold import figure3_manifold, figure_angles, figure_distances, figure_relation
 from splitkit.studies.manifold.estimators import ESTIMATORS
 from splitkit.studies.manifold.relation import relation_table
 
@@ -45,7 +44,7 @@ def test_figure_3_has_the_three_points_and_both_curves(distances: pd.DataFrame) 
     assert [line.get_linestyle() for line in gain.get_lines()] == ["-", "--"]
     # strengths beyond what is drawn are left out
     assert max(decay.get_lines()[0].get_xdata()) == 1.0
-    with pytest.raises(ValueError, match="no m, u; there are"):
+    with pytest.raises(ValueError, match=r"no task 'u'; it has \['t'\]"):
         figure3_manifold(cloud, projections, distances, "m", "u")
 
 
@@ -66,7 +65,7 @@ def test_relation_shows_distances_beside_their_rivals(distances: pd.DataFrame) -
         "|m|",
     ]
     assert all("R² 1.00, per form 1.00" in title for title in titles)
-    with pytest.raises(ValueError, match="the table has no n, t"):
+    with pytest.raises(ValueError, match=r"no model 'n'; it has \['m'\]"):
         figure_relation(distances, relation_table(distances), "n", ["t"])
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from splitkit.plots import scores
-from splitkit.plots.scores import COLOURS
+from splitkit.plots.style import OBJECTIVES
 
 
 def strengths() -> pd.DataFrame:
@@ -51,7 +51,7 @@ def test_gains_with_the_bar_of_the_rule() -> None:
     bar = axes.patches[0]
     assert (bar.get_x(), bar.get_width()) == (-0.5, 1.0)
     drawn = {line.get_color(): line.get_xdata()[0] for line in axes.lines if len(line.get_xdata()) == 1}
-    assert drawn == {COLOURS["split"]: 2.0, COLOURS["dpo"]: 0.25}
+    assert drawn == {OBJECTIVES["split"].colour: 2.0, OBJECTIVES["dpo"].colour: 0.25}
 
 
 def test_layers_with_the_used_one_filled() -> None:
