@@ -132,7 +132,7 @@ def test_pictures(table: pd.DataFrame) -> None:
     figure = figure_ablation(table, "a", "t")
     assert len(figure.axes) == 4
     assert [len(axes.get_lines()) for axes in figure.axes] == [2, 1, 2, 1]
-    with pytest.raises(ValueError, match="no a, x"):
+    with pytest.raises(ValueError, match=r"no task 'x'; it has \['t'\]"):
         figure_ablation(table, "a", "x")
     asks = figure_asks((1.8, 1.6), 20, {"split": {"theta": 1.0}})
-    assert [axes.get_title() for axes in asks.axes] == ["SFT", "RePS", "DPO", "SPLIT"]
+    assert [axes.get_title() for axes in asks.axes] == ["SFT", "RePS", "DPO (BiPO)", "SPLIT"]
