@@ -14,11 +14,10 @@ if TYPE_CHECKING:
     from splitkit.runs.cells import Cell, compute_cells
     from splitkit.runs.profiles import PROFILES, get_profile
     from splitkit.steering.interventions import Intervention, load_intervention
-    from splitkit.steering.matching import matching_strength
     from splitkit.steering.models import MODELS, load_model, model_digest
     from splitkit.steering.objectives import split_loss
     from splitkit.steering.pairs import Pair
-    from splitkit.steering.sweeps import sweep
+    from splitkit.steering.sweeps import matching_strength, sweep
     from splitkit.steering.trainer import TrainConfig
     from splitkit.steering.training import train
     from splitkit.studies.mean_curves import curves
@@ -44,7 +43,7 @@ _HOME: dict[str, str] = {
     "train": "steering.training",
     "TrainConfig": "steering.trainer",
     "sweep": "steering.sweeps",
-    "matching_strength": "steering.matching",
+    "matching_strength": "steering.sweeps",
     "preference_log_odds": "curves.log_odds",
     "utility_log_odds": "curves.log_odds",
     "split_loss": "steering.objectives",

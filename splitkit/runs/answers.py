@@ -20,8 +20,8 @@ from splitkit.tasks import task_family
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from splitkit.steering.activation_cache import SharedRows
     from splitkit.steering.interventions import Intervention
+    from splitkit.steering.trainer import SharedRows
 
 _held: dict[tuple[str, ...], Any] = {}
 
@@ -85,7 +85,7 @@ def pairs(
 @cache
 def shared_rows() -> SharedRows:
     """What this process recorded last of a task's training pairs: its cells share it."""
-    from splitkit.steering.activation_cache import SharedRows
+    from splitkit.steering.trainer import SharedRows
 
     return SharedRows()
 

@@ -86,7 +86,7 @@ def compute_cell(cell: Cell, profile: Profile) -> CellResult:
 
 def _train(result: CellResult, profile: Profile, model: Any, tokenizer: Any, folder: Path) -> None:
     from splitkit.runs import answers
-    from splitkit.steering.matching import UNIT_PAIRS, matching_strength
+    from splitkit.steering.sweeps import UNIT_PAIRS, matching_strength
     from splitkit.steering.training import train
 
     cell, start, chosen = result.cell, time.perf_counter(), settings(result.cell, profile)

@@ -40,12 +40,10 @@ def size(model: str) -> tuple[float, int]:
         return KNOWN[model]
     from transformers import AutoConfig
 
-    from splitkit.steering.memory import estimate
+    from splitkit.steering.memory import count_parameters
 
     config = AutoConfig.from_pretrained(model_files.fetch(model), trust_remote_code=False)
-    import torch
-
-    return float(estimate(config, torch.float32, folder).parameters), model_files.depth(model)
+    return float(count_parameters(config)), model_files.depth(model)
 
 
 def estimate_cost(profile: Profile) -> pd.DataFrame:

@@ -113,8 +113,8 @@ def attempt(
     """
     from splitkit.runs.cells import own_threads
     from splitkit.runs.world_answers import STRENGTHS, choose_strength, measure_strengths
-    from splitkit.steering.matching import UNIT_PAIRS, matching_strength
     from splitkit.steering.models import MODELS, load_model
+    from splitkit.steering.sweeps import UNIT_PAIRS, matching_strength
     from splitkit.steering.training import train
     from splitkit.tasks import load_pairs
 

@@ -10,9 +10,9 @@ from splitkit.runs import judged_answers
 from splitkit.runs.cell_keys import hparams
 from splitkit.runs.profiles import Cell, Profile
 from splitkit.runs.world_answers import STRENGTHS
-from splitkit.steering.matching import UNIT_PAIRS
 from splitkit.steering.objectives import OBJECTIVES
 from splitkit.steering.pairs import PAPER
+from splitkit.steering.sweeps import UNIT_PAIRS
 from splitkit.tasks import FAMILIES, load_pairs, task_family
 
 CHARACTERS = 4.0

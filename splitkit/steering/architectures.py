@@ -58,7 +58,6 @@ class Sites:
     decoder: nn.Module
     layer: nn.Module
     down: nn.Module
-    down_name: str
     residual: nn.Module | None
     after_down: nn.Module | None
     width: int
@@ -142,14 +141,13 @@ def resolve_sites(model: PreTrainedModel, layer: int) -> Sites:
     layer = check_layer(model, layer)
     block = layer_list(model)[layer]
     down = _submodule(block, "down_path", where.down_path)
-    base = down.get_submodule("base_layer") if hasattr(down, "base_layer") else down
-    if not isinstance(base, (nn.Linear, Conv1D)):
+    if not isinstance(down, (nn.Linear, Conv1D)):
         raise ValueError(
-            f"down_path {where.down_path!r} leads to a {type(base).__name__}; the down-projection is a "
+            f"down_path {where.down_path!r} leads to a {type(down).__name__}; the down-projection is a "
             "Linear or a Conv1D."
         )
-    transposed = isinstance(base, Conv1D)
-    width, down_width = reversed(base.weight.shape) if transposed else base.weight.shape
+    transposed = isinstance(down, Conv1D)
+    width, down_width = reversed(down.weight.shape) if transposed else down.weight.shape
     decoder = model.get_submodule(where.layer_path.rpartition(".")[0])
     residual, after = where.residual_path, where.after_down_path
     if where.position_path is not None:
@@ -158,7 +156,6 @@ def resolve_sites(model: PreTrainedModel, layer: int) -> Sites:
         decoder=decoder,
         layer=block,
         down=down,
-        down_name=f"{where.layer_path}.{layer}.{where.down_path}",
         residual=None if residual is None else _submodule(block, "residual_path", residual),
         after_down=None if after is None else _submodule(block, "after_down_path", after),
         width=width,

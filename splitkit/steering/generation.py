@@ -1,23 +1,13 @@
-"""Answers of a model to questions: batched, greedy or sampled, with or without an intervention."""
-
-from __future__ import annotations
+"""Greedy answers of a model to questions, in batches, with or without an intervention."""
 
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 
-import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
-from transformers import (
-    LogitsProcessor,
-    LogitsProcessorList,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    TemperatureLogitsWarper,
-    TopPLogitsWarper,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from splitkit.steering.interventions import Intervention
 from splitkit.steering.strengths import Strength, as_factors
@@ -34,25 +24,16 @@ def answers(
     m: Strength = 0.0,
     max_new_tokens: int = 80,
     batch_size: int = 64,
-    temperature: float = 0.0,
-    top_p: float = 1.0,
-    seed: int = 0,
-    num_beams: int = 1,
 ) -> list[str]:
-    """Answers to ``questions``, in order, under m dh (Eq. 5) where an intervention is given.
+    """Greedy answers to `questions`, in order, under m dh (Eq. 5) where an intervention is given.
 
-    Greedy unless a temperature is given. A sampled answer depends on the seed and on its row's number, not on
-    the batch it is in. What else the model's ``generation_config`` asks for (a repetition penalty) applies.
+    What else the model's `generation_config` asks for (a repetition penalty) applies.
 
     Args:
         questions: a list of them; a single one goes in a list too.
         m: one strength for all questions, or one per question; a number, sequence, array or tensor.
         max_new_tokens: an answer that has not ended by then is cut there, or at the end of the context.
         batch_size: rows that run together; the answers are the same for any.
-        temperature: 0 for greedy answers; above 0, tokens are drawn from softmax(logits / temperature).
-        top_p: draw from the likeliest tokens that together have this probability.
-        seed: of the draws.
-        num_beams: above 1, beam search, which takes one m for all questions and draws nothing.
 
     Returns:
         One text per question, without special tokens; "" where the model ends at once.
@@ -60,8 +41,8 @@ def answers(
     Raises:
         TypeError: when `questions` is one string, or one of them is none.
         ValueError: no question, a strength without an intervention or that is not finite, another number of
-            strengths than of questions, a prompt as long as the model's context or longer (with its row), a
-            setting out of range, beams with a strength per question or with a temperature.
+            strengths than of questions, a prompt as long as the model's context or longer (with its row),
+            no token or row at a time.
     """
     if isinstance(questions, str):
         raise TypeError("questions is one string; pass a list of questions, [question] for a single one.")
@@ -70,7 +51,9 @@ def answers(
     for row, question in enumerate(questions):
         if not isinstance(question, str):
             raise TypeError(f"question {row} is {question!r}, not a text.")
-    _check_settings(max_new_tokens, batch_size, temperature, top_p, num_beams)
+    for name, value in (("max_new_tokens", max_new_tokens), ("batch_size", batch_size)):
+        if value < 1:
+            raise ValueError(f"{name} must be 1 or more, not {value}.")
     strengths = as_factors(m)
     if strengths.ndim and len(strengths) != len(questions):
         raise ValueError(
@@ -78,31 +61,22 @@ def answers(
         )
     if intervention is None and strengths.any():
         raise ValueError("a strength other than 0 needs an intervention to apply.")
-    if strengths.ndim and num_beams > 1:
-        raise ValueError(
-            f"num_beams is {num_beams} and m has one value per question: beam search moves rows "
-            "about, so that each would get another's m. Give one m for all questions, or num_beams=1."
-        )
     prompts, limit = _prompts(model, tokenizer, questions)
     texts, pad = [""] * len(questions), pad_id(tokenizer)
     for rows in _batches([len(prompt) for prompt in prompts], max_new_tokens, limit, batch_size):
         chosen = [prompts[row] for row in rows]
         ids, mask = _padded_left(chosen, pad)
-        processors = LogitsProcessorList()
-        if temperature > 0:
-            processors += [TemperatureLogitsWarper(temperature), TopPLogitsWarper(top_p), Gumbel(seed, rows)]
         of_rows = strengths[rows] if strengths.ndim else strengths
         applied = intervention.applied(model, of_rows) if intervention is not None else nullcontext()
         with applied:
             out = model.generate(  # type: ignore[operator]
                 input_ids=ids.to(model.device),
                 attention_mask=mask.to(model.device),
-                do_sample=False,  # the processors have the draws in them: their argmax is a sample
-                num_beams=num_beams,
+                do_sample=False,
+                num_beams=1,
                 # where that is less, all rows of the batch are as long as its first
                 max_new_tokens=min(max_new_tokens, limit - len(chosen[0])),
                 pad_token_id=pad,
-                logits_processor=processors,
             )
         new = tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
         for row, text in zip(rows, new, strict=True):
@@ -124,28 +98,6 @@ def _batches(lengths: Sequence[int], new: int, limit: int, batch_size: int) -> l
         for rows in groups.values()
         for start in range(0, len(rows), batch_size)
     ]
-
-
-def _check_settings(
-    max_new_tokens: int, batch_size: int, temperature: float, top_p: float, num_beams: int
-) -> None:
-    for name, value in (
-        ("max_new_tokens", max_new_tokens),
-        ("batch_size", batch_size),
-        ("num_beams", num_beams),
-    ):
-        if value < 1:
-            raise ValueError(f"{name} must be 1 or more, not {value}.")
-    if not 0 <= temperature < float("inf"):
-        raise ValueError(f"temperature must be finite, 0 (greedy) or more, not {temperature}.")
-    if not 0 < top_p <= 1:
-        raise ValueError(f"top_p must be above 0 and at most 1, not {top_p}.")
-    if temperature == 0 and top_p < 1:
-        raise ValueError(f"top_p is {top_p}, but greedy answers draw nothing: give a temperature above 0.")
-    if temperature > 0 and num_beams > 1:
-        raise ValueError(
-            "num_beams above 1 is a search and draws nothing: give temperature=0 or num_beams=1."
-        )
 
 
 def _prompts(
@@ -174,24 +126,3 @@ def _padded_left(
         ids[i, width - len(prompt) :] = torch.tensor(prompt)
         mask[i, width - len(prompt) :] = 1
     return ids, mask
-
-
-class Gumbel(LogitsProcessor):
-    """argmax(logits + g), g = -log E with E ~ Exp(1), is a draw from softmax(logits) (Gumbel's trick).
-
-    Each row has a generator of its own, seeded by the seed and the row's number, so that its draws do not
-    depend on its neighbours.
-    """
-
-    def __init__(self, seed: int, rows: Sequence[int]) -> None:
-        states = [int(np.random.SeedSequence((seed, row)).generate_state(1)[0]) for row in rows]
-        self.generators = [torch.Generator().manual_seed(state) for state in states]
-
-    def __call__(
-        self, input_ids: Int[Tensor, "batch token"], scores: Float[Tensor, "batch vocabulary"]
-    ) -> Float[Tensor, "batch vocabulary"]:
-        waits = [
-            torch.empty(scores.shape[1], dtype=torch.float64).exponential_(generator=generator)
-            for generator in self.generators
-        ]
-        return scores - torch.stack(waits).log().to(scores)

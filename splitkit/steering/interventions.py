@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,42 +13,15 @@ from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors import torch as safetensors
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers import PreTrainedModel
 
-from splitkit.steering.adapters import attached_lora
 from splitkit.steering.architectures import resolve_sites
-from splitkit.steering.forms import FORMS, RANK, check_form, tensor_shapes
+from splitkit.steering.forms import get_form
 from splitkit.steering.models import dtype_name, model_digest
-from splitkit.steering.numeric import whole_number
-from splitkit.steering.strengths import Scale, Strength, as_factors
+from splitkit.steering.strengths import Scale, Strength, as_factors, whole_number
 from splitkit.storage.files import write_whole
 
 _CONFIG_KEYS = ["base_digest", "details", "form", "layer", "objective", "sha256"]
-
-
-def change(form: str, parameters: dict[str, Tensor], x: Float[Tensor, "*batch inner"]) -> Tensor:
-    """dh = dW x + db (Eq. 5 with m1 = m2 = 1).
-
-    For lora dW = B A and db = 0, for a vector dW = 0 and db = v.
-
-    Args:
-        form: a key of `FORMS`.
-        parameters: the form's tensors.
-        x: (..., inner) input of the layer's down-projection; of a vector only the leading axes matter.
-
-    Returns:
-        (..., hidden) in float32 at least, in units of the activation it is added to.
-    """
-    if form == "vector":
-        vector = parameters["vector"]
-        vector = vector.to(torch.promote_types(vector.dtype, torch.float32))
-        return vector.expand(*x.shape[:-1], vector.shape[0])
-    wide = torch.promote_types(x.dtype, torch.float32)
-    x, weights = x.to(wide), {name: tensor.to(wide) for name, tensor in parameters.items()}
-    if form == "lora":
-        return functional.linear(functional.linear(x, weights["A"]), weights["B"])
-    return functional.linear(x, weights["weight"], weights["bias"])
 
 
 def add_scaled(h: Tensor, dh: Tensor, scale: Tensor) -> Tensor:
@@ -66,8 +39,8 @@ class Intervention:
     """A change of one layer of one model: its form, the objective it was made with, and its parameters.
 
     `base_digest` is `model_digest` of the model it belongs to. `details` says how it was made (JSON), of a
-    trained one also the base model's type ("dtype"). Shapes are those of `forms.tensor_shapes`, compared with
-    the model's layer at each use.
+    trained one also the base model's type ("dtype"). Shapes are those of `Form.shapes`, compared with the
+    model's layer at each use.
 
     Raises:
         TypeError: when `details` or `parameters` is no dict, a parameter no tensor of floats, or
@@ -84,7 +57,7 @@ class Intervention:
     details: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        expected = FORMS[check_form(self.form)]
+        expected = get_form(self.form).names
         self.layer = whole_number("layer", self.layer)
         if not isinstance(self.details, dict):
             raise TypeError(f"details are a dict, not {self.details!r}.")
@@ -111,12 +84,13 @@ class Intervention:
         """dh = dW x + db (Eq. 5) at m = 1; the change at any other strength is m dh.
 
         Args:
-            x: (..., inner) input of the layer's down-projection; a vector takes only its leading axes.
+            x: (..., inner) input of the layer's down-projection, or what else `Form.change` takes; of a
+                vector only the leading axes count.
 
         Returns:
             (..., hidden) in float32 at least.
         """
-        return change(self.form, {name: p.to(x.device) for name, p in self.parameters.items()}, x)
+        return get_form(self.form).change({name: p.to(x.device) for name, p in self.parameters.items()}, x)
 
     def check_base(self, model: PreTrainedModel) -> None:
         """Raises ValueError unless `model` is the one that this was made for, with its layer's shapes."""
@@ -129,13 +103,12 @@ class Intervention:
                 f"this {self.form} belongs to another base model: it was made on one with digest "
                 f"{self.base_digest[:12]}..., this one has {found[:12]}....{hint}"
             )
-        sites = resolve_sites(model, self.layer)
-        shapes = {name: tuple(tensor.shape) for name, tensor in self.parameters.items()}
-        rank = (shapes.get("A") or (RANK,))[0]
-        for name, shape in tensor_shapes(self.form, sites.down_width, sites.width, max(rank, 1)).items():
-            if shapes[name] != shape:
+        sites, form = resolve_sites(model, self.layer), get_form(self.form)
+        wanted = form.shapes(sites.down_width, sites.width, form.rank(self.parameters))
+        for name, shape in wanted.items():
+            if (found_shape := tuple(self.parameters[name].shape)) != shape:
                 raise ValueError(
-                    f"parameter {name!r} of the {self.form} has shape {shapes[name]}; "
+                    f"parameter {name!r} of the {self.form} has shape {found_shape}; "
                     f"for layer {self.layer} of this model it is {shape}."
                 )
 
@@ -159,30 +132,26 @@ class Intervention:
         self.check_base(model)
         sites = resolve_sites(model, self.layer)
         scale = Scale(factors, getattr(model.config, "bos_token_id", None))
-        with ExitStack() as stack:
-            handle = sites.decoder.register_forward_pre_hook(scale.observe, with_kwargs=True)
-            stack.callback(handle.remove)
-            if self.form == "lora":
-                stack.enter_context(
-                    attached_lora(
-                        model, sites, self.parameters["A"], self.parameters["B"], lambda: scale.value
-                    )
-                )
-            else:
-                site = sites.layer if self.form == "vector" else sites.down
-                device = next(site.parameters()).device
-                stack.callback(site.register_forward_hook(self._hook(scale, device)).remove)
+        site: nn.Module = getattr(sites, get_form(self.form).site)
+        hook = self._hook(scale, next(site.parameters()).device)
+        handles = [sites.decoder.register_forward_pre_hook(scale.observe, with_kwargs=True)]
+        try:
+            handles.append(site.register_forward_hook(hook))
             yield model
+        finally:
+            for handle in handles:
+                handle.remove()
 
-    def _hook(self, scale: "Scale", device: torch.device) -> Any:
+    def _hook(self, scale: Scale, device: torch.device) -> Any:
+        form = get_form(self.form)
         # moved once, not at every token
         parameters = {name: p.to(device) for name, p in self.parameters.items()}
 
         def steer(module: nn.Module, args: tuple[Tensor, ...], output: Any) -> Any:
             # some architectures' layers return more than the residual stream
             h, *rest = output if isinstance(output, tuple) else (output,)
-            x = h if self.form == "vector" else args[0]
-            moved = add_scaled(h, change(self.form, parameters, x), scale.value.to(h.device))
+            x = h if form.site == "layer" else args[0]
+            moved = add_scaled(h, form.change(parameters, x), scale.value.to(h.device))
             return (moved, *rest) if isinstance(output, tuple) else moved
 
         return steer

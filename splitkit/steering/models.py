@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -20,7 +21,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from splitkit.steering.memory import DeviceMap, check_memory, devices_of, estimate
+from splitkit.steering.memory import DeviceMap, check_memory, devices_of
 from splitkit.steering.model_files import fetch, find
 from splitkit.storage import paths
 
@@ -54,12 +55,10 @@ def load_model(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A causal language model in evaluation mode, and its tokenizer.
 
-    What it takes is estimated and printed (to stderr) before anything is loaded, but for a shipped model.
-
     Args:
         name: a name of `MODELS`, a local folder, or a hub id ("owner/name"), which is looked up below the
             folder that SPLITKIT_MODELS names, if it is set, else in the hub's local cache, whose revision is
-            kept; see `modelfiles.fetch`. Only safetensors are read, and no code that comes
+            kept; see `model_files.fetch`. Only safetensors are read, and no code that comes
             with a model is ever run. HF_HUB_OFFLINE, HF_HOME and HF_TOKEN are respected.
         dtype: a name of `DTYPES`, or "auto" for the type that the model's config names.
         device: "cpu", "cuda", "cuda:1", "mps".
@@ -73,7 +72,7 @@ def load_model(
         FileNotFoundError: when a shipped model or a local folder is not there.
         ConnectionError: for a hub model that is not, or not whole, in the local cache when the hub does not
             give it.
-        MemoryError: when the model does not fit, with what would.
+        MemoryError: when the model's weights do not fit into the free memory.
     """
     place = check_device(device, device_map)
     wanted = _check_dtype(dtype)
@@ -87,13 +86,10 @@ def load_model(
         source = str(_hub_folder(source))
     # its bar over a file of a few MB is noise in a notebook
     transformers.utils.logging.disable_progress_bar()
-    devices = devices_of(place, device_map)
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         held = (getattr(config, "dtype", None) or torch.float32) if wanted is None else wanted
-        folder = source if Path(source).is_dir() else None
-        needed = estimate(config, held, folder, device=devices[0].type)
-        check_memory(str(name), needed, devices, quiet=shipped)
+        check_memory(str(name), config, held, devices_of(place, device_map))
         model = AutoModelForCausalLM.from_pretrained(
             source,
             config=config,
@@ -206,16 +202,15 @@ _digests: "WeakKeyDictionary[nn.Module, tuple[_Stamp, str]]" = WeakKeyDictionary
 def model_digest(model: nn.Module) -> str:
     """sha256 (hex) over names, shapes and values of all parameters: the same model, or not.
 
-    Values are taken as float32, so that a model cast to a wider type is still itself. Adapters that are
-    attached at the moment do not count. Computed once per model and again when a parameter was replaced or
-    written to. A write through `.data`, of which torch keeps no count, is seen where it changes one of some
-    16 evenly spaced values of the parameter.
+    Values are taken as float32, so that a model cast to a wider type is still itself. Computed once per model
+    and again when a parameter was replaced or written to. A write through `.data`, of which torch keeps no
+    count, is seen where it changes one of some 16 evenly spaced values of the parameter.
 
     Raises: TypeError for anything but a loaded model.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"a loaded model is wanted, as load_model gives it, not {model!r}.")
-    parameters = _base_parameters(model)
+    parameters = dict(sorted(model.named_parameters()))
     stamp = _stamp(parameters)
     known = _digests.get(model)
     if known is None or known[0] != stamp:
@@ -223,7 +218,7 @@ def model_digest(model: nn.Module) -> str:
     return known[1]
 
 
-def _stamp(parameters: dict[str, Tensor]) -> _Stamp:
+def _stamp(parameters: Mapping[str, Tensor]) -> _Stamp:
     """Where the parameters lie, how often they were written to, and a sample of their values."""
     samples: dict[torch.device, list[Tensor]] = {}
     for tensor in parameters.values():
@@ -234,13 +229,7 @@ def _stamp(parameters: dict[str, Tensor]) -> _Stamp:
     return tuple((tensor.data_ptr(), tensor._version) for tensor in parameters.values()), drawn
 
 
-def _base_parameters(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters by name, as they are called when no LoRA is attached."""
-    named = {name: tensor for name, tensor in model.named_parameters() if ".lora_" not in name}
-    return {name.replace(".base_layer.", "."): named[name] for name in sorted(named)}
-
-
-def _hash(parameters: dict[str, Tensor]) -> str:
+def _hash(parameters: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, tensor in parameters.items():
         digest.update(f"{name} {tuple(tensor.shape)}\n".encode())

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from types import MappingProxyType
 
 import torch
 from jaxtyping import Float, Int
@@ -105,14 +104,20 @@ def dpo(inputs: ObjectiveInputs, *, beta: float) -> Float[Tensor, " batch"]:
 
 @dataclass(frozen=True)
 class Objective:
-    """An objective, whether it needs losses of the model without the intervention, and its hyper-parameters.
+    """An objective and its settings.
 
-    `defaults` are the values most common in the official code's settings (theta: 0.4 and 0.5 equally often).
+    function: gives the loss per pair from `ObjectiveInputs` and the hyper-parameters. defaults: of the
+    hyper-parameters, the values most common in the official settings (theta: 0.4 and 0.5 equally often).
+    needs_reference: whether it reads losses of the model without the intervention. needs_negative: whether
+    it reads the other answer's loss. mirrored: the mirrored direction it is trained with, a key of
+    `trainer.NEGATIVE`.
     """
 
     function: Callable[..., Float[Tensor, " batch"]]
-    needs_reference: bool
-    defaults: MappingProxyType[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    defaults: dict[str, float] = field(default_factory=dict)
+    needs_reference: bool = False
+    needs_negative: bool = True
+    mirrored: str = "negated"
 
     def __call__(self, inputs: ObjectiveInputs, **hyper: float) -> Float[Tensor, " batch"]:
         """Loss per pair (batch,); hyper-parameters that are not given have their default.
@@ -128,16 +133,11 @@ class Objective:
 
 
 OBJECTIVES: dict[str, Objective] = {
-    "sft": Objective(sft, needs_reference=False),
-    "reps": Objective(
-        reps, needs_reference=True, defaults=MappingProxyType({"beta": 1.0, "simpo_scaler": 1.0})
-    ),
-    "dpo": Objective(dpo, needs_reference=True, defaults=MappingProxyType({"beta": 0.1})),
-    "split": Objective(
-        split,
-        needs_reference=False,
-        defaults=MappingProxyType({"lambda_p": 1.0, "lambda_n": 0.5, "gamma": 5.0, "theta": 0.5}),
-    ),
+    "sft": Objective(sft, needs_negative=False),
+    "reps": Objective(reps, {"beta": 1.0, "simpo_scaler": 1.0}, needs_reference=True),
+    "split": Objective(split, {"lambda_p": 1.0, "lambda_n": 0.5, "gamma": 5.0, "theta": 0.5}),
+    # its direction is drawn at each step, as in BiPO
+    "dpo": Objective(dpo, {"beta": 0.1}, needs_reference=True, mirrored="drawn"),
 }
 """Objectives that are trained by gradient; diffmean has a closed form and is no loss."""
 

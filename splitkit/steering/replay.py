@@ -13,10 +13,13 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from splitkit.steering.architectures import Sites, resolve_sites
-from splitkit.steering.interventions import add_scaled
+from splitkit.steering.forms import get_form
+from splitkit.steering.interventions import Intervention, add_scaled
+from splitkit.steering.models import model_digest
 from splitkit.steering.strengths import is_steered
 from splitkit.steering.tail import Tail, part
 from splitkit.steering.token_losses import token_losses_from_hidden
@@ -25,11 +28,11 @@ from splitkit.steering.tokenization import Batch, Encoded, pad_batch
 
 @dataclass(frozen=True)
 class Recording:
-    """What the later layers and any intervention of one layer need of a batch.
+    """What the later layers and an intervention of one form need of a batch.
 
-    `activations`, each (batch, token, ...): "output", the residual stream that leaves the layer; for the
-    weight forms also "down_input" (inner), "down_output" (hidden) and "residual" (hidden), the stream that
-    the FFN's output is added to.
+    `activations`, each (batch, token, ...): "output", the residual stream that leaves the layer; for a form
+    that changes the down-projection also "down_input" (inner), "down_output" (hidden) and "residual"
+    (hidden), the stream that the FFN's output is added to.
     """
 
     batch: Batch
@@ -37,7 +40,7 @@ class Recording:
 
     @property
     def x(self) -> Float[Tensor, "batch token inner"]:
-        """What dh is computed from: the down-projection's input; for a vector only its leading axes count."""
+        """What dh is computed from: the down-projection's input, or the layer's output."""
         return self.activations.get("down_input", self.activations["output"])
 
     def repeated(self, times: int) -> "Recording":
@@ -83,7 +86,7 @@ class Replay:
         self.sites: Sites = resolve_sites(model, layer)
         if is_steered(self.sites.decoder):
             raise ValueError("an intervention is applied to this model: leave its `with` first.")
-        self.form = form
+        self.form = get_form(form)
         self.device = model.device
         self._before = part(self.sites, 0, layer + 1)
         self.tail = Tail(self.sites, layer + 1)
@@ -93,9 +96,7 @@ class Replay:
         self._cap: float | None = getattr(model.config, "final_logit_softcapping", None)
         self._bos: int | None = getattr(model.config, "bos_token_id", None)
         if not self.sites.proven:
-            from splitkit.steering.replay_check import prove_replay  # it steers, and replays, itself
-
-            prove_replay(model, layer, self)
+            check_replay(model, layer, form, self)
 
     @torch.no_grad()
     def record(self, batch: Batch) -> Recording:
@@ -112,9 +113,9 @@ class Replay:
             seen["residual"] = args[0]
 
         handles = [self.sites.layer.register_forward_hook(keep_output)]
-        if self.form != "vector":
+        if "down_output" in self.form.recorded:
             handles.append(self.sites.down.register_forward_hook(keep_down))
-        if self.form != "vector" and self.sites.residual is not None:
+        if "residual" in self.form.recorded and self.sites.residual is not None:
             handles.append(self.sites.residual.register_forward_pre_hook(keep_residual))
         try:
             self._before(
@@ -127,7 +128,7 @@ class Replay:
             for handle in handles:
                 handle.remove()
         seen = {name: values.to(self.device) for name, values in seen.items()}
-        if self.form != "vector" and self.sites.residual is None:
+        if "residual" in self.form.recorded and self.sites.residual is None:
             wide = torch.promote_types(seen["output"].dtype, torch.float32)
             seen["residual"] = seen["output"].to(wide) - self._added(seen["down_output"]).to(wide)
         return Recording(batch, seen)
@@ -170,7 +171,7 @@ class Replay:
         ids, seen = recording.batch.input_ids, recording.activations
         acts = torch.ones_like(ids) if self._bos is None else ids != self._bos
         scale = m.reshape(-1, 1, 1) * acts.unsqueeze(-1)
-        if self.form == "vector":
+        if self.form.site == "layer":
             return add_scaled(seen["output"], dh, scale)
         moved = seen["residual"] + self._added(add_scaled(seen["down_output"], dh, scale))
         if self.sites.residual is not None:
@@ -212,3 +213,67 @@ def at_rest(model: PreTrainedModel) -> Iterator[None]:
             module.training = mode
         for parameter, flag in gradients:
             parameter.requires_grad_(flag)
+
+
+@torch.no_grad()
+def check_replay(model: PreTrainedModel, layer: int, form: str, replay: Replay) -> None:
+    """L under h' = h + m dh (Eq. 5), replayed, equals L of the whole model under hooks, on made-up ids.
+
+    A random dh as large as the layer's output is added to one row and taken from the other.
+
+    Raises:
+        ValueError: when the two losses differ by more than rounding does, or the part does not run at all.
+    """
+    kind = model.config.model_type
+    hint = (
+        f"splitkit.steering.architectures.SITES[{kind!r}] = SitePaths(...) does not describe this model: "
+        "look for a norm after the down-projection (after_down_path), a learned embedding of positions "
+        "(position_path), or another residual_path. Logits that are scaled after the head cannot be replayed."
+    )
+    generator = torch.Generator().manual_seed(0)
+    shapes = replay.form.shapes(replay.sites.down_width, replay.sites.width, rank=1)
+    parameters = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    batch = _made_up(model).to(model.device)
+    with at_rest(model):
+        try:
+            iv = Intervention(form, "random", layer, parameters, model_digest(model))
+            recording = replay.record(batch)
+            dh = iv.delta(recording.x)
+            m = recording.activations["output"].float().norm() / dh.norm() * dh.new_tensor([1.0, -1.0])
+            found = replay.losses(recording, dh, m)
+            with iv.applied(model, m):
+                expected = _whole_losses(model, batch)
+            base = _whole_losses(model, batch)
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError) as error:
+            raise ValueError(f"{hint} ({type(error).__name__}: {error})") from error
+    # float32 leaves room for another order of summation, a narrower type for its own rounding
+    allowed = 1e-3 if model.dtype in (torch.float32, torch.float64) else 0.1
+    worst = (found - expected).abs().max().item()
+    if not worst <= allowed * (1 + (expected - base).abs().max().item()):
+        raise ValueError(f"{hint} (The loss differs by {worst:.2g} nats per token.)")
+
+
+def _made_up(model: PreTrainedModel) -> Batch:
+    ids = torch.randint(model.config.vocab_size, (2, 8), generator=torch.Generator().manual_seed(0))
+    bos = getattr(model.config, "bos_token_id", None)
+    if bos is not None:
+        ids[:, 0] = bos
+    mask = torch.ones_like(ids)
+    mask[1, -2:] = 0
+    answer = mask.bool().clone()
+    answer[:, :3] = False
+    return Batch(torch.arange(2), ids, mask, answer)
+
+
+def _whole_losses(model: PreTrainedModel, batch: Batch) -> Tensor:
+    logits = model(
+        input_ids=batch.input_ids,
+        attention_mask=batch.attention_mask,
+        position_ids=batch.position_ids,
+        use_cache=False,
+    ).logits.to(batch.input_ids.device)
+    each = functional.cross_entropy(
+        logits[:, :-1].float().transpose(1, 2), batch.input_ids[:, 1:], reduction="none"
+    )
+    answer = batch.answer_mask[:, 1:]
+    return (each * answer).sum(1) / answer.sum(1)

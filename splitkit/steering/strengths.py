@@ -1,6 +1,9 @@
-"""Scale: the strengths m as they are given, and m at each token of a forward pass, 0 at BOS."""
+"""Strengths m and other numbers as they are given, and m at each token of a forward pass, 0 at BOS."""
 
+import math
+import operator
 from collections.abc import Sequence
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -79,3 +82,30 @@ class Scale:
         self.value = self.factors.reshape(-1, 1, 1)
         if ids is not None and self.bos is not None:
             self.value = self.value.to(ids.device) * (ids != self.bos).unsqueeze(-1)
+
+
+def whole_number(name: str, value: Any, least: int | None = 0) -> int:
+    """`value` as an int; `name` is what an error calls it. numpy's whole numbers are some, 2.0 and True not.
+
+    Raises:
+        ValueError: for anything that is no whole number, or one below `least`, if there is one.
+    """
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or (least is not None and number < least):
+        bound = "" if least is None else f", {least} or more"
+        raise ValueError(f"{name} must be a whole number{bound}, not {value!r}.")
+    return number
+
+
+def real_number(name: str, value: Any) -> float:
+    """`value` as a float, or as an int where it is whole by type; `name` is what an error calls it.
+
+    Raises:
+        ValueError: for anything that is no finite real number (a text, None, True, NaN).
+    """
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, not {value!r}.")
+    return int(value) if isinstance(value, Integral) else float(value)

@@ -1,6 +1,5 @@
 """Trainer: the loop that fits an intervention's parameters, on the recorded layers only."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,14 +9,17 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from splitkit.steering.activation_cache import SharedRows
-from splitkit.steering.architectures import Sites
-from splitkit.steering.interventions import change
-from splitkit.steering.numeric import real_number, whole_number
 from splitkit.steering.objectives import Objective, ObjectiveInputs, get_objective
 from splitkit.steering.pairs import Pair
 from splitkit.steering.replay import Replay, stack_rows
-from splitkit.steering.tokenization import batches, encode_pairs
+from splitkit.steering.strengths import real_number, whole_number
+from splitkit.steering.tokenization import Encoded, batches, encode_pairs
+
+Rows = list[dict[str, Tensor]]
+"""The unpadded activations (token, ...) of each sequence; see `replay.Recording`."""
+
+MOST = 2**28
+"""Bytes that a `SharedRows` holds at most: what is larger is recorded for each training anew."""
 
 NEGATIVE: dict[str, float | None] = {"negated": -1.0, "zero": 0.0, "none": None, "drawn": -1.0}
 """What the mirrored direction, in which the answer without the concept wins, multiplies its factor by.
@@ -82,6 +84,52 @@ def _weight(name: str, value: Any) -> float:
     raise ValueError(f"the loss weight {name} must be a finite number, 0 or more, not {value!r}.")
 
 
+def record_rows(replay: Replay, tokenizer: PreTrainedTokenizerBase, sequences: Sequence[Encoded]) -> Rows:
+    """The rows of all sequences, from one pass over them."""
+    rows: dict[int, dict[str, Tensor]] = {}
+    for batch in batches(tokenizer, sequences):
+        rows.update(replay.record(batch).rows())
+    return [rows[index] for index in range(len(sequences))]
+
+
+class SharedRows:
+    """The rows recorded last, for trainings one after the other on the same model, layer and pairs.
+
+    Below the steered layer nothing depends on form, objective or seed, so that all cells of a task can share
+    one recording, to the last bit. `MOST` bytes at most are held; `clear` lets go of them.
+    """
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Hold nothing."""
+        self._model: PreTrainedModel | None = None
+        self._of: tuple[object, ...] = ()
+        self._rows: Rows = []
+
+    def record(
+        self,
+        model: PreTrainedModel,
+        replay: Replay,
+        tokenizer: PreTrainedTokenizerBase,
+        sequences: Sequence[Encoded],
+    ) -> Rows:
+        """As `record_rows` gives them for a `replay` of `model`, which must not have changed meanwhile."""
+        of = (replay.sites.layer, replay.device, tokenizer.padding_side, tuple(sequences))
+        same = self._model is model and self._of == of
+        needed = replay.form.recorded
+        # the recording of a weight form holds all that a vector needs, not the other way round
+        if not (same and set(needed) <= set(self._rows[0])):
+            # before the next are recorded: both may not fit
+            self.clear()
+            rows = record_rows(replay, tokenizer, sequences)
+            if sum(values.nbytes for row in rows for values in row.values()) > MOST:
+                return rows
+            self._model, self._of, self._rows = model, of, rows
+        return [{name: row[name] for name in needed} for row in self._rows]
+
+
 class Trainer:
     """The training loop as an iterator over steps: each next() is one step and gives its loss."""
 
@@ -97,10 +145,10 @@ class Trainer:
         config: TrainConfig,
         shared: SharedRows | None = None,
     ) -> None:
-        self.config, self.form = config, form
+        self.config = config
         self.objective: Objective = get_objective(objective)
-        # sft looks at the winner alone: the other answer need not be replayed
-        self.sides = 1 if objective == "sft" else 2
+        # an objective that looks at the winner alone: the other answer need not be replayed
+        self.sides = 2 if self.objective.needs_negative else 1
         self.generator = torch.Generator().manual_seed(seed)
         self.tokenizer, self.replay = tokenizer, Replay(model, layer, form)
         positive, negative = encode_pairs(model, tokenizer, pairs)
@@ -108,7 +156,8 @@ class Trainer:
         shared = SharedRows() if shared is None else shared
         self.rows = shared.record(model, self.replay, tokenizer, self.sequences)
         self.lengths = torch.tensor([sequence.answer_length for sequence in self.sequences]).to(model.device)
-        start = initial_parameters(form, self.replay.sites, config.rank, self.generator)
+        sites = self.replay.sites
+        start = self.replay.form.fresh(sites.down_width, sites.width, config.rank, self.generator)
         self.parameters = {name: p.to(model.device).requires_grad_() for name, p in start.items()}
         self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=config.lr, weight_decay=0.0)
         self.steps = config.epochs * -(-self.count // config.batch_size)
@@ -195,7 +244,7 @@ class Trainer:
         recording = stack_rows(
             self.tokenizer, [self.sequences[row] for row in rows], [self.rows[row] for row in rows]
         )
-        dh = change(self.form, self.parameters, recording.x)  # (rows, token, hidden)
+        dh = self.replay.form.change(self.parameters, recording.x)  # (rows, token, hidden)
         if self.config.dropout:
             filled = recording.batch.attention_mask.bool()
             # drawn for real tokens only, so that padding changes nothing
@@ -233,14 +282,3 @@ class Trainer:
         """The mean loss of each epoch."""
         length = self.steps // self.config.epochs
         return [sum(self.losses[at : at + length]) / length for at in range(0, self.steps, length)]
-
-
-def initial_parameters(form: str, sites: Sites, rank: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """dh = 0: training starts at the base model. Only a LoRA's A is drawn, evenly as peft draws it."""
-    if form == "vector":
-        return {"vector": torch.zeros(sites.width)}
-    if form == "local_weight":
-        return {"weight": torch.zeros(sites.width, sites.down_width), "bias": torch.zeros(sites.width)}
-    bound = 1 / math.sqrt(sites.down_width)
-    drawn = torch.rand(rank, sites.down_width, generator=generator)
-    return {"A": bound * (2 * drawn - 1), "B": torch.zeros(sites.width, rank)}

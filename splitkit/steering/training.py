@@ -10,17 +10,16 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from splitkit.steering.activation_cache import SharedRows, record_rows
 from splitkit.steering.architectures import check_layer
-from splitkit.steering.forms import check_form
+from splitkit.steering.forms import get_form
 from splitkit.steering.interventions import Intervention
 from splitkit.steering.models import dtype_name, model_digest
-from splitkit.steering.numeric import whole_number
-from splitkit.steering.objectives import OBJECTIVES
+from splitkit.steering.objectives import OBJECTIVES, get_objective
 from splitkit.steering.pairs import Pair
 from splitkit.steering.replay import Replay, at_rest
+from splitkit.steering.strengths import whole_number
 from splitkit.steering.tokenization import encode_pairs
-from splitkit.steering.trainer import TrainConfig, Trainer
+from splitkit.steering.trainer import SharedRows, TrainConfig, Trainer, record_rows
 
 __all__ = ["TrainConfig", "default_config", "train"]
 
@@ -31,12 +30,12 @@ def default_config(form: str, objective: str) -> TrainConfig:
     A local weight under split has no mirrored direction, as in most of the official settings; dpo draws its
     direction at each step, as BiPO does.
     """
-    negative = {("local_weight", "split"): "none"}.get((form, objective), "negated")
-    if objective == "dpo":
-        negative = "drawn"
-    if form == "vector":
-        return TrainConfig(lr=0.08, factor_min=2.0, factor_max=20.0, factor_step=2.0, negative=negative)
-    return TrainConfig(lr=0.05 if form == "lora" else 0.03, negative=negative)
+    chosen = get_form(form)
+    lowest, highest, step = chosen.factors
+    negative = chosen.mirrored.get(objective, get_objective(objective).mirrored)
+    return TrainConfig(
+        lr=chosen.lr, factor_min=lowest, factor_max=highest, factor_step=step, negative=negative
+    )
 
 
 def train(
@@ -80,7 +79,7 @@ def train(
             of range, a seed that is no whole number.
         FloatingPointError: when a loss is not finite, naming step and pair.
     """
-    check_form(form)
+    get_form(form)
     if objective not in (*OBJECTIVES, "diffmean"):
         raise ValueError(
             f"unknown objective {objective!r}; there are {', '.join(('diffmean', *OBJECTIVES))}."

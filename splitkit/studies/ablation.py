@@ -110,8 +110,7 @@ def measure(cell: Cell, decides: dict[str, Any], profile: Profile) -> dict[str, 
 def _measured(cell: Cell, decides: dict[str, Any], profile: Profile) -> dict[str, Any]:
     from splitkit.curves.decay import mean_curve
     from splitkit.runs import answers
-    from splitkit.steering.matching import UNIT_PAIRS, matching_strength
-    from splitkit.steering.sweeps import sweep
+    from splitkit.steering.sweeps import UNIT_PAIRS, matching_strength, sweep
     from splitkit.steering.training import train
 
     model, tokenizer = answers.load(profile, cell.model)

@@ -135,7 +135,7 @@ def _attempt(profile: Profile, model_name: str, layer: int) -> dict[str, Any]:
     """Train at one layer, choose m and score; kept under a digest of all that decides it, so done once."""
     from splitkit.runs import answers
     from splitkit.runs.world_answers import STRENGTHS
-    from splitkit.steering.matching import UNIT_PAIRS, matching_strength
+    from splitkit.steering.sweeps import UNIT_PAIRS, matching_strength
     from splitkit.steering.training import train
 
     cell, steered = _cell(profile, model_name), profile.layer(model_name)

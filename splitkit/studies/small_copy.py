@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from splitkit.steering import model_files
-from splitkit.steering.memory import estimate, inner_width
+from splitkit.steering.memory import count_parameters, inner_width
 from splitkit.steering.models import MODELS, load_model
 
 LARGE = 50_000_000
@@ -41,7 +41,7 @@ def subject(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, str]:
         return *load_model(name), ""
     folder = model_files.fetch(name)
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    count = estimate(config, torch.float32, folder).parameters
+    count = count_parameters(config)
     if count < LARGE:
         return *load_model(folder), ""
     with torch.random.fork_rng():

@@ -16,10 +16,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from splitkit.steering.architectures import resolve_sites
 from splitkit.steering.forms import FORMS
 from splitkit.steering.interventions import Intervention
-from splitkit.steering.matching import matching_strength
 from splitkit.steering.pairs import Pair
 from splitkit.steering.rewriting import as_down_bias, random_intervention, rewritten
 from splitkit.steering.strengths import as_factors
+from splitkit.steering.sweeps import matching_strength
 from splitkit.steering.tokenization import Batch, Encoded, encode_pairs, pad_batch
 
 SLIP = 0.01

@@ -74,8 +74,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any
     )
     monkeypatch.setattr(tasks, "load_pairs", lambda task, split: [f"{split} {i}" for i in range(8)])
     module("steering.training", train=train)
-    module("steering.sweeps", sweep=sweep)
-    module("steering.matching", matching_strength=lambda *_: UNIT, UNIT_PAIRS=64)
+    module("steering.sweeps", sweep=sweep, matching_strength=lambda *_: UNIT, UNIT_PAIRS=64)
     module(
         "runs.world_answers",
         STRENGTHS=(0.5, 1.0),
@@ -244,7 +243,7 @@ NEUTRAL = {"storage", "paper", "runs.profiles", "runs.kinds", "curves.grids"}
 
 
 def test_the_pairs_behind_the_unit_are_part_of_the_key() -> None:
-    source = (paths.ROOT / "splitkit" / "steering" / "matching.py").read_text(encoding="utf-8")
+    source = (paths.ROOT / "splitkit" / "steering" / "sweeps.py").read_text(encoding="utf-8")
     other = source.replace("UNIT_PAIRS = 64", "UNIT_PAIRS = 32")
     assert digests.syntax(other) != digests.syntax(source)
 

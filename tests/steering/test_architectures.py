@@ -10,12 +10,10 @@ from transformers import PreTrainedModel
 
 from splitkit.steering.architectures import SITES, SitePaths, check_layer, layer_list, resolve_sites
 from splitkit.steering.generation import answers
-from splitkit.steering.matching import matching_strength
 from splitkit.steering.models import model_digest
-from splitkit.steering.replay import Replay
-from splitkit.steering.replay_check import prove_replay
+from splitkit.steering.replay import Replay, check_replay
 from splitkit.steering.rewriting import rewritten
-from splitkit.steering.sweeps import sweep
+from splitkit.steering.sweeps import matching_strength, sweep
 from splitkit.steering.tokenization import answer_ids, batches, encode_pairs, prompt_ids
 from splitkit.steering.training import train
 from tests.architectures import ARCHITECTURES, architecture
@@ -198,8 +196,8 @@ def test_sites_that_do_not_rebuild_the_model_are_refused(unlisted, name, paths) 
         Replay(model, 0, "local_weight")
 
 
-def test_the_proof_holds_for_every_known_architecture(model, form) -> None:
+def test_the_check_holds_for_every_known_architecture(model, form) -> None:
     for layer in (0, 1):
-        prove_replay(model, layer, Replay(model, layer, form))
+        check_replay(model, layer, form, Replay(model, layer, form))
     with pytest.raises(ValueError, match="does not describe this model"):
-        prove_replay(model, 0, Replay(model, 1, form))
+        check_replay(model, 0, form, Replay(model, 1, form))

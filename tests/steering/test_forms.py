@@ -21,7 +21,7 @@ def test_counts_are_those_of_real_interventions(form: str) -> None:
     model = tiny_model("gemma2")
     sites, iv = resolve_sites(model, LAYER), random_intervention(model, form)
     shapes = {name: tuple(tensor.shape) for name, tensor in iv.parameters.items()}
-    assert forms.tensor_shapes(form, sites.down_width, sites.width) == shapes
+    assert forms.FORMS[form].shapes(sites.down_width, sites.width) == shapes
     held = sum(tensor.numel() for tensor in iv.parameters.values())
     assert forms.parameter_count(form, sites.down_width, sites.width) == held
 

@@ -6,17 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.stats import chisquare
 from torch import Tensor, nn
-from transformers import (
-    LogitsProcessorList,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    TemperatureLogitsWarper,
-    TopPLogitsWarper,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from splitkit.steering.generation import Gumbel, answers
+from splitkit.steering.generation import answers
 from splitkit.steering.interventions import Intervention
 from splitkit.steering.models import load_model
 from splitkit.steering.tokenization import prompt_ids
@@ -122,20 +115,19 @@ def always(model: PreTrainedModel, token: int) -> Any:
     return model.get_output_embeddings().register_forward_hook(say)
 
 
-@pytest.mark.parametrize("sampled", [{}, {"temperature": 0.7, "top_p": 0.9, "seed": 3}])
 def test_shipped_models_answer_in_a_batch_as_one_by_one(
-    shipped: tuple[PreTrainedModel, PreTrainedTokenizerBase], sampled: dict[str, Any]
+    shipped: tuple[PreTrainedModel, PreTrainedTokenizerBase],
 ) -> None:
     model, tokenizer = shipped
     asked = [
         pair.question for task in ("psychopathy", "axbench/ocean") for pair in load_pairs(task, "test")[:3]
     ]
     strengths = [0.0, 1.0, -2.0, 0.0, 4.0, 0.5]
-    steer = {"intervention": random_intervention(model, "lora", layer=3), "max_new_tokens": 24, **sampled}
+    steer = {"intervention": random_intervention(model, "lora", layer=3), "max_new_tokens": 24}
     together = answers(model, tokenizer, asked, m=strengths, **steer)
     for batch_size in (1, 4):
         assert answers(model, tokenizer, asked, m=strengths, batch_size=batch_size, **steer) == together
-    plain = answers(model, tokenizer, asked, max_new_tokens=24, **sampled)
+    plain = answers(model, tokenizer, asked, max_new_tokens=24)
     assert [together[0], together[3]] == [plain[0], plain[3]] and together != plain
 
 
@@ -145,48 +137,6 @@ def test_an_answer_stops_at_its_end(shipped: tuple[PreTrainedModel, PreTrainedTo
     short, long = answers(model, tokenizer, asked, max_new_tokens=200)
     assert answers(model, tokenizer, asked[:1]) == [short]  # whether or not another one goes on
     assert len(short) < len(long) and short.endswith(".") and long.endswith(".")
-
-
-def test_samples_follow_the_softmax_of_the_likeliest() -> None:
-    logits, n = torch.tensor([2.0, 1.0, 0.5, 0.0, -1.0, -3.0]), 4000
-    for temperature, top_p in ((1.0, 1.0), (2.0, 0.8)):
-        p = np.exp(logits.numpy().astype(float) / temperature)  # by hand, the likeliest come first
-        p /= p.sum()
-        kept = np.concatenate([[True], p.cumsum()[:-1] < top_p])
-        p = np.where(kept, p, 0) / p[kept].sum()
-        warp = LogitsProcessorList(
-            [TemperatureLogitsWarper(temperature), TopPLogitsWarper(top_p), Gumbel(0, range(n))]
-        )
-        drawn = np.bincount(warp(None, logits.expand(n, -1)).argmax(1).numpy(), minlength=len(p))
-        assert drawn[~kept].sum() == 0
-        assert chisquare(drawn[kept], n * p[kept]).pvalue > 0.001
-
-
-@pytest.mark.parametrize("model", ["llama"], indirect=True)
-def test_samples_depend_on_seed_and_row(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    draw: dict[str, Any] = {"temperature": 1.0, "max_new_tokens": 8}
-    found = answers(model, tokenizer, ["Who?"] * 4, **draw)
-    assert len(set(found)) == 4
-    assert answers(model, tokenizer, ["Who?"] * 2, **draw) == found[:2]
-    assert answers(model, tokenizer, ["Who?"] * 4, seed=1, **draw) != found
-    near_greedy = answers(model, tokenizer, QUESTIONS, temperature=1e-6, max_new_tokens=8)
-    assert near_greedy == answers(model, tokenizer, QUESTIONS, max_new_tokens=8)
-
-
-@pytest.mark.parametrize("model", ["qwen2"], indirect=True)
-def test_beams_take_one_strength(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    make_intervention: MakeIntervention,
-) -> None:
-    steer: dict[str, Any] = {"intervention": make_intervention(model, "vector"), "max_new_tokens": 8}
-    searched = answers(model, tokenizer, QUESTIONS, m=1.0, num_beams=3, **steer)
-    assert searched != answers(model, tokenizer, QUESTIONS, m=1.0, **steer)
-    assert searched == answers(model, tokenizer, QUESTIONS, m=1.0, num_beams=3, batch_size=1, **steer)
-    with pytest.raises(
-        ValueError, match="num_beams is 3 and m has one value per question: beam search moves"
-    ):
-        answers(model, tokenizer, QUESTIONS, m=[1.0] * 4, num_beams=3, **steer)
 
 
 @pytest.mark.parametrize("model", ["llama"], indirect=True)
@@ -211,19 +161,16 @@ def test_the_context_is_the_end(name: str, tokenizer: PreTrainedTokenizerBase) -
             answers(model, tokenizer, ["x", "x" * length])
 
 
-@pytest.mark.parametrize("sampled", [{}, {"temperature": 1.0, "seed": 2}])
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 def test_prompts_near_the_context_answer_beside_short_ones_as_alone(
-    name: str, sampled: dict[str, Any], tokenizer: PreTrainedTokenizerBase
+    name: str, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     model = architecture(name)
     room = 96 - len(prompt_ids(tokenizer, ""))
     asked = ["x" * n for n in (room - 2, 1, room - 3, 2, room - 2, room - 30)]
-    settings = {"max_new_tokens": 30, **sampled}
-    together = answers(model, tokenizer, asked, **settings)
-    assert together == answers(model, tokenizer, asked, batch_size=1, **settings)
-    if not sampled:
-        assert together == [answers(model, tokenizer, [q], **settings)[0] for q in asked]
+    together = answers(model, tokenizer, asked, max_new_tokens=30)
+    assert together == answers(model, tokenizer, asked, max_new_tokens=30, batch_size=1)
+    assert together == [answers(model, tokenizer, [q], max_new_tokens=30)[0] for q in asked]
 
 
 @pytest.mark.parametrize("model", ["qwen2"], indirect=True)
@@ -246,12 +193,6 @@ def test_settings_out_of_range_are_refused(
     bad: list[tuple[dict[str, Any], str]] = [
         ({"max_new_tokens": 0}, "max_new_tokens must be 1 or more"),
         ({"batch_size": 0}, "batch_size must be 1 or more"),
-        ({"num_beams": 0}, "num_beams must be 1 or more"),
-        ({"temperature": -1.0}, "temperature must be finite"),
-        ({"temperature": float("nan")}, "temperature must be finite"),
-        ({"temperature": 1.0, "top_p": 0.0}, "top_p must be above 0"),
-        ({"top_p": 0.9}, "give a temperature above 0"),
-        ({"temperature": 1.0, "num_beams": 2}, "draws nothing"),
     ]
     for settings, message in bad:
         with pytest.raises(ValueError, match=message):

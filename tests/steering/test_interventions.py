@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from peft import LoraConfig, inject_adapter_in_model
 from torch.nn import functional
 
 import splitkit
@@ -154,7 +155,7 @@ def test_bad_strengths_are_refused(m) -> None:
         pass
 
 
-def test_interventions_can_be_nested_but_two_loras_not() -> None:
+def test_interventions_can_be_nested() -> None:
     model = tiny_model("qwen2")
     vector, lora = random_intervention(model, "vector"), random_intervention(model, "lora")
     before = state(model)
@@ -162,9 +163,10 @@ def test_interventions_can_be_nested_but_two_loras_not() -> None:
         outer_first = model(IDS).logits
     with vector.applied(model, 1.0), lora.applied(model, 1.0):
         torch.testing.assert_close(model(IDS).logits, outer_first)
-        with pytest.raises(ValueError, match="already"), lora.applied(model, 1.0):
-            pass
-        torch.testing.assert_close(model(IDS).logits, outer_first)
+    with lora.applied(model, 1.0), lora.applied(model, 0.5):
+        twice = model(IDS).logits
+    with lora.applied(model, 1.5):
+        torch.testing.assert_close(model(IDS).logits, twice)
     assert state(model) == before
 
 
@@ -430,3 +432,19 @@ def test_what_is_no_parameter_or_digest_is_refused_by_name(parameters: Any, dige
 def test_a_narrow_vector_is_added_in_float32() -> None:
     narrow = Intervention("vector", "mine", 1, {"vector": torch.ones(4, dtype=torch.bfloat16)}, "x")
     assert narrow.delta(torch.zeros(2, 3)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_lora_is_peft_to_the_last_bit(model, dtype) -> None:
+    model.to(dtype)
+    iv = random_intervention(model, "lora")
+    with iv.applied(model, 0.7), torch.no_grad():
+        steered = model(IDS[:, 1:]).logits
+    name = f"model.layers.{LAYER}.mlp.down_proj"
+    config = LoraConfig(r=4, lora_alpha=4, target_modules=re.escape(name))
+    adapter: Any = inject_adapter_in_model(config, model).get_submodule(name)
+    adapter.lora_A["default"].weight = torch.nn.Parameter(iv.parameters["A"])
+    adapter.lora_B["default"].weight = torch.nn.Parameter(iv.parameters["B"])
+    adapter.scaling["default"] = torch.tensor([[[0.7]]])
+    with torch.no_grad():
+        assert torch.equal(model(IDS[:, 1:]).logits, steered)

@@ -1,15 +1,15 @@
-"""Memory: what a model takes, counted before it is loaded, and the refusal that says what would fit."""
+"""Memory: what a model takes, counted before it is loaded, and the refusal of one that does not fit."""
 
 import json
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, Gemma2Config, Qwen2Config
+from safetensors.torch import load_file
+from transformers import Gemma2Config, Qwen2Config
 
 from splitkit.steering import memory
-from splitkit.steering.memory import GIB, check_memory, devices_of, estimate
+from splitkit.steering.memory import GIB, check_memory, count_parameters, devices_of
 from splitkit.steering.models import load_model
 from tests.architectures import ARCHITECTURES, architecture
 from tests.conftest import tiny_tokenizer
@@ -47,49 +47,24 @@ def free(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     ("config", "billions"), [(GEMMA_9B, 9.241705984), (QWEN_7B, 7.615616512)], ids=["gemma2-9b", "qwen2-7b"]
 )
 def test_the_papers_models_have_their_published_sizes(config, billions) -> None:
-    found = estimate(config, torch.bfloat16)
-    assert found.parameters == round(billions * 1e9)
-    assert found.weights == 2 * found.parameters
-    assert 0.5 * GIB < found.activations < 6 * GIB
+    assert count_parameters(config) == round(billions * 1e9)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_the_config_alone_counts_every_parameter(name) -> None:
     model = architecture(name)
-    found = estimate(model.config, torch.float32)
-    assert found.parameters == sum(parameter.numel() for parameter in model.parameters())
-    assert found.weights == 4 * found.parameters
+    assert count_parameters(model.config) == sum(parameter.numel() for parameter in model.parameters())
 
 
-def test_headers_are_counted_where_there_are_weights(tmp_path: Path) -> None:
-    model = architecture("qwen2")
-    count = sum(parameter.numel() for parameter in model.parameters())
-    model.save_pretrained(tmp_path, max_shard_size="20KB")
-    assert len(list(tmp_path.glob("*.safetensors"))) > 1
-    save_file({"more": torch.ones(10)}, tmp_path / "consolidated.safetensors")  # the index does not name it
-    config = AutoConfig.from_pretrained(tmp_path)
-    config.vocab_size = 300
-    assert estimate(config, torch.bfloat16, tmp_path).parameters == count
-    (tmp_path / "model.safetensors.index.json").write_text("[]")
-    assert estimate(config, torch.bfloat16, tmp_path).parameters > count
-
-
-def test_a_model_that_does_not_fit_says_what_would(free, capsys) -> None:
-    needed = estimate(GEMMA_9B, torch.float32)
-    with pytest.raises(MemoryError, match=r"gemma takes about 3\d\.\d+ GiB .*cpu: 16.00 GiB free") as refusal:
-        check_memory("gemma", needed, [CPU])
-    assert 'dtype="bfloat16"' not in str(refusal.value)  # would not fit either
-    assert "a model of at most 7" in str(refusal.value)
-    assert 'on a machine with more or larger GPUs, device_map="auto"' in str(refusal.value)
-    assert "gemma: about 3" in capsys.readouterr().err
-    free["cpu"] = 24.0
-    with pytest.raises(MemoryError, match=r'Would fit: dtype="bfloat16" \(about (19|2\d)\.\d+ GiB\)'):
-        check_memory("gemma", needed, [CPU])
-    free |= {"cuda:0": 30.0, "cuda:1": 30.0}
-    with pytest.raises(MemoryError, match=r'device_map="auto" \(cuda:0 and cuda:1: 60.00 GiB free\)'):
-        check_memory("gemma", needed, [torch.device("cuda:0")])
-    check_memory("gemma", needed, devices_of(CPU, "auto"))
-    check_memory("gemma", estimate(GEMMA_9B, torch.bfloat16), [CPU])
+def test_a_model_that_does_not_fit_is_refused_with_what_may(free) -> None:
+    message = r"gemma takes 34.43 GiB \(9.24 billion parameters as float32\); cpu: 16.00 GiB free. dtype=\"bf"
+    with pytest.raises(MemoryError, match=message):
+        check_memory("gemma", GEMMA_9B, torch.float32, [CPU])
+    free |= {"cpu": 20.0, "cuda:0": 30.0, "cuda:1": 30.0}
+    with pytest.raises(MemoryError, match=r'cuda:0: 30.00 GiB free.* device_map="auto"'):
+        check_memory("gemma", GEMMA_9B, torch.float32, [torch.device("cuda:0")])
+    check_memory("gemma", GEMMA_9B, torch.float32, devices_of(CPU, "auto"))
+    check_memory("gemma", GEMMA_9B, torch.bfloat16, [CPU])
 
 
 def test_devices_of_a_map(free) -> None:
@@ -98,11 +73,10 @@ def test_devices_of_a_map(free) -> None:
     assert found == [torch.device("cuda", 0), torch.device("cuda", 1)]
 
 
-def test_loading_is_refused_before_the_weights_are_read(free, tmp_path: Path, capsys) -> None:
+def test_loading_is_refused_before_the_weights_are_read(free, tmp_path: Path) -> None:
     architecture("qwen2").save_pretrained(tmp_path)
     tiny_tokenizer().save_pretrained(tmp_path)
     load_model(tmp_path)
-    assert f"{tmp_path}: about 0.0" in capsys.readouterr().err
     free["cpu"] = 0.0
     with pytest.raises(MemoryError, match="cpu: 0.00 GiB free"):
         load_model(tmp_path)

@@ -74,8 +74,8 @@ def measure(results: Sequence[CellResult], profile: Profile, nature: "Nature") -
 
 
 def _measured(results: Sequence[CellResult], profile: Profile, nature: "Nature") -> dict[str, pd.DataFrame]:
-    from splitkit.steering.matching import matching_strength
     from splitkit.steering.models import model_digest
+    from splitkit.steering.sweeps import matching_strength
     from splitkit.studies.manifold.reference import N_CONTROLS, N_PAIRS, Surroundings
 
     first = results[0].cell

@@ -5,8 +5,8 @@ import torch
 
 from splitkit.runs import answers
 from splitkit.runs.profiles import PROFILES
-from splitkit.steering import activation_cache, model_files
-from splitkit.steering.activation_cache import SharedRows
+from splitkit.steering import model_files, trainer
+from splitkit.steering.trainer import SharedRows
 from splitkit.steering.training import train
 from tests.conftest import LAYER, tiny_model, tiny_tokenizer
 
@@ -24,13 +24,13 @@ def trained(
 def recordings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many sequences were recorded, one number per recording."""
     seen: list[int] = []
-    record = activation_cache.record_rows
+    record = trainer.record_rows
 
     def counted(replay, tokenizer, sequences):
         seen.append(len(sequences))
         return record(replay, tokenizer, sequences)
 
-    monkeypatch.setattr(activation_cache, "record_rows", counted)
+    monkeypatch.setattr(trainer, "record_rows", counted)
     return seen
 
 
@@ -61,7 +61,7 @@ def test_another_model_layer_or_pair_is_recorded_anew(pairs, recordings) -> None
 
 
 def test_too_many_rows_are_not_held(pairs, recordings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(activation_cache, "MOST", 0)
+    monkeypatch.setattr(trainer, "MOST", 0)
     base, shared = tiny_model("gemma2"), SharedRows()
     own = trained(base, pairs, "lora", None)
     for _ in range(2):
