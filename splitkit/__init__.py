@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from splitkit.curves.decay import fit_preference, fit_utility, mean_curve
     from splitkit.curves.log_odds import preference_log_odds, utility_log_odds
     from splitkit.curves.operating_point import operating_point
-    from splitkit.runs.cells import Cell, compute_cells
-    from splitkit.runs.profiles import PROFILES, get_profile
+    from splitkit.runs.cells import compute_cells
+    from splitkit.runs.profiles import PROFILES, Cell, get_profile
     from splitkit.steering.interventions import Intervention, load_intervention
     from splitkit.steering.models import MODELS, load_model, model_digest
     from splitkit.steering.objectives import split_loss
@@ -53,7 +53,7 @@ _HOME: dict[str, str] = {
     "operating_point": "curves.operating_point",
     "PROFILES": "runs.profiles",
     "get_profile": "runs.profiles",
-    "Cell": "runs.cells",
+    "Cell": "runs.profiles",
     "compute_cells": "runs.cells",
     "curves": "studies.mean_curves",
 }

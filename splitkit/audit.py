@@ -27,7 +27,7 @@ from splitkit.storage import paths
 from splitkit.storage.files import DamagedFolder, RunInProgress, check_writable, discard
 from splitkit.studies import mean_curves, scores
 
-_KEYS = [item.name for item in fields(Cell)]
+_KEYS = ["model", "task", "form", "objective", "seed"]
 TOLERANCE = mean_curves.TOLERANCE
 """Of a number over max(1, |recorded|). The rounding of another processor, or of another order of sums, moves
 most curves by a thousandth of that; it also tips a greedy answer here and there, and a strength that ties."""
@@ -88,7 +88,7 @@ def _row(one: CellResult, profile: Profile, record: dict[str, pd.DataFrame]) -> 
         new["curves"] = pd.concat([mean_curves.curve_of(one, split, profile.grid) for split in SPLITS])
     if "answers" in one.folders:
         new |= scores.tables([one])
-    row: dict[str, object] = {**vars(one.cell), "curves": float("nan"), "answers": 0, "changed": 0}
+    row: dict[str, object] = {**one.cell.key, "curves": float("nan"), "answers": 0, "changed": 0}
     reasons = []
     for name, table in new.items():
         old, now = _recorded(table, record[name]), round_significant(table.reset_index(drop=True))

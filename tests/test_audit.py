@@ -19,7 +19,10 @@ from splitkit.studies import mean_curves, scores
 
 # one cell with curves and answers, of the smallest profile there is
 SMOKE = replace(
-    PROFILES["smoke"], tasks=("psychopathy",), kinds=(("vector", "split"),), answered=(("vector", "split"),)
+    PROFILES["smoke"],
+    tasks=("psychopathy",),
+    combinations=(("vector", "split"),),
+    answered=(("vector", "split"),),
 )
 
 
@@ -100,7 +103,7 @@ def test_workers_that_know_another_cache_are_not_asked(recorded, tmp_path, monke
 def test_the_unsteered_model_is_held_against_the_record_too() -> None:
     """What answers at m = 0 is form and objective "vanilla" on record."""
     vanilla = pd.DataFrame(
-        [{**vars(SMOKE.cells()[0]), "form": "vanilla", "objective": "vanilla", "score": 1.0}]
+        [{**SMOKE.cells()[0].key, "form": "vanilla", "objective": "vanilla", "score": 1.0}]
     )
     record = pd.concat([vanilla, vanilla.assign(seed=1)])
     assert audit._recorded(vanilla, record)["seed"].tolist() == [0]
@@ -133,7 +136,7 @@ def test_bad_options_end_before_any_work(capsys, monkeypatch, tmp_path) -> None:
 
 
 def test_the_command_says_which_draw_and_fails_where_a_cell_does(capsys, monkeypatch, tmp_path) -> None:
-    row = {**vars(PROFILES["embedded"].cells()[0]), "curves": 0.3, "answers": 4, "changed": 1}
+    row = {**PROFILES["embedded"].cells()[0].key, "curves": 0.3, "answers": 4, "changed": 1}
     row |= {"agrees": False, "reason": "curves: moved"}
     monkeypatch.setattr(paths, "CACHE", tmp_path)
     monkeypatch.setattr(audit, "audit", lambda *_: pd.DataFrame([row]))
@@ -161,5 +164,5 @@ def test_the_command_says_which_draw_and_fails_where_a_cell_does(capsys, monkeyp
 
 
 def test_all_cells_leave_nothing_open() -> None:
-    row = {**vars(SMOKE.cells()[0]), "curves": 0.0, "answers": 0, "changed": 0, "agrees": True, "reason": ""}
+    row = {**SMOKE.cells()[0].key, "curves": 0.0, "answers": 0, "changed": 0, "agrees": True, "reason": ""}
     assert "confidence" not in audit.summary(pd.DataFrame([row]), 1)

@@ -27,9 +27,6 @@ MAY_IMPORT: dict[str, set[str]] = {
 """The folders and top modules that each of them may import; `splitkit/__init__.py` may name all."""
 
 EXCEPTIONS: set[tuple[str, str]] = {
-    ("runs.cost", "studies.ablation"),
-    ("runs.cost", "studies.few_pairs"),
-    ("runs.cost", "studies.layers"),
     ("world.model_card", "world.pretraining"),
 }
 """Imports that break the rule until they are untangled: (importer, imported)."""

@@ -3,10 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict
 from functools import lru_cache
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +26,7 @@ _KEYS = ["model", "form", "objective", "task_family"]
 
 
 def hparams(cell: Cell, profile: Profile | None = None) -> dict[str, Any]:
-    """The training settings of a cell: its row of data/hparams.csv, the profile's overrides before them.
+    """The training settings of a cell: its row of data/hparams.csv, changed by profile and variant.
 
     A model that is not shipped and has no row takes the official code's of its counterpart in the paper (see
     `paper.official_settings`): nothing was searched for it.
@@ -39,6 +36,9 @@ def hparams(cell: Cell, profile: Profile | None = None) -> dict[str, Any]:
     """
     if cell.objective == "diffmean":
         return {}
+    varied = dict(cell.variant)
+    if "hparams" in varied:
+        return dict(varied["hparams"])
     path = paths.DATA / "hparams.csv"
     wanted = (cell.model, cell.form, cell.objective, task_family(cell.task))
     found = _recorded(path, path.stat().st_mtime_ns).get(wanted, [])
@@ -49,9 +49,10 @@ def hparams(cell: Cell, profile: Profile | None = None) -> dict[str, Any]:
             f"{len(found)} rows of {path.name} for {dict(zip(_KEYS, wanted, strict=True))}, not one"
         )
     for name, value in found[0].items():
-        if name != "negative" and not (_plain(value) and not isinstance(value, str)):
+        if name != "negative" and not (isinstance(value, (int, float)) and math.isfinite(value)):
             raise ValueError(f"{name} is {value!r} in {path.name} for {cell}; it has to be a finite number")
     settings = found[0] | (dict(profile.overrides) if profile else {})
+    settings |= {name: value for name, value in varied.items() if name not in ("layer", "n_train")}
     # a column with an empty cell is read as floats: 2.0 epochs are 2
     return {k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in settings.items()}
 
@@ -73,11 +74,13 @@ def _recorded(path: Path, modified: int) -> dict[tuple[str, ...], list[dict[str,
 
 def settings(cell: Cell, profile: Profile, stage: str = "trained") -> dict[str, Any]:
     """All that decides a cell's numbers at a stage, as plain JSON values."""
+    varied = dict(cell.variant)
     trained = {
-        **asdict(cell),
+        **cell.key,
+        **({"variant": cell.variant} if varied else {}),
         "hparams": hparams(cell, profile),
-        "layer": profile.layer(cell.model),
-        "n_train": profile.size("train", cell.task),
+        "layer": varied.get("layer", profile.layer(cell.model)),
+        "n_train": varied.get("n_train", profile.size("train", cell.task)),
         "model_digest": named_model_digest(cell.model),
         "world_digest": digests.data_digest(paths.DATA / "world"),
     }
@@ -93,6 +96,8 @@ def settings(cell: Cell, profile: Profile, stage: str = "trained") -> dict[str, 
         grid = {"grid": list(profile.grid), "n_sweep": profile.size("sweep", cell.task)}
         return trained | grid | {"code_digest": digests.code_digest(digests.STEERED)}
     asked: dict[str, Any] = {f"n_{what}": profile.size(what, cell.task) for what in ("choose", "test")}
+    if profile.tried:
+        asked |= {"tried": profile.tried}
     if cell.task.startswith(PAPER):
         asked |= {"grading_digest": digests.code_digest(digests.JUDGED)}
     if judged_answers.is_judged(cell.task):
@@ -116,63 +121,3 @@ def cell_folder(cell: Cell, profile: Profile, stage: str = "trained") -> Path:
 def cell_folders(cell: Cell, profile: Profile) -> dict[str, Path]:
     """The folder of each stage that a cell of a profile has."""
     return {stage: cell_folder(cell, profile, stage) for stage in stages(cell, profile)}
-
-
-def check_profile(profile: Profile) -> None:
-    """ValueError, naming the field, for a profile that no cell could be computed of."""
-
-    def wanted(fine: bool, field: str, what: str) -> None:
-        if not fine:
-            raise ValueError(f"{field} of profile {profile.name!r} {what}, not {getattr(profile, field)!r}")
-
-    for field in ("models", "tasks"):
-        texts = getattr(profile, field)
-        wanted(_all(texts, str) and all(texts), field, "is a tuple of names")
-    for field in ("kinds", "answered"):
-        pairs = getattr(profile, field)
-        wanted(
-            isinstance(pairs, tuple)
-            and _all(pairs, tuple, least=0)
-            and all(len(pair) == 2 and _all(pair, str) for pair in pairs),
-            field,
-            "is a tuple of pairs (form, objective)",
-        )
-    wanted(_all(profile.seeds, int) and min(profile.seeds) >= 0, "seeds", "is a tuple of whole numbers")
-    wanted(
-        _all(profile.grid, (int, float))
-        and all(map(math.isfinite, profile.grid))
-        and all(a < b for a, b in pairwise(profile.grid)),
-        "grid",
-        "is a tuple of finite strengths in ascending order",
-    )
-    for field in ("n_train", "n_sweep", "n_choose", "n_test"):
-        n = getattr(profile, field)
-        per_family = isinstance(n, Mapping)
-        sizes: list[Any] = [n.get(task_family(task)) for task in profile.tasks] if per_family else [n]
-        wanted(_all(sizes, int) and min(sizes) > 0, field, "is a number of pairs, or one per task family")
-    wanted(
-        isinstance(profile.overrides, Mapping)
-        and _all(tuple(profile.overrides), str, least=0)
-        and all(_plain(value) for value in profile.overrides.values()),
-        "overrides",
-        "holds training settings by name, finite numbers or texts",
-    )
-    wanted(
-        isinstance(profile.curve_seeds, Mapping) and _all(list(profile.curve_seeds.values()), int, least=0),
-        "curve_seeds",
-        "says with how many seeds a task family has curves",
-    )
-    wanted(bool(profile.cells()), "kinds", "gives no cell")
-
-
-def _all(values: Any, kind: type | tuple[type, ...], least: int = 1) -> bool:
-    """Whether it is a tuple or list of at least so many values, each of that kind; no number is a bool."""
-    return (
-        isinstance(values, (tuple, list))
-        and len(values) >= least
-        and all(isinstance(value, kind) and not isinstance(value, bool) for value in values)
-    )
-
-
-def _plain(value: Any) -> bool:
-    return isinstance(value, str) or (_all([value], (int, float)) and math.isfinite(value))

@@ -22,7 +22,7 @@ SPLITS = ("train", "test")
 class CellResult:
     """A finished cell, read from its folders when asked; a stage that the profile has not is not there.
 
-    What is read is checked: DamagedFolder for a file that is not as it was written.
+    DamagedFolder where a file is not as it was written.
     """
 
     cell: Cell
@@ -37,6 +37,20 @@ class CellResult:
     def unit(self) -> float:
         """The matching strength, in which the relative grids count."""
         return float(self.meta["matching_strength"])
+
+    @property
+    def diverged(self) -> bool:
+        """Whether this variant's loss was not finite: then it has no intervention, losses or answers."""
+        return "diverged" in self.meta
+
+    @property
+    def best(self) -> tuple[float, float]:
+        """m* in matching strengths, and the mean validation score there, as `answers.choose` chooses."""
+        from splitkit.runs.answers import choose
+
+        table = self.answers("validation")
+        m = choose(table[table["m"] != 0], self.cell.task)
+        return m / self.unit, float(table.loc[table["m"] == m, "score"].mean())
 
     def sweep(self, split: str) -> pd.DataFrame:
         """Losses and log-odds of every pair of 'train' or 'test' over the grid: one row per (m, pair)."""

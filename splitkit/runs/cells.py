@@ -1,4 +1,4 @@
-"""Cells: each trained and measured once, kept whole or not at all, and reused by every notebook."""
+"""Cells, each trained and measured once, kept whole or not at all, and reused by every notebook."""
 
 import errno
 import json
@@ -7,7 +7,7 @@ import os
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from splitkit.runs import preflight, results
-from splitkit.runs.cell_keys import STAGES, cell_folders, check_profile, settings
+from splitkit.runs.cell_keys import STAGES, cell_folders, settings
 from splitkit.runs.cell_results import SPLITS, CellResult
 from splitkit.runs.engines import Engine, EngineError, Loky, prepare_workers
 from splitkit.runs.profiles import Cell, Profile
@@ -80,7 +80,9 @@ def compute_cell(cell: Cell, profile: Profile) -> CellResult:
                 if folders[stage].exists():
                     discard(folders[stage])
                 with whole_folder(folders[stage]) as temporary:
-                    _MAKERS[stage](result, profile, model, tokenizer, temporary)
+                    # a variant that diverged has nothing to measure: its folders are empty
+                    if stage == "trained" or not result.diverged:
+                        _MAKERS[stage](result, profile, model, tokenizer, temporary)
     return result
 
 
@@ -90,24 +92,28 @@ def _train(result: CellResult, profile: Profile, model: Any, tokenizer: Any, fol
     from splitkit.steering.training import train
 
     cell, start, chosen = result.cell, time.perf_counter(), settings(result.cell, profile)
-    pairs = answers.pairs(profile, cell.task, "train", model, tokenizer)[: profile.size("train", cell.task)]
-    iv = train(
-        model,
-        tokenizer,
-        pairs,
-        form=cell.form,
-        objective=cell.objective,
-        layer=chosen["layer"],
-        seed=cell.seed,
-        shared=answers.shared_rows(),
-        **chosen["hparams"],
-    )
-    iv.save(folder / "intervention")
-    meta = chosen | {
-        "matching_strength": matching_strength(model, tokenizer, iv, pairs[:UNIT_PAIRS]),
-        "seconds": round(time.perf_counter() - start, 2),
-        "provenance": results.provenance(profile),
-    }
+    pairs = answers.pairs(profile, cell.task, "train", model, tokenizer)[: chosen["n_train"]]
+    try:
+        iv = train(
+            model,
+            tokenizer,
+            pairs,
+            form=cell.form,
+            objective=cell.objective,
+            layer=chosen["layer"],
+            seed=cell.seed,
+            shared=answers.shared_rows(),
+            **chosen["hparams"],
+        )
+    except FloatingPointError as error:
+        if not cell.variant:
+            raise
+        found: dict[str, Any] = {"diverged": str(error)}
+    else:
+        iv.save(folder / "intervention")
+        found = {"matching_strength": matching_strength(model, tokenizer, iv, pairs[:UNIT_PAIRS])}
+    found |= {"seconds": round(time.perf_counter() - start, 2), "provenance": results.provenance(profile)}
+    meta = chosen | found
     write_whole(folder / "meta.json", json.dumps(meta, indent=2, sort_keys=True) + "\n")
 
 
@@ -126,18 +132,20 @@ def _ask(result: CellResult, profile: Profile, model: Any, tokenizer: Any, folde
     from splitkit.runs.world_answers import STRENGTHS
 
     iv, task, unit = result.intervention(), result.cell.task, result.unit
-    tried = [unit * r for r in STRENGTHS]
+    tried, n = [unit * r for r in profile.tried or STRENGTHS], profile.size("test", task)
     table = measure(profile, model, tokenizer, iv, task, "validation", tried, profile.size("choose", task))
-    chosen = choose(table, task)
+    chosen = choose(table[table["m"] != 0], task)
     # the test questions are answered at the chosen strength alone, and once, for the closed form, unsteered
     used = [0.0, chosen] if result.cell.objective == "diffmean" else [chosen]
-    tested = measure(profile, model, tokenizer, iv, task, "test", used, profile.size("test", task))
-    _keep(table, folder / "validation.csv.gz")
-    _keep(tested, folder / "test.csv.gz")
+    tables = {"validation": table}
+    if n:
+        tables["test"] = measure(profile, model, tokenizer, iv, task, "test", used, n)
+    for split, answered in tables.items():
+        _keep(answered, folder / f"{split}.csv.gz")
     if judge := settings(result.cell, profile, "answers").get("judge"):
-        asked = {"requests": table.attrs["requests"] + tested.attrs["requests"]}
-        asked |= {"answers": len(table) + len(tested)}
-        asked |= {"unscored": int(table["score"].isna().sum() + tested["score"].isna().sum())}
+        asked = {"requests": sum(answered.attrs["requests"] for answered in tables.values())}
+        asked |= {"answers": sum(map(len, tables.values()))}
+        asked |= {"unscored": sum(int(answered["score"].isna().sum()) for answered in tables.values())}
         write_whole(folder / "judge.json", json.dumps(judge | asked, indent=2, sort_keys=True) + "\n")
 
 
@@ -186,18 +194,34 @@ def _attempt(profile: Profile, task: _Task) -> tuple[_Task, str | None]:
 def compute_cells(
     profile: Profile, jobs: int = 2, progress: bool = True, engine: Engine | None = None
 ) -> list[CellResult]:
-    """Every cell of the profile, computing those that are missing, by an engine of processes of one thread
-    each (None: `jobs` of this machine).
+    """Every cell of the profile, see `compute`."""
+    return compute(profile.cells(), profile, jobs, progress, engine)
 
-    A killed run goes on where it was. ValueError, before any work, for a profile that cannot be computed;
-    what a run lacks besides (models, data, device, judge) is told before any work too, see `preparation`.
-    CellError names the cells that failed; the finished ones are kept. RunInProgress when another process
-    computes cells in the same cache. EngineError when the engine is lost, or the disk is full.
+
+def compute(
+    cells: Iterable[Cell],
+    profile: Profile,
+    jobs: int = 2,
+    progress: bool = True,
+    engine: Engine | None = None,
+) -> list[CellResult]:
+    """Cells by the settings of a profile, each once and in order; those that are missing are computed.
+
+    A killed run goes on where it was. What a run lacks (models, data, device, judge) is told before any work,
+    see `preflight`.
+
+    Args:
+        cells: the profile's own, or variants of its models, tasks and combinations.
+        engine: of processes of one thread each; `jobs` processes of this machine for None.
+
+    Raises:
+        CellError: names the cells that failed; the finished ones are kept.
+        RunInProgress: when another process computes cells in the same cache.
+        EngineError: when the engine is lost, or the disk is full.
     """
-    check_profile(profile)
     thread_count()
     preflight.fetch_models(profile)
-    every = {cell: cell_folders(cell, profile) for cell in profile.cells()}
+    every = {cell: cell_folders(cell, profile) for cell in dict.fromkeys(cells)}
     wrong = {cell for cell, folders in every.items() if any(map(damage, folders.values()))}
     if wrong:
         check_writable(paths.CACHE)
@@ -226,11 +250,11 @@ def _compute_missing(
     prepare_workers()
     failed: dict[Cell, str] = {}
     with tqdm(total=done + len(tasks), initial=done, desc="cells", unit="cell", disable=not progress) as bar:
-        for task, error in engine.outcomes(partial(_attempt, profile), tasks):
+        for task, error in engine.map_unordered(partial(_attempt, profile), tasks):
             bar.set_postfix_str(str(task))
             bar.update()
             if error is not None:
                 failed[task.cell] = error
     if failed:
-        lines = "\n".join(f"  {cell}: {error}" for cell, error in sorted(failed.items()))
+        lines = "\n".join(f"  {cell}: {error}" for cell, error in sorted(failed.items(), key=str))
         raise CellError(f"{len(failed)} of {len(tasks)} cells failed, the others are kept:\n{lines}")

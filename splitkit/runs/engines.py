@@ -1,10 +1,13 @@
-"""Engines: where cells are computed. Processes of this machine, or the workers of a dask cluster.
+"""Engines: the processes that compute a run's cells, on this machine or on the workers of a dask cluster.
 
 Workers on other machines need no data from this one: a cell's result is its folder, and only the cell's name
 and an error's text come back. So they share a folder with the run. Start every worker from the same checkout
 (or the same version of it), with SPLITKIT_CACHE naming the run's cache as the worker's machine sees it, and
 with one thread (`dask worker <address> --nthreads 1`): results then repeat bit for bit. Whoever reaches a
 dask scheduler can run code on its workers: keep it on a private network, or use dask's TLS.
+
+joblib's own dask backend is not used. With one worker it computes in the calling process, and it waits for
+ever for a task whose workers all died or could not read it (joblib 1.6).
 """
 
 import importlib
@@ -13,6 +16,7 @@ import logging
 import os
 import secrets
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -23,30 +27,30 @@ from typing import Any, Protocol, TypeVar
 
 import joblib
 
-from splitkit.runs.workers import told_of_absence
 from splitkit.storage import paths
 
 Item = TypeVar("Item")
 Outcome = tuple[Item, str | None]
-"""What was worked on, and in words what went wrong, if anything did."""
-
+"""An item and the text of its error, None where there was none."""
 
 PATIENCE = 20.0
-"""Seconds that a dask scheduler has to answer in."""
+"""Time for a dask scheduler to answer, in seconds."""
 
-
-def cores() -> int:
-    """How many processes work side by side unless a user says: one per core, 8 at most, for memory's sake."""
-    return int(min(8, joblib.cpu_count()))
-
+IDLE = 60.0
+"""Time without a worker after which a run says so, in seconds."""
 
 WORKERS: dict[str, str] = {
     "OMP_NUM_THREADS": "1",
     "MALLOC_TRIM_THRESHOLD_": str(2**28),
     "MALLOC_MMAP_THRESHOLD_": str(2**25),
 }
-"""What processes of this machine start with: one thread each, and glibc's allocator, where it is that one,
-keeps for the next tensor (up to 32 MiB) what a freed one had, instead of asking the system anew."""
+"""Environment of this machine's processes: one thread each, and glibc's allocator, where it is that one,
+keeps the memory of freed tensors (up to 32 MiB) for the next ones."""
+
+
+def cores() -> int:
+    """Default number of processes side by side: one per core, 8 at most, for memory's sake."""
+    return int(min(8, joblib.cpu_count()))
 
 
 def prepare_workers() -> None:
@@ -62,7 +66,7 @@ class EngineError(RuntimeError):
 class Engine(Protocol):
     """Anything that works through a sequence of items side by side."""
 
-    def outcomes(
+    def map_unordered(
         self, work: Callable[[Item], Outcome[Item]], items: Sequence[Item]
     ) -> Iterator[Outcome[Item]]:
         """`work(item)` for every item, each as soon as it is done, in no order.
@@ -77,10 +81,10 @@ class Loky:
 
     jobs: int = 2
 
-    def outcomes(
+    def map_unordered(
         self, work: Callable[[Item], Outcome[Item]], items: Sequence[Item]
     ) -> Iterator[Outcome[Item]]:
-        """See `Engine.outcomes`."""
+        """See `Engine.map_unordered`."""
         run = joblib.Parallel(n_jobs=self.jobs, backend="loky", return_as="generator_unordered", batch_size=1)
         try:
             yield from run(joblib.delayed(work)(item) for item in items)
@@ -103,45 +107,76 @@ class Dask:
     scheduler: str
     gpu: bool = False
 
-    def outcomes(
+    def map_unordered(
         self, work: Callable[[Item], Outcome[Item]], items: Sequence[Item]
     ) -> Iterator[Outcome[Item]]:
-        """See `Engine.outcomes`. EngineError also for a scheduler that does not answer or is lost."""
+        """See `Engine.map_unordered`. EngineError also for a scheduler that does not answer or is lost."""
         distributed = _import("distributed")
         try:
             client = distributed.Client(self.scheduler, timeout=PATIENCE, set_as_default=False)
         except (OSError, ValueError) as error:
             raise EngineError(f"no dask scheduler answers at {self.scheduler}: {error}") from error
-        with client, _token() as token, told_of_absence(client, self.scheduler, self.gpu):
+        with client, _token() as token, self._warn_without_workers(client):
             # keys of their own: two runs on one cluster do not take each other's outcomes for theirs
             keys = {f"{item}-{token.name}": item for item in items}
-            futures = client.map(
-                partial(_on_worker, work, token.name),
-                list(keys.values()),
-                key=list(keys),
-                pure=False,
-                resources={"GPU": 1} if self.gpu else None,
+            # as_completed alone holds the futures, so that each is forgotten here and there once it is out
+            done = distributed.as_completed(
+                client.map(
+                    partial(_on_worker, work, token.name),
+                    list(keys.values()),
+                    key=list(keys),
+                    pure=False,
+                    resources={"GPU": 1} if self.gpu else None,
+                ),
+                loop=client.loop,
+                with_results=True,
+                raise_errors=False,
             )
-            done = distributed.as_completed(futures, loop=client.loop, with_results=True, raise_errors=False)
-            # each is forgotten, here and on the cluster, once its outcome is out
-            del futures
             for future, result in done:
+                item = keys.pop(future.key)
                 if future.cancelled():
-                    _close(client)
+                    # the client would log its vain attempts to reach the scheduler
+                    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
                     raise EngineError(
                         f"the dask scheduler at {self.scheduler} was lost. What is finished is kept: start a "
                         "scheduler and workers, and the same command goes on from there."
                     )
-                yield self._outcome(keys.pop(future.key), future.status, result)
+                if future.status != "error":
+                    yield result
+                elif isinstance(result[1], EngineError):
+                    raise result[1]
+                else:
+                    yield item, f"{type(result[1]).__name__}: {result[1]}"
 
-    @staticmethod
-    def _outcome(item: Item, status: str, result: Any) -> Outcome[Item]:
-        if status != "error":
-            return result
-        error = result[1]
-        if isinstance(error, EngineError):
-            raise error
-        return item, f"{type(error).__name__}: {error}"
+    @contextmanager
+    def _warn_without_workers(self, client: Any) -> Iterator[None]:
+        """Log the command that starts a worker, at once if there is none, else after `IDLE` without one."""
+        over = threading.Event()
+
+        def watch() -> None:
+            missed = 3
+            while True:
+                try:
+                    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+                except Exception:  # a lost scheduler, in one of the client's many words: the run tells of it
+                    return
+                there = any(worker["resources"].get("GPU") or not self.gpu for worker in workers)
+                missed = 0 if there else missed + 1
+                if missed == 4:
+                    tag = ' --resources "GPU=1"' if self.gpu else ""
+                    logging.getLogger(__name__).warning(
+                        "waiting for workers: dask worker %s --nthreads 1%s", self.scheduler, tag
+                    )
+                if over.wait(IDLE / 4):
+                    return
+
+        watcher = threading.Thread(target=watch, name="splitkit-workers", daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watcher.join(PATIENCE)
 
 
 @dataclass(frozen=True)
@@ -158,13 +193,13 @@ class Slurm:
     options: dict[str, Any] = field(default_factory=dict)
     gpu: bool = False
 
-    def outcomes(
+    def map_unordered(
         self, work: Callable[[Item], Outcome[Item]], items: Sequence[Item]
     ) -> Iterator[Outcome[Item]]:
-        """See `Engine.outcomes`. EngineError also for options that SLURM cannot be asked with."""
+        """See `Engine.map_unordered`. EngineError also for options that SLURM cannot be asked with."""
         with self.cluster() as cluster:
             cluster.scale(jobs=self.jobs)
-            yield from Dask(cluster.scheduler_address, self.gpu).outcomes(work, items)
+            yield from Dask(cluster.scheduler_address, self.gpu).map_unordered(work, items)
 
     def cluster(self) -> Any:
         """The `SLURMCluster`, without a job yet."""
@@ -220,17 +255,6 @@ def _on_worker(work: Callable[[Item], Outcome[Item]], token: str, item: Item) ->
             "Start it with SPLITKIT_CACHE naming the run's, on a file system that both see."
         )
     return work(item)
-
-
-def _close(client: Any) -> None:
-    """Close a client whose scheduler is gone, without its log of vain attempts to reach it."""
-    logger = logging.getLogger("distributed.client")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        client.close()
-    finally:
-        logger.setLevel(before)
 
 
 def _import(name: str) -> Any:

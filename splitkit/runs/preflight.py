@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Iterable
 
+from splitkit.judging.rubrics import OF_FAMILY
 from splitkit.runs import judged_answers
 from splitkit.runs.profiles import Cell, Profile
 from splitkit.steering.model_files import is_shipped
@@ -88,9 +89,19 @@ def _check_data(task: str) -> None:
             logging.getLogger(__name__).warning("%s", report)
 
 
+def judge_requests(cell: Cell, profile: Profile) -> int:
+    """Requests for the answers of a cell: one per answer and rubric, though equal answers are sent once."""
+    from splitkit.runs.world_answers import STRENGTHS
+
+    if not (profile.scored(cell) and judged_answers.is_judged(cell.task)):
+        return 0
+    tested = profile.size("test", cell.task) * (2 if cell.objective == "diffmean" else 1)
+    answers = len(profile.tried or STRENGTHS) * profile.size("choose", cell.task) + tested
+    return answers * len(OF_FAMILY[task_family(cell.task)])
+
+
 def _check_budget(profile: Profile, judged: list[Cell]) -> None:
     from splitkit.judging.judges import JudgeError
-    from splitkit.runs.work import judge_requests
 
     said = os.environ.get(BUDGET, "")
     if not said:

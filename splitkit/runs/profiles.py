@@ -1,13 +1,13 @@
-"""What a run computes: models, tasks, cells, grid and sizes, one entry per profile in one table."""
+"""Profiles and their cells: the models, tasks, combinations, grid and sizes of each run, in one table."""
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from splitkit.curves.grids import strength_grid
 from splitkit.datasets.tasks import TASKS
-from splitkit.runs.kinds import DPO_CELLS, VECTOR_CELLS, WEIGHT_CELLS, Cell
 from splitkit.storage import paths
 from splitkit.tasks import task_family
 from splitkit.world.grammar import WORLD
@@ -19,7 +19,67 @@ PAPER_CONCEPTS: tuple[str, ...] = tuple(task for task in TASKS if task.startswit
 """The ten concepts of the paper's AxBench data."""
 
 REHEARSAL = "-rehearsal"
-"""What the name of a profile's rehearsal ends with."""
+"""The end of the name of a profile's rehearsal."""
+
+WEIGHT_COMBINATIONS: tuple[tuple[str, str], ...] = tuple(
+    (form, objective) for form in ("local_weight", "lora") for objective in ("sft", "reps", "split")
+)
+VECTOR_COMBINATIONS: tuple[tuple[str, str], ...] = tuple(
+    ("vector", objective) for objective in ("diffmean", "sft", "reps", "split")
+)
+DPO_COMBINATIONS: tuple[tuple[str, str], ...] = tuple(
+    (form, "dpo") for form in ("local_weight", "lora", "vector")
+)
+"""The combinations with scores in the paper (Table 4) and no curves."""
+
+Variant = tuple[tuple[str, Any], ...]
+"""Settings of a cell that differ from its profile's, as (name, value) pairs.
+
+Names: "layer"; "n_train"; "hparams", all training settings as pairs; or one training setting, as "gamma".
+"""
+
+
+def strength_grid(limit: float, n: int, curvature: float = 5.0) -> tuple[float, ...]:
+    """m_i = limit sinh(c t_i) / sinh(c), t_i even in [-1, 1]: symmetric, 0 in the middle, denser near it.
+
+    In units of the matching strength. ValueError unless n is odd and at least 3 and limit is positive.
+    """
+    if n < 3 or n % 2 == 0:
+        raise ValueError(f"a symmetric grid with 0 in it needs an odd number of points, at least 3; got {n}")
+    if not (limit > 0 and math.isfinite(limit)):
+        raise ValueError(f"the largest strength must be positive and finite; got {limit}")
+    half = n // 2
+    # mirrored, not computed twice, so that the grid is symmetric to the last bit
+    positive = [limit * math.sinh(curvature * i / half) / math.sinh(curvature) for i in range(1, half + 1)]
+    return (*(-m for m in reversed(positive)), 0.0, *positive)
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """One model x task x combination of form and objective x seed."""
+
+    model: str
+    task: str
+    form: str
+    objective: str
+    seed: int = 0
+    variant: Variant = ()
+    """Settings other than the profile's; a profile's own cells have none."""
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """The five columns by which tables know the cell."""
+        return {name: value for name, value in vars(self).items() if name != "variant"}
+
+    @property
+    def slug(self) -> str:
+        """A file name of the cell, as in 'embedded-qwen2_axbench-ocean_vector_split_0'."""
+        varied = [f"{name}={value}" for name, value in self.variant]
+        return "_".join(str(part).replace("/", "-") for part in (*self.key.values(), *varied))
+
+    def __str__(self) -> str:
+        varied = "".join(f", {name} {value}" for name, value in self.variant)
+        return f"{self.model} {self.task} {self.form} {self.objective} seed {self.seed}{varied}"
 
 
 @dataclass(frozen=True)
@@ -29,8 +89,8 @@ class Profile:
     name: str
     models: tuple[str, ...]
     tasks: tuple[str, ...]
-    kinds: tuple[tuple[str, str], ...]
-    """(form, objective) of every cell."""
+    combinations: tuple[tuple[str, str], ...]
+    """(form, objective) of the cells with curves."""
     grid: tuple[float, ...]
     """Strengths in units of the matching strength of each cell's intervention."""
     n_train: int | Mapping[str, int]
@@ -41,6 +101,8 @@ class Profile:
     """Validation questions answered at every strength to choose one by."""
     n_test: int | Mapping[str, int] = 8
     """Test questions answered once, at the chosen strength."""
+    tried: tuple[float, ...] = ()
+    """Relative strengths to choose from, if not `world_answers.STRENGTHS`; 0 among them is never chosen."""
     answered: tuple[tuple[str, str], ...] = ()
     """(form, objective) of the cells whose answers are scored."""
     seeds: tuple[int, ...] = (0,)
@@ -87,14 +149,14 @@ class Profile:
             for number, seed in enumerate(self.seeds)
             for model in self.models
             for task in self.tasks
-            for form, objective in dict.fromkeys(self.kinds + self.answered)
+            for form, objective in dict.fromkeys(self.combinations + self.answered)
             if objective != "diffmean" or number == 0
         ]
 
     def swept(self, cell: Cell) -> bool:
         """Whether a cell of this profile has curves."""
         with_curves = self.seeds[: self.curve_seeds.get(task_family(cell.task), len(self.seeds))]
-        return (cell.form, cell.objective) in self.kinds and cell.seed in with_curves
+        return (cell.form, cell.objective) in self.combinations and cell.seed in with_curves
 
     def scored(self, cell: Cell) -> bool:
         """Whether answers of a cell of this profile are scored."""
@@ -143,7 +205,7 @@ PROFILES: dict[str, Profile] = {
             name="smoke",
             models=("embedded-qwen2",),
             tasks=("psychopathy", "axbench/ocean"),
-            kinds=(("local_weight", "split"), ("lora", "sft"), ("vector", "split")),
+            combinations=(("local_weight", "split"), ("lora", "sft"), ("vector", "split")),
             # Eq. 15 has nine parameters under one constraint: fewer strengths than these cannot be fitted
             grid=strength_grid(64.0, 13, 6.0),
             n_train=16,
@@ -157,14 +219,14 @@ PROFILES: dict[str, Profile] = {
             name="embedded",
             models=("embedded-gemma2", "embedded-qwen2"),
             tasks=("psychopathy", "powerseeking", *AXBENCH),
-            kinds=WEIGHT_CELLS + VECTOR_CELLS,
+            combinations=WEIGHT_COMBINATIONS + VECTOR_COMBINATIONS,
             # far beyond any useful strength, where the curves have settled
             grid=strength_grid(64.0, 41, 6.0),
             n_train={"psychopathy": 500, "powerseeking": 500, "axbench": 64},
             n_sweep={"psychopathy": 48, "powerseeking": 48, "axbench": 16},
             n_choose={"psychopathy": 64, "powerseeking": 24, "axbench": 16},
             n_test={"psychopathy": 100, "powerseeking": 100, "axbench": 48},
-            answered=WEIGHT_CELLS + VECTOR_CELLS + DPO_CELLS,
+            answered=WEIGHT_COMBINATIONS + VECTOR_COMBINATIONS + DPO_COMBINATIONS,
             seeds=(0, 1, 2),
             # the curves of AxBench are repeated by its ten concepts
             curve_seeds={"axbench": 1},
@@ -173,14 +235,14 @@ PROFILES: dict[str, Profile] = {
             name="laptop",
             models=("google/gemma-2-2b-it", "Qwen/Qwen2.5-0.5B-Instruct"),
             tasks=("paper/psychopathy", "paper/powerseeking", PAPER_CONCEPTS[0]),
-            kinds=WEIGHT_CELLS + VECTOR_CELLS,
+            combinations=WEIGHT_COMBINATIONS + VECTOR_COMBINATIONS,
             grid=strength_grid(64.0, 21, 6.0),
             n_train=64,
             n_sweep=8,
             n_choose={"psychopathy": 24, "powerseeking": 4, "axbench": 4},
             n_test={"psychopathy": 100, "powerseeking": 24, "axbench": 8},
             overrides={"epochs": 2},
-            answered=WEIGHT_CELLS + VECTOR_CELLS + DPO_CELLS,
+            answered=WEIGHT_COMBINATIONS + VECTOR_COMBINATIONS + DPO_COMBINATIONS,
             # the middle ones, of 26 and 24; not searched
             layers={"google/gemma-2-2b-it": 13, "Qwen/Qwen2.5-0.5B-Instruct": 12},
             # float32 would take 13 GiB for both
@@ -190,13 +252,13 @@ PROFILES: dict[str, Profile] = {
             name="paper",
             models=("google/gemma-2-9b-it", "Qwen/Qwen2.5-7B-Instruct"),
             tasks=("paper/psychopathy", "paper/powerseeking", *PAPER_CONCEPTS),
-            kinds=WEIGHT_CELLS + VECTOR_CELLS,
+            combinations=WEIGHT_COMBINATIONS + VECTOR_COMBINATIONS,
             grid=strength_grid(64.0, 41, 6.0),
             n_train={"psychopathy": 500, "powerseeking": 500, "axbench": 64},
             n_sweep={"psychopathy": 100, "powerseeking": 100, "axbench": 16},
             n_choose={"psychopathy": 100, "powerseeking": 24, "axbench": 8},
             n_test={"psychopathy": 100, "powerseeking": 200, "axbench": 8},
-            answered=WEIGHT_CELLS + VECTOR_CELLS + DPO_CELLS,
+            answered=WEIGHT_COMBINATIONS + VECTOR_COMBINATIONS + DPO_COMBINATIONS,
             seeds=(0, 1, 2),
             curve_seeds={"axbench": 1},
             layers={"google/gemma-2-9b-it": 20, "Qwen/Qwen2.5-7B-Instruct": 14},

@@ -34,7 +34,7 @@ def few_pairs_profile(profile: Profile) -> Profile:
     return replace(
         profile,
         tasks=tuple(unseen[:CONCEPTS]),
-        kinds=(),
+        combinations=(),
         answered=kinds,
         seeds=profile.seeds[:1],
         n_train=N_PAIRS,

@@ -145,11 +145,11 @@ def _measure(profile: Profile, jobs: int, progress: bool) -> dict[str, pd.DataFr
     rows: list[dict[str, object]] = []
     draws: list[dict[str, object]] = []
     for cell, estimates in _bootstrapped(cells, profile, jobs, progress):
-        rows += [{**vars(cell.cell), **row} for row in interval_rows(estimates)]
+        rows += [{**cell.cell.key, **row} for row in interval_rows(estimates)]
         for (split, curve, quantity), estimate in estimates.items():
             if quantity == "r2":
                 own = {"split": split, "curve": curve, "value": estimate.value, "draws": estimate.draws}
-                draws.append({**vars(cell.cell), **own})
+                draws.append({**cell.cell.key, **own})
     table = pd.DataFrame(draws)
     return {INTERVALS: pd.DataFrame(rows)} | {
         paper.TABLES[number]: paper_table(table, number) for number in KINDS

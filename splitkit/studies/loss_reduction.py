@@ -100,7 +100,7 @@ def _both(result: CellResult, profile: Profile) -> tuple[list[dict[str, Any]], l
     cell, sweep = result.cell, result.sweep("train")
     lengths = answer_lengths(cell.model, cell.task, sweep["pair"].nunique(), profile=profile)
     for reduction, own in (("mean", sweep), ("sum", summed(sweep, lengths))):
-        curve = mean_curve(own).assign(**vars(cell), split="train", m_relative=list(profile.grid))
+        curve = mean_curve(own).assign(**cell.key, split="train", m_relative=list(profile.grid))
         fits = fit_table(curve).set_index("curve")["r2"]
         shape = shape_table(curve).iloc[0].to_dict()
         rows.append(

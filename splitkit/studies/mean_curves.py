@@ -47,7 +47,7 @@ def curve_of(result: CellResult, split: str, grid: Sequence[float]) -> pd.DataFr
 
     curve = mean_curve(result.sweep(split)).sort_values("m", ignore_index=True)
     curve.insert(1, "m_relative", list(grid))
-    for position, (column, value) in enumerate({**vars(result.cell), "split": split}.items()):
+    for position, (column, value) in enumerate({**result.cell.key, "split": split}.items()):
         curve.insert(position, column, value)
     return curve
 

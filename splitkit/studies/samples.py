@@ -124,7 +124,7 @@ def _steered(result: CellResult) -> pd.DataFrame:
     table = result.answers("validation")
     relative = (table["m"] / result.unit).round(6)
     rows = table[(table["question"] == 0) & relative.isin(SHOWN)]
-    cell = {name: value for name, value in vars(result.cell).items() if name != "seed"}
+    cell = {name: value for name, value in result.cell.key.items() if name != "seed"}
     return rows.assign(**cell, m_relative=relative[rows.index])
 
 

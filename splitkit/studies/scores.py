@@ -160,7 +160,7 @@ def _cell(result: CellResult) -> dict[str, pd.DataFrame]:
         raise ValueError(f"{result.cell}: m = {found[0]} was not tried on validation: {list(tried['m'])}")
     rows, answers = [], []
     for m, part in test.groupby("m", sort=True):
-        keys = vars(result.cell) | ({} if m else {"form": VANILLA, "objective": VANILLA, "seed": 0})
+        keys = result.cell.key | ({} if m else {"form": VANILLA, "objective": VANILLA, "seed": 0})
         # a search does not try m = 0: the unsteered model has no validation score
         chosen_by = tried.loc[tried["m"] == m, "score"].mean()
         row = {"m": m, "m_relative": m / unit, "validation": chosen_by, "score": part["score"].mean()}
@@ -170,7 +170,7 @@ def _cell(result: CellResult) -> dict[str, pd.DataFrame]:
     return {
         "scores": pd.DataFrame(rows),
         "answer_scores": pd.concat(answers),
-        "strength_scores": _keyed(strengths, vars(result.cell)),
+        "strength_scores": _keyed(strengths, result.cell.key),
     }
 
 

@@ -62,9 +62,13 @@ def run(size: int) -> dict[str, float]:
 
     whole = get_profile("embedded")
     count = -(-size // (len(whole.tasks) * 2))
-    kinds = whole.kinds[:2]
+    kinds = whole.combinations[:2]
     profile = replace(
-        whole.narrowed("embedded-qwen2"), kinds=kinds, answered=(), curve_seeds={}, seeds=tuple(range(count))
+        whole.narrowed("embedded-qwen2"),
+        combinations=kinds,
+        answered=(),
+        curve_seeds={},
+        seeds=tuple(range(count)),
     )
     rng = np.random.default_rng(0)
     losses = rng.uniform(1, 2, (STRENGTHS * PAIRS, 4))

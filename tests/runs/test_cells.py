@@ -24,7 +24,7 @@ PROFILE = Profile(
     name="toy",
     models=("toy-model",),
     tasks=("psychopathy", "axbench/ocean"),
-    kinds=(("vector", "split"), ("lora", "sft")),
+    combinations=(("vector", "split"), ("lora", "sft")),
     grid=strength_grid(2.0, 5),
     n_train=4,
     n_sweep=3,
@@ -132,7 +132,7 @@ def test_answers_are_chosen_on_validation_and_asked_once_on_test(calls: list[dic
     results = {result.cell: result for result in cells.compute_cells(asked, jobs=1, progress=False)}
     assert len(results) == 2 * 3 and len(calls) == 6
     for cell, result in results.items():
-        assert ("curves" in result.folders) == ((cell.form, cell.objective) in PROFILE.kinds)
+        assert ("curves" in result.folders) == ((cell.form, cell.objective) in PROFILE.combinations)
         if (cell.form, cell.objective) not in asked.answered:
             with pytest.raises(KeyError, match="has no answers"):
                 result.answers("test")
@@ -238,7 +238,11 @@ STAGES = {
 }
 """The modules that a stage of a cell calls."""
 
-NEUTRAL = {"storage", "paper", "runs.profiles", "runs.kinds", "curves.grids"}
+NEUTRAL = {
+    "storage",
+    "paper",
+    "runs.profiles",
+}
 """They find files whose content is in the key, name tasks and cells, or draw a grid: no number is theirs."""
 
 
@@ -304,7 +308,12 @@ def test_a_failure_in_a_worker_process_is_named_too(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(paths, "CACHE", tmp_path)
     smoke = get_profile("smoke")
     unknown = Profile(
-        **{**vars(smoke), "tasks": ("axbench/nothing",), "kinds": smoke.kinds[:2], "answered": ()}
+        **{
+            **vars(smoke),
+            "tasks": ("axbench/nothing",),
+            "combinations": smoke.combinations[:2],
+            "answered": (),
+        }
     )
     with pytest.raises(cells.CellError, match=r"2 of 2 cells(?s:.*)axbench/nothing(?s:.*)psychopathy"):
         cells.compute_cells(unknown, jobs=2, progress=False)

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from splitkit import reproduce
-from splitkit.runs import cells, engines, workers
+from splitkit.runs import cells, engines
 from splitkit.runs.cell_results import CellResult
 from splitkit.runs.cells import compute_cells
 from splitkit.runs.engines import Dask, EngineError, Loky, Slurm, read_slurm
@@ -71,8 +71,8 @@ class Deadly:
     engine: Dask
     deaths: Path
 
-    def outcomes(self, work: Work, items: Sequence[Any]) -> Iterator[tuple[Any, str | None]]:
-        return self.engine.outcomes(partial(die_in_mid_cell, self.deaths, work), items)
+    def map_unordered(self, work: Work, items: Sequence[Any]) -> Iterator[tuple[Any, str | None]]:
+        return self.engine.map_unordered(partial(die_in_mid_cell, self.deaths, work), items)
 
 
 def refuse(item: int) -> tuple[int, str | None]:
@@ -180,34 +180,34 @@ def ends_in_time() -> Iterator[None]:
 
 
 def test_loky_gives_every_outcome() -> None:
-    found = dict(Loky(1).outcomes(outcome, range(5)))
+    found = dict(Loky(1).map_unordered(outcome, range(5)))
     assert found == {0: "even numbers fail", 1: None, 2: "even numbers fail", 3: None, 4: "even numbers fail"}
     with pytest.raises(EngineError, match="no room for 3"):
-        list(Loky(1).outcomes(refuse, [3]))
+        list(Loky(1).map_unordered(refuse, [3]))
 
 
 def test_a_killed_process_of_this_machine_is_a_clear_end() -> None:
     with pytest.raises(EngineError, match="a worker process died(?s:.*)goes on from there"):
-        list(Loky(2).outcomes(die, range(2)))
+        list(Loky(2).map_unordered(die, range(2)))
 
 
 def test_one_item_that_fails_ends_no_other(cluster: Cluster, cache: Path) -> None:
     engine = Dask(cluster.address)
-    assert dict(engine.outcomes(outcome, range(4))) == dict(Loky(1).outcomes(outcome, range(4)))
-    assert dict(engine.outcomes(raise_, range(2))) == {i: f"LookupError: lost {i}" for i in range(2)}
+    assert dict(engine.map_unordered(outcome, range(4))) == dict(Loky(1).map_unordered(outcome, range(4)))
+    assert dict(engine.map_unordered(raise_, range(2))) == {i: f"LookupError: lost {i}" for i in range(2)}
     with pytest.raises(EngineError, match="no room for 3"):
-        list(engine.outcomes(refuse, [3]))
+        list(engine.map_unordered(refuse, [3]))
 
 
 def test_a_cell_that_asks_for_a_gpu_gets_a_worker_with_one(cluster: Cluster, cache: Path) -> None:
-    found = {pid for _, pid in Dask(cluster.address, gpu=True).outcomes(who, range(8))}
+    found = {pid for _, pid in Dask(cluster.address, gpu=True).map_unordered(who, range(8))}
     assert found == {str(cluster.workers["tagged"].pid)}
 
 
 def test_nothing_is_left_on_the_cluster(cluster: Cluster, cache: Path) -> None:
     import distributed
 
-    assert len(list(Dask(cluster.address).outcomes(who, range(100)))) == 100
+    assert len(list(Dask(cluster.address).map_unordered(who, range(100)))) == 100
     with distributed.Client(cluster.address, set_as_default=False) as client:
         end = time.monotonic() + LIMIT
         while client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)):
@@ -232,8 +232,8 @@ def test_a_run_whose_workers_have_all_died_says_so_and_goes_on_when_one_comes(
     try:
         own.worker("mortal")
         address = own.address
-        assert list(Dask(address).outcomes(outcome, [1])) == [outcome(1)]  # it is there
-        monkeypatch.setattr(workers, "IDLE", 0.4)
+        assert list(Dask(address).map_unordered(outcome, [1])) == [outcome(1)]  # it is there
+        monkeypatch.setattr(engines, "IDLE", 0.4)
         caplog.clear()
 
         def replace() -> None:
@@ -243,7 +243,7 @@ def test_a_run_whose_workers_have_all_died_says_so_and_goes_on_when_one_comes(
             own.worker("next")
 
         with meanwhile(replace):
-            found = dict(Dask(address).outcomes(partial(die_once, tmp_path), range(3)))
+            found = dict(Dask(address).map_unordered(partial(die_once, tmp_path), range(3)))
     finally:
         own.stop()
     assert found == dict.fromkeys(range(3))
@@ -257,7 +257,7 @@ def test_a_worker_with_another_cache_is_refused(
 ) -> None:
     monkeypatch.setattr(paths, "CACHE", tmp_path / "elsewhere")
     with pytest.raises(EngineError, match=f"its own is {cluster.cache}. Start it with SPLITKIT_CACHE"):
-        list(Dask(cluster.address).outcomes(outcome, range(3)))
+        list(Dask(cluster.address).map_unordered(outcome, range(3)))
 
 
 def test_a_worker_with_several_threads_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,7 +270,7 @@ def test_a_worker_with_several_threads_is_refused(tmp_path: Path, monkeypatch: p
         ) as own,
         pytest.raises(EngineError, match="has 2 threads: start it with --nthreads 1"),
     ):
-        list(Dask(own.scheduler_address).outcomes(outcome, range(3)))
+        list(Dask(own.scheduler_address).map_unordered(outcome, range(3)))
 
 
 def test_a_worker_with_other_code_is_refused() -> None:
@@ -283,9 +283,9 @@ def test_no_scheduler_is_a_clear_end(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.setattr(engines, "PATIENCE", 0.5)
     monkeypatch.setattr(paths, "CACHE", tmp_path)
     with pytest.raises(EngineError, match=f"no dask scheduler answers at tcp://{HOST}:9"):
-        list(Dask(f"tcp://{HOST}:9").outcomes(outcome, [1]))
+        list(Dask(f"tcp://{HOST}:9").map_unordered(outcome, [1]))
     with pytest.raises(EngineError, match="no dask scheduler answers at nonsense://x"):
-        list(Dask("nonsense://x").outcomes(outcome, [1]))
+        list(Dask("nonsense://x").map_unordered(outcome, [1]))
 
 
 def test_the_same_cells_as_in_one_process(cluster: Cluster, cache: Path, undisturbed: Path) -> None:
@@ -346,7 +346,7 @@ def test_slurm_starts_the_workers_and_ends_them(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "slurm.json"
     file.write_text(json.dumps({"jobs": 1, "memory": "1GB", "job_extra_directives": ["--gres=gpu:1"]}))
-    found = dict(read_slurm(file, gpu=True).outcomes(who, range(4)))
+    found = dict(read_slurm(file, gpu=True).map_unordered(who, range(4)))
     assert len(found) == 4 and len(set(found.values())) == 1
     script = job.read_text()
     assert "#SBATCH --gres=gpu:1" in script

@@ -236,9 +236,9 @@ def test_a_second_run_leaves_the_first_alone(
 READ_ONLY = f"""
 import sys
 from pathlib import Path
-from splitkit import paths
 from splitkit.runs.cells import compute_cells
 from splitkit.runs.profiles import Profile
+from splitkit.storage import paths
 profile = {PROFILE!r}
 paths.CACHE = paths.ROOT / ".cache"
 try:

@@ -36,7 +36,7 @@ def test_cells_are_distinct_and_come_seed_by_seed() -> None:
         cells = profile.cells()
         assert len({cell.slug for cell in cells}) == len(cells)
         assert [cell.seed for cell in cells] == sorted(cell.seed for cell in cells)
-        assert {(cell.form, cell.objective) for cell in cells} == {*profile.kinds, *profile.answered}
+        assert {(cell.form, cell.objective) for cell in cells} == {*profile.combinations, *profile.answered}
         assert {cell.seed for cell in cells} == set(profile.seeds)
 
 

@@ -75,7 +75,7 @@ def elsewhere(world: tuple[Path, Server], tmp_path: Path, monkeypatch: pytest.Mo
 
 def one_cell(model: str = QWEN, task: str = "paper/powerseeking") -> Profile:
     whole = get_profile("laptop-rehearsal", model)
-    return replace(whole, tasks=(task,), kinds=(), answered=(("vector", "diffmean"),))
+    return replace(whole, tasks=(task,), combinations=(), answered=(("vector", "diffmean"),))
 
 
 def test_every_table_that_loads_a_model_is_made(profile: Profile) -> None:
@@ -136,7 +136,7 @@ def test_notebooks_run_by_profile_and_model_alone(
 
 
 def test_gemma_runs_too_and_its_intervention_is_kept_in_float32(elsewhere: Path) -> None:
-    chosen = replace(one_cell(GEMMA, "paper/psychopathy"), kinds=(("lora", "split"),))
+    chosen = replace(one_cell(GEMMA, "paper/psychopathy"), combinations=(("lora", "split"),))
     cell = Cell(GEMMA, "paper/psychopathy", "lora", "split")
     found = compute_cell(cell, chosen)
     assert found.meta["dtype"] == "bfloat16" and found.meta["hparams_of"] == "gemma-2-9b-it"

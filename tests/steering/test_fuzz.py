@@ -8,8 +8,6 @@ import hashlib
 import json
 import math
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,36 +89,6 @@ def test_a_response_is_a_completion_or_nonsense(body: str) -> None:
         return
     message = json.loads(body)["choices"][0]["message"]
     assert content == (message["content"] or "")
-
-
-SIZES = ("n_train", "n_sweep", "n_choose", "n_test")
-FIELDS = st.sampled_from(
-    ["models", "tasks", "kinds", "grid", "answered", "seeds", "curve_seeds", "overrides", *SIZES]
-)
-VALUES = st.one_of(
-    TREES,
-    st.lists(TREES, max_size=3).map(tuple),
-    st.lists(st.lists(st.text(max_size=5), max_size=3).map(tuple), max_size=2).map(tuple),
-    st.integers(-2, 2),
-    st.lists(st.floats(), max_size=4).map(tuple),
-    st.dictionaries(st.sampled_from(["psychopathy", "axbench", "x"]), st.integers(-1, 2), max_size=2),
-)
-
-
-@given(field=FIELDS, value=VALUES)
-@fuzz(300)
-def test_a_profile_is_refused_by_the_field_that_is_wrong_or_has_cells(field: str, value: Any) -> None:
-    profile = replace(PROFILES["smoke"], **{field: value})
-    try:
-        cell_keys.check_profile(profile)
-    except ValueError as error:
-        assert f"{field} of profile 'smoke'" in str(error) or "gives no cell" in str(error)
-        return
-    for cell in profile.cells():
-        # a model, task, form or objective that has no settings is named by KeyError
-        with suppress(KeyError, FileNotFoundError):
-            for folder in cell_keys.cell_folders(cell, profile).values():
-                assert folder.parent.parent == paths.CACHE
 
 
 COLUMNS = "model,task_family,form,objective,lr,epochs,batch_size,negative,gamma"

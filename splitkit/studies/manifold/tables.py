@@ -85,7 +85,7 @@ def _measured(results: Sequence[CellResult], profile: Profile, nature: "Nature")
     rows: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES[:-1]}
     drawn = _cell_to_draw(results)
     for result in results:
-        iv, key = result.intervention(), dict(vars(result.cell))
+        iv, key = result.intervention(), result.cell.key
         curve = mean_curve(result.sweep("test")).sort_values("m", ignore_index=True).iloc[chosen]
         steered = around.tested_on.activations(iv, result.unit * relative, N_TOKENS)
         _add_strengths(rows, key, around, steered, relative, curve, result is drawn)

@@ -51,7 +51,7 @@ def tables() -> dict[str, pd.DataFrame]:
             lambda split, count: [(p.question, f"{split} {p.negative}") for p in pairs],
         )
         results = []
-        for form, objective in PROFILE.kinds:
+        for form, objective in PROFILE.combinations:
             iv = random_intervention(model, form)
             table = sweep(model, tokenizer, iv, pairs, [0.5 * r for r in PROFILE.grid])
             results.append(Result(Cell("tiny", "psychopathy", form, objective), iv, table))
@@ -70,7 +70,7 @@ def test_every_other_strength_with_zero_and_both_ends() -> None:
 def test_distances_of_cells_and_controls(tables: dict[str, pd.DataFrame]) -> None:
     table = tables["manifold_distance"]
     kinds = set(zip(table["form"], table["objective"], strict=True))
-    assert kinds == {*PROFILE.kinds, ("vector", "random"), ("vector", "natural")}
+    assert kinds == {*PROFILE.combinations, ("vector", "random"), ("vector", "natural")}
     assert (
         len(table)
         == (3 + 2 * reference.N_CONTROLS["psychopathy"]) * len(manifold_tables.strengths(PROFILE.grid)) * 2

@@ -1,0 +1,19 @@
+"""Preflight: the requests that the judge's budget is compared with, counted by hand."""
+
+from splitkit.runs.preflight import judge_requests
+from splitkit.runs.profiles import Cell, get_profile
+
+MODEL = "google/gemma-2-9b-it"
+PAPER = get_profile("paper")
+
+
+def test_requests_by_hand() -> None:
+    """14 strengths of 8 questions and 8 at the chosen one, by three rubrics; unsteered once, for diffmean."""
+    concept = PAPER.tasks[2]
+    assert judge_requests(Cell(MODEL, concept, "lora", "split"), PAPER) == (14 * 8 + 8) * 3
+    assert judge_requests(Cell(MODEL, concept, "vector", "diffmean"), PAPER) == (14 * 8 + 16) * 3
+
+
+def test_nobody_is_asked_about_yes_and_no_or_the_world() -> None:
+    assert judge_requests(Cell(MODEL, "paper/psychopathy", "lora", "split"), PAPER) == 0
+    assert judge_requests(get_profile("embedded").cells()[0], get_profile("embedded")) == 0
