@@ -23,13 +23,13 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
-venv: $(INSTALLED)  ## make .venv and install what is pinned in pyproject.toml (Python 3.11 or newer)
+venv: $(INSTALLED)  ## make .venv and install the versions of requirements.lock (Python 3.11 or newer)
 
-$(INSTALLED): pyproject.toml
+$(INSTALLED): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; name one: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@echo 'installing into .venv what pyproject.toml names (a few minutes the first time)'
-	$(BIN)/python -m pip install -qq --editable '.[dev]'
+	@echo 'installing into .venv the versions of requirements.lock (a few minutes the first time)'
+	$(BIN)/python -m pip install -qq --constraint requirements.lock --editable '.[dev]'
 	@touch $@
 
 reproduce: $(INSTALLED)  ## compute all, run the notebooks, redraw the figures, end with the verdicts

@@ -167,6 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     number = secrets.randbelow(10**6) if chosen.draw is None else chosen.draw
     profile, folder = PROFILES["embedded"], paths.CACHE / "audit" / str(number)
     try:
+        paths.require_clone("The committed results")
         if chosen.jobs < 1:
             raise ValueError(f"--jobs is a number of processes, 1 or more, not {chosen.jobs}")
         drawn = draw(profile, chosen.cells, number)

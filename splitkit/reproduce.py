@@ -172,6 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = _options().parse_args(arguments)
     os.environ["SPLITKIT_SEEDS"] = str(chosen.seeds)
     try:
+        paths.require_clone("The notebooks and their results")
         profile = get_profile(chosen.profile, chosen.model)
         if chosen.from_committed and not profile.committed:
             raise ValueError(f"profile {profile.name} has no committed results to redraw from; embedded has")

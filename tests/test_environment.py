@@ -1,62 +1,106 @@
-"""What is installed, what pip installs and what conda installs are one set."""
+"""One lock says what pip installs, what conda installs and what is installed; a library names ranges."""
 
 import ast
 import re
 import sys
 import tomllib
+from collections.abc import Iterable
 from importlib.metadata import packages_distributions, version
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
-from splitkit.storage.paths import ROOT
+from splitkit.storage.paths import PACKAGE, ROOT
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-PINS: list[str] = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]
-CONDA: dict[str, Any] = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
+CORE = [Requirement(line) for line in PROJECT["dependencies"]]
+NAMED = CORE + [
+    needed
+    for needed in map(Requirement, chain.from_iterable(EXTRAS.values()))
+    if needed.name != PROJECT["name"]
+]
+PINS = [
+    line
+    for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    if not line.startswith("#")
+]
+LOCK = dict(pin.split("==") for pin in PINS)
+HOMES = packages_distributions()
+LIBRARY = ("storage", "curves", "steering", "world")
+"""The folders that work with what is installed without any extra."""
 
 
-def test_conda_installs_the_same_set() -> None:
-    pip = next(entry["pip"] for entry in CONDA["dependencies"] if isinstance(entry, dict))
-    assert sorted(pip) == sorted([*PINS, "-e ."])
-    python = next(e for e in CONDA["dependencies"] if isinstance(e, str) and e.startswith("python"))
-    assert python.startswith(f"python{PROJECT['requires-python']}")
+def test_the_lock_pins_all_that_is_named_and_nothing_else() -> None:
+    assert set(LOCK) == {needed.name for needed in NAMED}
+    assert list(LOCK) == sorted(LOCK, key=str.lower)
 
 
-@pytest.mark.parametrize("pin", PINS)
-def test_every_dependency_is_pinned_and_installed(pin: str) -> None:
-    match = re.fullmatch(r"([A-Za-z0-9_-]+)==([0-9][0-9A-Za-z.]*)", pin)
-    assert match, f"{pin} is not pinned to one version"
+@pytest.mark.parametrize("needed", NAMED, ids=str)
+def test_every_pin_is_in_its_range(needed: Requirement) -> None:
+    assert [part.operator for part in needed.specifier][:1] != ["=="], "a library names a range"
+    assert len(needed.specifier) >= 1
+    assert LOCK[needed.name] in needed.specifier
+
+
+@pytest.mark.parametrize("name", LOCK)
+def test_every_pin_is_installed(name: str) -> None:
+    assert re.fullmatch(r"[0-9][0-9A-Za-z.]*", LOCK[name])
     # a build of the same version for this machine ("2.13.0+cpu") is the same version
-    assert version(match[1]).split("+")[0] == match[2]
+    assert version(name).split("+")[0] == LOCK[name]
 
 
-def test_the_extras_of_users_are_tested_in_the_same_versions() -> None:
-    extras = {name: pins for name, pins in PROJECT["optional-dependencies"].items() if name != "dev"}
-    assert extras
-    assert {pin for pins in extras.values() for pin in pins} <= set(PINS)
+def test_make_and_conda_install_the_lock() -> None:
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
+    assert next(entry["pip"] for entry in conda if isinstance(entry, dict)) == [
+        "--constraint requirements.lock",
+        "--editable .[dev]",
+    ]
+    python = next(entry for entry in conda if isinstance(entry, str) and entry.startswith("python"))
+    assert python.startswith(f"python{PROJECT['requires-python']}")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert "pip install -qq --constraint requirements.lock --editable '.[dev]'\n" in makefile
+    assert "$(INSTALLED): pyproject.toml requirements.lock\n" in makefile
+
+
+def test_the_extras_of_users_are_tested() -> None:
+    own = next(needed for needed in map(Requirement, EXTRAS["dev"]) if needed.name == PROJECT["name"])
+    assert own.extras == set(EXTRAS) - {"dev"}
 
 
 def test_torch_is_the_version_agreed_on() -> None:
-    assert "torch==2.13.0" in PINS
+    assert LOCK["torch"] == "2.13.0"
 
 
-def test_every_import_is_declared() -> None:
-    declared = {re.split("==", pin)[0].lower() for pin in PINS}
-    homes = packages_distributions()
-    undeclared = set()
-    own = {"splitkit", "tests"}
-    for path in [*(ROOT / "splitkit").rglob("*.py"), *(ROOT / "tests").rglob("test_*.py")]:
+def undeclared(files: Iterable[Path], declared: Iterable[Requirement]) -> set[str]:
+    """The packages that files import and that are neither declared nor Python's nor ours."""
+    names = {canonicalize_name(needed.name) for needed in declared}
+    known = set(sys.stdlib_module_names) | {"splitkit", "tests"}
+    found = set()
+    for path in files:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            names = (
+            imported = (
                 [alias.name for alias in node.names]
                 if isinstance(node, ast.Import)
                 else [node.module or ""]
                 if isinstance(node, ast.ImportFrom) and node.level == 0
                 else []
             )
-            for name in {name.split(".")[0] for name in names} - set(sys.stdlib_module_names):
-                if name not in own and not declared & {home.lower() for home in homes.get(name, [])}:
-                    undeclared.add(f"{path.name}: {name}")
-    assert not undeclared
+            for name in {name.split(".")[0] for name in imported} - known:
+                if not names & set(map(canonicalize_name, HOMES.get(name, []))):
+                    found.add(f"{path.name}: {name}")
+    return found
+
+
+def test_every_import_is_declared() -> None:
+    assert undeclared([*PACKAGE.rglob("*.py"), *(ROOT / "tests").rglob("test_*.py")], NAMED) == set()
+
+
+def test_the_library_needs_no_extra() -> None:
+    files = [path for folder in LIBRARY for path in (PACKAGE / folder).rglob("*.py")]
+    assert undeclared([*files, PACKAGE / "tasks.py"], CORE) == set()

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -38,18 +39,91 @@ def test_an_unknown_name_lists_the_public_ones() -> None:
         splitkit.steer  # noqa: B018
 
 
-def test_a_copy_without_the_repository_says_what_to_do(tmp_path: Path) -> None:
-    shutil.copytree(
-        paths.ROOT / "splitkit", tmp_path / "splitkit", ignore=shutil.ignore_patterns("__pycache__")
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the unpacked wheel, built from a copy of what git keeps for it."""
+    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("installed")
+    for name in ("pyproject.toml", "LICENSE"):
+        shutil.copy(paths.ROOT / name, source)
+    for name in ("splitkit", "data"):
+        shutil.copytree(
+            paths.ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "results")
+        )
+    (source / "data" / "results").mkdir()
+    shutil.copy(paths.ROOT / "data" / "results" / "verdicts.csv", source / "data" / "results")
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-index", "--no-deps"]
+    build += ["--no-build-isolation", "--wheel-dir", str(source / "dist"), str(source)]
+    subprocess.run(build, check=True, capture_output=True, text=True)
+    (wheel,) = (source / "dist").glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(target)
+    return target
+
+
+def run_installed(installed: Path, folder: Path, code: str) -> subprocess.CompletedProcess[str]:
+    """Run code in `folder` on the installed package, with another home and none of our settings."""
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith(("SPLITKIT_", "XDG_"))
+    }
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False,
+        env=inherited | {"PYTHONPATH": str(installed), "HOME": str(folder / "home")},
+    )  # fmt: skip
+
+
+def files(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+
+
+def test_the_wheel_has_every_module_and_no_results(installed: Path) -> None:
+    modules = {path.relative_to(paths.PACKAGE) for path in paths.PACKAGE.rglob("*.py")}
+    inside = installed / "splitkit"
+    assert {path.relative_to(inside) for path in inside.rglob("*.py")} == modules
+    assert (inside / "py.typed").exists()
+    assert sorted(path.name for path in (inside / "data").iterdir()) == [
+        "hparams.csv",
+        "models",
+        "paper",
+        "world",
+    ]
+
+
+def test_an_installed_package_steers_without_its_clone(installed: Path, tmp_path: Path) -> None:
+    before = files(installed)
+    done = run_installed(
+        installed,
+        tmp_path,
+        "import splitkit as sk\n"
+        "assert not sk.__file__.startswith(ROOT), sk.__file__\n"
+        "model, tokenizer = sk.load_model('embedded-qwen2')\n"
+        "pairs = sk.load_pairs('psychopathy')[:8]\n"
+        "iv = sk.train(model, tokenizer, pairs, form='vector', objective='diffmean', seed=0)\n"
+        "sweep = sk.sweep(model, tokenizer, iv, pairs, m=[-1.0, 0.0, 1.0])\n"
+        "print(sk.operating_point(sweep).m)\n"
+        "from splitkit import paper\n"
+        "print(len(paper.table(3)))\n".replace("ROOT", repr(str(paths.ROOT))),
     )
-    for code in (
-        "from splitkit.tasks import load_pairs; load_pairs('psychopathy')",
-        "from splitkit.runs.profiles import get_profile",
-    ):
-        done = subprocess.run(
-            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False,
-            env=os.environ | {"PYTHONPATH": str(tmp_path)},
-        )  # fmt: skip
-        said = done.stderr.splitlines()[-1]
-        assert said.startswith("FileNotFoundError: splitkit needs its repository"), said
-        assert "pip install -e ." in said
+    assert done.returncode == 0, done.stderr
+    assert files(installed) == before
+
+
+def test_what_needs_the_clone_says_so(installed: Path, tmp_path: Path) -> None:
+    done = run_installed(
+        installed,
+        tmp_path,
+        "from splitkit.runs.results import read_table\n"
+        "from splitkit.runs.notebooks import notebooks\n"
+        "from splitkit.reproduce import main\n"
+        "for ask in (lambda: read_table('verdicts'), notebooks):\n"
+        "    try:\n"
+        "        print(ask())\n"
+        "    except FileNotFoundError as error:\n"
+        "        print(error)\n"
+        "assert main(['--from-committed']) == 1\n",
+    )
+    asked = ("The committed results", "The notebooks", "reproduce stopped: The notebooks and their results")
+    said = [line for line in [*done.stdout.splitlines(), *done.stderr.splitlines()] if line]
+    assert len(said) == len(asked), said
+    for line, what in zip(said, asked, strict=True):
+        assert line.startswith(f"{what} come with splitkit's repository")
+        assert "pip install -e ." in line
+    assert done.returncode == 0

@@ -90,7 +90,7 @@ def import_extra(module: str, purpose: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
-        raise ImportError(f"{purpose} needs {module}: pip install '.[paper]'") from error
+        raise ImportError(f"{purpose} needs {module}: pip install '.[data]'") from error
 
 
 def _download(folder: Path, name: str, progress: bool) -> Path:

@@ -23,6 +23,7 @@ class NotebookError(RuntimeError):
 
 def notebooks() -> list[Path]:
     """The companion's notebooks in their order: those whose names begin with a number."""
+    paths.require_clone("The notebooks")
     return sorted(paths.NOTEBOOKS.glob("[0-9]*.ipynb"))
 
 

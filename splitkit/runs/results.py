@@ -97,7 +97,9 @@ def compare(
 
 
 def _revision() -> str:
-    """The code's revision, marked when the package or the notebooks differ from it; 'unknown' without git."""
+    """The code's revision, marked when the package or its data differ from it; 'unknown' without git."""
+    if not paths.IN_CLONE:
+        return "unknown"
     try:
         head = subprocess.run(
             ["git", "rev-parse", "HEAD"], cwd=paths.ROOT, capture_output=True, text=True, check=True
@@ -207,6 +209,8 @@ def read_table(name: str, profile: Profile | str = "embedded") -> pd.DataFrame:
     chosen = get_profile(profile) if isinstance(profile, str) else profile
     path = chosen.results / f"{name}.csv"
     if not path.exists():
+        if chosen.committed:
+            paths.require_clone("The committed results")
         there = sorted(p.stem for p in chosen.results.glob("*.csv"))
         raise FileNotFoundError(
             f"no result table {name!r} in {chosen.results}; there are {there or 'none'}. "

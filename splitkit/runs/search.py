@@ -229,6 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m splitkit.runs.search", description=__doc__)
     parser.add_argument("--jobs", type=int, default=cores(), help="processes side by side, one thread each")
     chosen = parser.parse_args(arguments)
+    paths.require_clone("The committed settings")
     profile = PROFILES["embedded"]
     table = search(profile.models, chosen.jobs)
     written = results.write_table(table.drop(columns="seconds"), "search", profile, tolerance=0.0)

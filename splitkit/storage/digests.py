@@ -54,7 +54,7 @@ def syntax(source: str) -> str:
 @cache
 def code_digest(places: tuple[str, ...] = STEERED) -> str:
     """SHA-256 over the syntax of files and folders of the package: comments and docstrings change nothing."""
-    package = paths.ROOT / "splitkit"
+    package = paths.PACKAGE
     roots = [package / place for place in places]
     if absent := [str(root) for root in roots if not root.exists()]:
         raise FileNotFoundError(f"no code lies at {absent}")

@@ -1,4 +1,9 @@
-"""Where things are: every folder in one place; the environment can move the three that are written to."""
+"""The folders: each in one place, the environment can move the three that are written to.
+
+In a clone the data lie beside the package, and tables, figures and cache in the clone. A package that pip has
+installed carries its data; the committed tables, the notebooks and the figures need the clone, and what is
+computed goes to the user's cache.
+"""
 
 import os
 from pathlib import Path
@@ -6,29 +11,25 @@ from pathlib import Path
 PACKAGE: Path = Path(__file__).resolve().parents[1]
 """The folder of the package's own code."""
 
+ROOT: Path = PACKAGE.parent
+"""The folder around the package: in a clone, the clone."""
 
-def repository(root: Path) -> Path:
-    """`root` itself, once it is clear that the data lie below it.
+IN_CLONE: bool = (ROOT / "data" / "world" / "lexicon.toml").is_file()
+"""Whether the package lies in its clone (also by `pip install -e .`), not among installed packages."""
 
-    Raises:
-        FileNotFoundError: where the package was installed without its repository, with the way out.
-    """
-    if not (root / "data" / "world" / "lexicon.toml").is_file():
-        raise FileNotFoundError(
-            f"splitkit needs its repository, whose data are not in {root}: clone it with git and run "
-            "`pip install -e .` in the clone."
-        )
-    return root
-
-
-ROOT: Path = repository(PACKAGE.parent)
-"""The repository's root; the package is installed editable, so data and notebooks lie beside it."""
-
-DATA: Path = ROOT / "data"
+DATA: Path = (ROOT if IN_CLONE else PACKAGE) / "data"
 PAPER: Path = DATA / "paper"
 MODELS: Path = DATA / "models"
 NOTEBOOKS: Path = ROOT / "notebooks"
-BUILD: Path = ROOT / "build"
+
+
+def require_clone(what: str) -> None:
+    """FileNotFoundError, with the way to get a clone, where the package was installed without one."""
+    if not IN_CLONE:
+        raise FileNotFoundError(
+            f"{what} come with splitkit's repository, not with the installed package: clone it with git and "
+            "run `pip install -e .` in the clone."
+        )
 
 
 def _folder(variable: str, default: Path) -> Path:
@@ -37,6 +38,9 @@ def _folder(variable: str, default: Path) -> Path:
     return Path(value).expanduser().resolve() if value else default
 
 
-RESULTS: Path = _folder("SPLITKIT_RESULTS", DATA / "results")
-FIGURES: Path = _folder("SPLITKIT_FIGURES", ROOT / "figures")
-CACHE: Path = _folder("SPLITKIT_CACHE", ROOT / ".cache")
+_HOME = ROOT if IN_CLONE else _folder("XDG_CACHE_HOME", Path.home() / ".cache") / "splitkit"
+
+BUILD: Path = _HOME / "build"
+RESULTS: Path = _folder("SPLITKIT_RESULTS", (DATA if IN_CLONE else _HOME) / "results")
+FIGURES: Path = _folder("SPLITKIT_FIGURES", _HOME / "figures")
+CACHE: Path = _folder("SPLITKIT_CACHE", _HOME / ".cache" if IN_CLONE else _HOME)
