@@ -22,7 +22,7 @@ from splitkit.storage import paths
 from splitkit.storage.digests import data_digest
 from splitkit.storage.files import check_writable, write_whole
 
-_PACKAGES = ("torch", "transformers", "peft", "numpy", "scipy", "pandas")
+_PACKAGES = ("torch", "transformers", "numpy", "scipy", "pandas")
 
 
 @dataclass(frozen=True)
