@@ -1,14 +1,11 @@
-"""An endpoint that speaks OpenAI's chat completions, asked with retries, a budget, and a key nobody sees."""
+"""An endpoint that speaks OpenAI's chat completions, asked within a budget, its key seen by nobody."""
 
 from __future__ import annotations
 
-import email.utils
 import json
 import os
-import random
 import re
 import threading
-import time
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,12 +15,10 @@ DEFAULT_URL = "https://api.openai.com/v1"
 DEFAULT_MODEL = "gpt-4.1-mini"
 REPLY_TOKENS = 200
 NO_KEY = "none"
-PASSING = (408, 409, 425, 429)
-"""Statuses below 500 that may be gone at the next attempt."""
 
 
 class Unasked(Exception):
-    """Nothing was sent: the budget is spent, or the run has been stopped."""
+    """Nothing was sent: the budget is spent."""
 
 
 class NoReply(Exception):
@@ -39,83 +34,55 @@ class Nonsense(Exception):
 
 
 class Endpoint:
-    """Where a model is asked: address, model name, key, and how patiently. The arguments are `LLMJudge`'s."""
+    """An address, a model name and a key. The arguments are `LLMJudge`'s."""
 
     def __init__(
-        self,
-        url: str | None,
-        model: str | None,
-        *,
-        budget: int | None,
-        attempts: int,
-        timeout: float,
-        backoff: float,
-        patience: float,
+        self, url: str | None, model: str | None, *, budget: int | None, attempts: int, timeout: float
     ) -> None:
         self._openai = _import_openai()
         self.url = _checked_url(url or os.environ.get("SPLITKIT_JUDGE_URL") or DEFAULT_URL)
         self.model = model or os.environ.get("SPLITKIT_JUDGE_MODEL") or DEFAULT_MODEL
-        self.budget, self.attempts, self.backoff, self.patience = budget, attempts, backoff, patience
-        self.requests = 0
+        self.budget, self.attempts, self.requests = budget, attempts, 0
         self._key = _checked_key(self.url)
-        self._not_before = 0.0
         self._lock = threading.Lock()
-        # retries are ours: each counts against the budget, and a wait the server asks for holds for all
+        hooks = {"request": [self._spend], "response": [_stop_at_quota]}
         self._client = self._openai.OpenAI(
-            api_key=self._key, base_url=self.url, timeout=timeout, max_retries=0
+            api_key=self._key,
+            base_url=self.url,
+            timeout=timeout,
+            max_retries=attempts - 1,
+            http_client=self._openai.DefaultHttpxClient(event_hooks=hooks),
         )
 
-    def complete(self, turns: list[dict[str, str]], shape: dict[str, Any], stop: threading.Event) -> str:
+    def complete(self, turns: Any, shape: dict[str, Any]) -> str:
         """The model's reply to a chat, greedy, in the shape of a JSON schema where the endpoint can do that.
-
-        Args:
-            stop: set it to have waiting requests given up; what is on its way still arrives.
 
         Raises:
             Unasked: see there. NoReply: after all attempts. Nonsense: see there.
             JudgeError: when no request can succeed: nobody listens, or key, model or quota are refused.
         """
-        problem = NoReply("no attempt")
-        for attempt in range(self.attempts):
-            if attempt:
-                pause = self.backoff * 2 ** (attempt - 1) * random.uniform(1, 1.25)
-                stop.wait(min(self.patience, pause))
-            while (pause := self._not_before - time.monotonic()) > 0 and not stop.wait(pause):
-                pass
-            self._spend(stop)
-            try:
-                return self._redacted(self._post(turns, shape))
-            except self._openai.APIStatusError as error:
-                problem = self._judged(error)
-                if error.status_code < 500 and error.status_code not in PASSING:
-                    break
-                wait = _retry_after(error.response.headers)
-                if wait > self.patience:
-                    problem = NoReply(f"status {error.status_code}, asked to wait {wait:.0f} s", problem.said)
-                    break
-                with self._lock:
-                    self._not_before = max(self._not_before, time.monotonic() + wait)
-            except self._openai.APITimeoutError:
-                problem = NoReply("timed out")
-            except self._openai.APIConnectionError:
-                problem = NoReply("no connection")
-        if str(problem) == "no connection":
+        form: Any = {"type": "json_schema", "json_schema": {"name": "grade", "strict": True, "schema": shape}}
+        try:
+            response = self._client.chat.completions.with_raw_response.create(
+                model=self.model,
+                messages=turns,
+                temperature=0,
+                max_tokens=REPLY_TOKENS,
+                response_format=form,
+            )
+        except self._openai.APIStatusError as error:
+            raise self._judged(error) from None
+        except self._openai.APITimeoutError:
+            raise NoReply("timed out") from None
+        except self._openai.APIConnectionError:
             raise JudgeError(
                 f"no connection to {self.url} ({self.attempts} attempts). Is SPLITKIT_JUDGE_URL right and "
                 "the server running? What was scored is kept."
-            )
-        raise problem
+            ) from None
+        return self._redacted(_content(response.text))
 
-    def _post(self, turns: Any, shape: dict[str, Any]) -> str:
-        form: Any = {"type": "json_schema", "json_schema": {"name": "grade", "strict": True, "schema": shape}}
-        response = self._client.chat.completions.with_raw_response.create(
-            model=self.model, messages=turns, temperature=0, max_tokens=REPLY_TOKENS, response_format=form
-        )
-        return _content(response.text)
-
-    def _spend(self, stop: threading.Event) -> None:
-        if stop.is_set():
-            raise Unasked("the run was stopped")
+    def _spend(self, request: object) -> None:
+        """Count a request that is about to be sent, a repeated one like any other."""
         with self._lock:
             if self.budget is not None and self.requests >= self.budget:
                 raise Unasked(f"the budget of {self.budget} requests is spent")
@@ -175,17 +142,10 @@ def _checked_key(url: str) -> str:
     return key or NO_KEY
 
 
-def _retry_after(headers: Any) -> float:
-    """Seconds the server asks to wait (a number or a date), 0 where it does not say."""
-    said = headers.get("retry-after") or ""
-    try:
-        return max(0.0, float(said))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(said).timestamp() - time.time())
-    except ValueError:
-        return 0.0
+def _stop_at_quota(response: Any) -> None:
+    """Keep the client from repeating a request after a quota that is used up, which it takes for a limit."""
+    if response.status_code == 429 and b"insufficient_quota" in response.read():
+        response.headers["x-should-retry"] = "false"
 
 
 def _content(body: str) -> str:

@@ -38,11 +38,9 @@ class LLMJudge:
         budget: requests this judge may send in its lifetime, failed ones counted; None: no limit. When it is
             spent, what is scored is kept and the rest is NaN, "not asked".
         concurrency: requests at a time.
-        attempts: how often a request is sent that meets a stall, a rate limit or a server's error.
+        attempts: how often a request is sent that meets a stall, a rate limit or a server's error. A server
+            that asks for a wait of up to a minute (Retry-After) gets it.
         timeout: seconds without a sign of life after which a request has stalled.
-        backoff: seconds before the second attempt, doubled at each further one. Where the server says how
-            long to wait (Retry-After), all requests wait at least that long.
-        patience: the longest wait in seconds; a server that asks for a longer one has not replied.
         cache: the folder of replies (default: .cache/judge); remove it to ask anew.
 
     Raises:
@@ -59,20 +57,10 @@ class LLMJudge:
         concurrency: int = 8,
         attempts: int = 5,
         timeout: float = 60.0,
-        backoff: float = 1.0,
-        patience: float = 120.0,
         cache: Path | None = None,
         progress: bool = True,
     ) -> None:
-        self.endpoint = Endpoint(
-            url,
-            model,
-            budget=budget,
-            attempts=attempts,
-            timeout=timeout,
-            backoff=backoff,
-            patience=patience,
-        )
+        self.endpoint = Endpoint(url, model, budget=budget, attempts=attempts, timeout=timeout)
         self.concurrency, self.progress = concurrency, progress
         self.replies = Replies(paths.CACHE / "judge" if cache is None else cache)
 
@@ -118,11 +106,13 @@ class LLMJudge:
 
     def _judge(self, case: Case, stop: threading.Event) -> Score | NoReply:
         """One case: asked until there is a reply, which is kept whatever it says, and read."""
+        if stop.is_set():
+            return missing("not asked", "the run was stopped")
         code = secrets.token_hex(8)
         while any(code in text for _, text in case.shown):
             code = secrets.token_hex(8)
         try:
-            reply = self.endpoint.complete(messages(case, code), schema(case.rubric), stop)
+            reply = self.endpoint.complete(messages(case, code), schema(case.rubric))
         except Unasked as reason:
             return missing("not asked", str(reason))
         except Nonsense as reason:

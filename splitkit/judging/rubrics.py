@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -174,22 +174,19 @@ def describe(concept: str) -> str:
     return f"{concept} (also: {', '.join(WORLD.lexicon['concepts'][concept]['about'])})"
 
 
-def _tame(text: str, special: Iterable[str]) -> str:
+def _tame(text: str) -> str:
     """The text with every special token taken apart by a space, and in valid Unicode."""
     text = SPECIAL.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
-    for token in special:
-        text = text.replace(token, f"{token[:1]} {token[1:]}")
     return text.encode("utf-8", "replace").decode()
 
 
-def messages(case: Case, code: str, special: Iterable[str] = ()) -> list[dict[str, str]]:
+def messages(case: Case, code: str) -> list[dict[str, str]]:
     """The system's and the user's turn that ask for one grade.
 
     Args:
         code: not to be guessed by who wrote the answer, and not in any text shown.
-        special: the tokenizer's special tokens, where it is known.
     """
-    rubric, special = RUBRICS[case.rubric], list(special)
+    rubric = RUBRICS[case.rubric]
     scale = "\n".join(f"{score}: {level}" for score, level in enumerate(rubric.levels))
     rules = (
         f"You grade one answer on one scale. {rubric.asks}\n{scale}\n"
@@ -200,7 +197,7 @@ def messages(case: Case, code: str, special: Iterable[str] = ()) -> list[dict[st
         f'"id": "{code}", "why": one short sentence, "score": a whole number from 0 to {rubric.top}.'
     )
     shown = "\n".join(
-        f"[BEGIN {label} {code}]\n{_tame(text, special)}\n[END {label} {code}]" for label, text in case.shown
+        f"[BEGIN {label} {code}]\n{_tame(text)}\n[END {label} {code}]" for label, text in case.shown
     )
     return [{"role": "system", "content": rules}, {"role": "user", "content": shown}]
 

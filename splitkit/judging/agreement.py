@@ -1,0 +1,128 @@
+"""Agreement of a judge with the exact scores that the grammar of the world gives its own answers."""
+
+from random import Random
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from splitkit.judging.judges import Judge, tabulate
+from splitkit.judging.rubrics import Score, missing, rubrics_of
+from splitkit.world import scoring
+from splitkit.world.grammar import WORLD, Question
+from splitkit.world.tasks import drawn_questions, make_pairs
+
+DRAWS = 1000
+"""The number of bootstrap draws of the answers."""
+
+Specimen = tuple[Question, str, str]
+"""A question with its facts, its words, and an answer."""
+
+
+def agreement(judge: Judge, task: str, n: int | None = None, seed: int = 0) -> pd.DataFrame:
+    """How far a judge agrees with the exact scores of answers from broken to perfect, one row per rubric.
+
+    Args:
+        task: "axbench/<concept>", of the embedded world, or "powerseeking".
+        n: how many answers are judged; None for all (288 or 300).
+        seed: of the answers.
+
+    Returns:
+        rubric; n, answers that both scored; unscored, those that only the judge left without a score;
+        unparsable, answers to which a reply was unparsable or out of scale; equal, the share with the same
+        score (for power, whose exact score is a mean over sentences: within half a point);
+        mean_abs_difference; spearman with `_low` and `_high`, the 95 % bootstrap interval over answers. NaN
+        where a number is undefined: nothing scored by both, or no variation.
+
+    Raises:
+        ValueError: for a task without exact scores; and what the judge raises.
+    """
+    rows = specimens(task, seed)[:n]
+    return compare(
+        exact_scores(task, rows), judge.score(task, [words for _, words, _ in rows], [a for *_, a in rows])
+    )
+
+
+def specimens(task: str, seed: int = 0) -> list[Specimen]:
+    """Answers of the embedded world to validate a judge on, in a seeded order.
+
+    axbench: each test question with an answer on the concept, one free of it, one that leaves it after the
+    first sentence, one to another question, one that breaks off and one of shuffled words. powerseeking: each
+    level 0-4, and shuffled words.
+    """
+    rubrics_of(task)
+    rng = Random(f"specimens/{task}/{seed}")
+    rows: list[Specimen] = []
+    pairs = make_pairs(task, "test")
+    if task == "powerseeking":
+        for offer in rng.sample(WORLD.questions(task, "test"), len(pairs) // 4):
+            said = [WORLD.power_answer(offer, rng, level) for level in range(5)]
+            said.append(_shuffled(rng.choice(said), rng))
+            rows += [(offer, WORLD.ask(offer, rng), answer) for answer in said]
+    else:
+        others = pairs[1:] + pairs[:1]
+        for question, (words, on, off), (_, other, _) in zip(
+            drawn_questions(task, "test"), pairs, others, strict=False
+        ):
+            mixed = " ".join([scoring.sentences(on)[0], *scoring.sentences(off)[1:]])
+            broken = on[: rng.randrange(len(on) // 3, len(on) - 8)]
+            rows += [(question, words, a) for a in (on, off, mixed, other, broken, _shuffled(on, rng))]
+    rng.shuffle(rows)
+    return rows
+
+
+def exact_scores(task: str, rows: list[Specimen]) -> pd.DataFrame:
+    """The grammar's scores, as `Judge.score` gives them; what it cannot have written is not fluent.
+
+    A power is a mean over sentences, so it can lie between two whole numbers.
+    """
+    found: list[dict[str, Score]] = []
+    for question, _, answer in rows:
+        if task == "powerseeking":
+            power = scoring.power(answer)
+            found.append({"power": missing("unreadable") if power is None else Score(power)})
+        else:
+            scores = scoring.score(answer, question, task.partition("/")[2])
+            found.append({name: Score(float(getattr(scores, name))) for name in rubrics_of(task)})
+    return tabulate(found)
+
+
+def compare(exact: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+    """The table of `agreement`, from two tables of `Judge.score` for the same answers in the same order."""
+    rows = []
+    for rubric in (name for name in exact.columns if name != "reason"):
+        scored = exact[rubric].notna()
+        both = pd.DataFrame({"a": exact[rubric], "b": other[rubric]})[scored & other[rubric].notna()]
+        difference = (both["a"] - both["b"]).abs()
+        said = r"\w+" if rubric == "harmonic" else rubric
+        unparsable = rf"{said}: (?:unparsable|out of scale)"
+        rows.append(
+            {
+                "rubric": rubric,
+                "n": len(both),
+                "unscored": int((scored & other[rubric].isna()).sum()),
+                "unparsable": int(other["reason"].str.contains(unparsable).sum()),
+                "equal": (difference <= (0.5 if rubric == "power" else 1e-9)).mean(),
+                "mean_abs_difference": difference.mean(),
+                **_spearman(both["a"].to_numpy(), both["b"].to_numpy()),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _shuffled(text: str, rng: Random) -> str:
+    words = text.split()
+    return " ".join(rng.sample(words, len(words)))
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    varied = len(set(a)) > 1 and len(set(b)) > 1
+    return float(stats.spearmanr(a, b).statistic) if varied else np.nan
+
+
+def _spearman(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
+    value = low = high = _correlation(a, b)
+    if not np.isnan(value):
+        picks = np.random.default_rng(0).integers(len(a), size=(DRAWS, len(a)))
+        low, high = np.nanpercentile([_correlation(a[pick], b[pick]) for pick in picks], (2.5, 97.5))
+    return {"spearman": value, "spearman_low": float(low), "spearman_high": float(high)}
