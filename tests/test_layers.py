@@ -31,7 +31,7 @@ EXCEPTIONS: set[tuple[str, str]] = {
 }
 """Imports that break the rule until they are untangled: (importer, imported)."""
 
-CROWDED: set[str] = {"studies"}
+CROWDED: set[str] = set()
 """Folders with more than twenty files until they are tidied."""
 
 FILES = {

@@ -26,7 +26,7 @@ from splitkit.plots.style import (
 )
 from splitkit.studies.fits import fitted_curve
 from splitkit.studies.frames import families_of
-from splitkit.studies.rivals import RIVALS
+from splitkit.studies.rival_curves import CANDIDATES
 from splitkit.tasks import task_family
 
 _JUDGED = {"interleaved": "left out: every other m", "outer": "left out: the outer quarter"}
@@ -168,7 +168,7 @@ def figure_rivals(table: pd.DataFrame) -> Canvas:
         part = table[table["curve"] == curve]
         for (name, title), axes in zip(_JUDGED.items(), row, strict=True):
             labels = []
-            for height, (rival, label) in enumerate(reversed(RIVALS.items())):
+            for height, (rival, label) in enumerate(reversed(CANDIDATES.items())):
                 own = part[part["rival"] == rival]
                 values = own[name].dropna().clip(1e-4, _OUTSIDE).to_numpy()
                 # spread by order, not by chance: equal tables are equal figures
@@ -178,8 +178,8 @@ def figure_rivals(table: pd.DataFrame) -> Canvas:
                     middle = np.median(values)
                     axes.vlines(middle, height - 0.38, height + 0.38, color="0.15", linewidth=2)
                 labels.append(f"{label} ({own['parameters'].iloc[0]})" if len(own) else label)
-            axes.set_yticks(range(len(RIVALS)), labels if name == "interleaved" else [])
-            axes.set_ylim(-0.6, len(RIVALS) - 0.4)
+            axes.set_yticks(range(len(CANDIDATES)), labels if name == "interleaved" else [])
+            axes.set_ylim(-0.6, len(CANDIDATES) - 0.4)
             axes.set_xscale("log")
             axes.axvline(1, color="0.5", linestyle=":", linewidth=1.0)
             axes.set_title(f"{curve}, {title}")

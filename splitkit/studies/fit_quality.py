@@ -16,14 +16,13 @@ from splitkit.runs.kept_tables import committed_tables
 from splitkit.runs.profiles import PROFILES, Profile
 from splitkit.runs.results import read_table
 from splitkit.studies.fits import fitted_curve
+from splitkit.studies.frames import CELL, ROW
 from splitkit.studies.mean_curves import swept_cells
 from splitkit.tasks import FAMILIES, task_family
 
 KINDS = {2: "train", 6: "test", 7: "transfer"}
 """What each of the paper's tables of fits is about, in the words of the column `split`."""
 INTERVALS = "fit_intervals"
-_CELL = ["model", "task", "form", "objective", "seed"]
-_ROW = ["model", "form", "objective"]
 _PREFIX = {"preference": "pref", "utility": "util"}
 _Estimates = dict[tuple[str, str, str], Estimate]
 
@@ -68,8 +67,8 @@ def paper_table(draws: pd.DataFrame, number: int) -> pd.DataFrame:
     rows = draws[draws["split"] == KINDS[number]]
     n_draws = len(rows["draws"].iloc[0]) if len(rows) else DRAWS
     lines = []
-    for key, part in rows.groupby(_ROW, sort=False):
-        line: dict[str, object] = dict(zip(_ROW, key, strict=True))
+    for key, part in rows.groupby(ROW, sort=False):
+        line: dict[str, object] = dict(zip(ROW, key, strict=True))
         for curve, prefix in _PREFIX.items():
             own = part[part["curve"] == curve]
             families = own["task"].map(task_family)
@@ -90,7 +89,7 @@ def beside_paper(table: pd.DataFrame, number: int, curve: str) -> pd.DataFrame:
     """
     if curve not in _PREFIX:
         raise KeyError(f"no curve {curve!r}; there are {list(_PREFIX)}")
-    theirs = paper.table(number).set_index(_ROW)
+    theirs = paper.table(number).set_index(ROW)
     names = {family: f"{_PREFIX[curve]}_{family}" for family in (*FAMILIES, "avg")}
     lines = []
     for row in table.to_dict("records"):
@@ -104,7 +103,7 @@ def beside_paper(table: pd.DataFrame, number: int, curve: str) -> pd.DataFrame:
             text += f" ({_short(printed[name])})" if printed is not None else ""
             line[family] = "" if pd.isna(row[name]) else text
         lines.append(line)
-    shown = pd.DataFrame(lines).set_index(_ROW)
+    shown = pd.DataFrame(lines).set_index(ROW)
     return shown[[name for name in shown if (shown[name] != "").any()]]
 
 
@@ -116,7 +115,7 @@ def _short(value: float) -> str:
 def r2_rows(intervals: pd.DataFrame) -> pd.DataFrame:
     """The rows of `fit_intervals` on R²: the keys of a cell, split, curve, r2, low, high."""
     rows = intervals[intervals["quantity"] == "r2"].rename(columns={"value": "r2"})
-    return rows[[*_CELL, "split", "curve", "r2", "low", "high"]].reset_index(drop=True)
+    return rows[[*CELL, "split", "curve", "r2", "low", "high"]].reset_index(drop=True)
 
 
 def transfer_shape(intervals: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
@@ -126,10 +125,10 @@ def transfer_shape(intervals: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFram
     factor. `intervals` is `fit_intervals`, `curves` the table of mean curves. Cells without both are left
     out.
     """
-    key = [*_CELL, "curve"]
+    key = [*CELL, "curve"]
     fits = intervals[intervals["split"] == "train"].pivot(index=key, columns="quantity", values="value")
     r2 = r2_rows(intervals).query("split == 'transfer'").set_index(key)["r2"].dropna()
-    tests = {name: part for name, part in curves[curves["split"] == "test"].groupby(_CELL)}
+    tests = {name: part for name, part in curves[curves["split"] == "test"].groupby(CELL)}
     rows = []
     for name in r2.index:
         *cell, curve = name

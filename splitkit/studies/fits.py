@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+import joblib
 import numpy as np
 import pandas as pd
 
@@ -18,8 +19,11 @@ from splitkit.curves.decay import (
     utility_curve,
 )
 from splitkit.curves.validity import Validity
+from splitkit.runs.kept_tables import committed_tables
+from splitkit.runs.profiles import Profile
+from splitkit.studies.frames import CURVE, ODDS, family_curves, require
 
-KEYS = ["model", "task", "form", "objective", "seed", "split"]
+TABLES = ("fits", "family_fits")
 _DECAY = [item.name for item in fields(Validity)]
 _NUMBERS = ["r2", "agreement", "breakdown_positive", "breakdown_negative"]
 _FITTERS = {"preference": fit_preference, "utility": fit_utility}
@@ -41,13 +45,11 @@ def fit_table(curves: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ValueError: when a column is missing, or a curve cannot be fitted (see `fit_preference`).
     """
-    needed = [*KEYS, "m_relative", "preference", "utility"]
-    if missing := [column for column in needed if column not in curves]:
-        raise ValueError(f"The table of curves lacks the column(s) {missing}; it needs {needed}.")
+    require(curves, *CURVE, "m_relative", *ODDS)
     rows: list[dict[str, Any]] = []
-    for key, part in curves.groupby(KEYS, sort=False):
+    for key, part in curves.groupby(CURVE, sort=False):
         for curve, fitter in _FITTERS.items():
-            row: dict[str, Any] = dict(zip(KEYS, key, strict=True)) | {"curve": curve}
+            row: dict[str, Any] = dict(zip(CURVE, key, strict=True)) | {"curve": curve}
             if part[curve].isna().all():
                 row |= dict.fromkeys([*_NUMBERS, *COEFFICIENTS[curve], *_DECAY], math.nan)
                 row |= {"flagged": False, "at_bound": "", "note": "no pair has Eq. 8 defined at every m"}
@@ -55,6 +57,29 @@ def fit_table(curves: pd.DataFrame) -> pd.DataFrame:
                 row |= _row(fitter(part["m_relative"], part[curve]))
             rows.append(row)
     return pd.DataFrame(rows)
+
+
+def fitted_tables(profile: Profile, curves: pd.DataFrame, jobs: int = 2) -> dict[str, pd.DataFrame]:
+    """Eq. 15 and 17 fitted to the training curves of a profile, from the committed files or computed.
+
+    Returns:
+        "fits", a row per cell and curve, and "family_fits", the mean curves of the families fitted anew; the
+        columns of `fits.fit_table`. R² of a mean curve is not the mean of R².
+    """
+
+    def compute() -> dict[str, pd.DataFrame]:
+        train = curves[curves["split"] == "train"]
+        cells = train[train["seed"].isin(profile.seeds)]
+        tables = (cells, family_curves(train))
+        return {name: _fitted(table, jobs) for name, table in zip(TABLES, tables, strict=True)}
+
+    return committed_tables(TABLES, profile, compute, tolerance=0.05, digits=4)
+
+
+def _fitted(curves: pd.DataFrame, jobs: int) -> pd.DataFrame:
+    work = joblib.Parallel(n_jobs=jobs)
+    found = work(joblib.delayed(fit_table)(part) for _, part in curves.groupby(CURVE, sort=False))
+    return pd.concat(found, ignore_index=True)
 
 
 def fitted_curve(row: Mapping[Any, Any], m: np.ndarray) -> np.ndarray:
@@ -79,16 +104,16 @@ def r2_within(fits: pd.DataFrame, curves: pd.DataFrame, window: float) -> pd.Dat
     Raises:
         ValueError: when no strength is within the window, or a fit has no curve.
     """
-    points = {key: part for key, part in curves[curves["m_relative"].abs() <= window].groupby(KEYS)}
+    points = {key: part for key, part in curves[curves["m_relative"].abs() <= window].groupby(CURVE)}
     rows = []
     for row in fits.to_dict("records"):
-        if (key := tuple(row[name] for name in KEYS)) not in points:
-            raise ValueError(f"no strength of {dict(zip(KEYS, key, strict=True))} is within {window}")
+        if (key := tuple(row[name] for name in CURVE)) not in points:
+            raise ValueError(f"no strength of {dict(zip(CURVE, key, strict=True))} is within {window}")
         part = points[key]
         predicted = fitted_curve(row, part["m_relative"].to_numpy())
         score = math.nan if math.isnan(row["r2"]) else r2(part[row["curve"]], predicted)
         found = {"window": window, "strengths": len(part), "r2_within": score}
-        rows.append({**{name: row[name] for name in [*KEYS, "curve"]}, **found})
+        rows.append({**{name: row[name] for name in [*CURVE, "curve"]}, **found})
     return pd.DataFrame(rows)
 
 

@@ -1,19 +1,20 @@
-"""Families of tasks: psychopathy, powerseeking and axbench, whose ten concepts are pooled as in the paper."""
+"""Tables of cells: their keys, the columns that they need, and the task families that they are pooled by."""
 
 from collections.abc import Iterator
 from typing import cast
 
-import joblib
 import pandas as pd
 
-from splitkit.runs.kept_tables import committed_tables
-from splitkit.runs.profiles import Profile
-from splitkit.studies.fits import KEYS, fit_table
 from splitkit.tasks import FAMILIES, task_family
 
-TABLES = ("fits", "family_fits")
-_KIND = ["model", "form", "objective", "split"]
-_CURVES = ["preference", "utility"]
+CELL = ["model", "task", "form", "objective", "seed"]
+"""Keys of a cell."""
+CURVE = [*CELL, "split"]
+"""Keys of a mean curve."""
+ROW = ["model", "form", "objective"]
+"""Keys of a row of the paper's tables of results."""
+ODDS = ["preference", "utility"]
+"""The two curves of a cell: mean log-odds (Eq. 7 and 8) against m."""
 
 
 def require(table: pd.DataFrame, *columns: str) -> None:
@@ -22,15 +23,26 @@ def require(table: pd.DataFrame, *columns: str) -> None:
         raise ValueError(f"the table lacks the columns {missing}; it has {list(table.columns)}")
 
 
+def family_column(table: pd.DataFrame) -> pd.Series:
+    """The family of each row's task, as a column named "family"."""
+    return table["task"].map(task_family).rename("family")
+
+
 def families_of(tasks: pd.Series) -> list[str]:
     """The families of a column of tasks, each once, in the paper's order; others after them by name."""
     found = set(tasks.map(task_family))
     return [name for name in FAMILIES if name in found] + sorted(found - set(FAMILIES))
 
 
+def by_model(table: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Each model, the word "all" in place of a family, and the model's rows."""
+    for model, rows in table.groupby("model", sort=True):
+        yield str(model), "all", rows
+
+
 def by_model_and_family(table: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """The rows of each model and family of a table with columns model and task, in the order of names."""
-    for (model, family), rows in table.groupby(["model", table["task"].map(task_family)], sort=True):
+    """Each model and task family, in the order of names, and their rows."""
+    for (model, family), rows in table.groupby(["model", family_column(table)], sort=True):
         yield str(model), str(family), rows
 
 
@@ -52,13 +64,11 @@ def family_curves(curves: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ValueError: when a column is missing, or the cells of a family do not have the same strengths.
     """
-    needed = [*KEYS, "m_relative", *_CURVES]
-    if missing := [column for column in needed if column not in curves]:
-        raise ValueError(f"the table of curves lacks the columns {missing}; it needs {needed}")
-    keys = [*_KIND, "task"]
+    require(curves, *CURVE, "m_relative", *ODDS)
+    keys = [*ROW, "split", "task"]
     grouped = curves.assign(task=curves["task"].map(task_family)).groupby([*keys, "m_relative"], sort=False)
-    wanted = {curve: (curve, "mean") for curve in _CURVES}
-    wanted |= {f"{curve}_sd": (curve, "std") for curve in _CURVES} | {"n_cells": ("preference", "size")}
+    wanted = {curve: (curve, "mean") for curve in ODDS}
+    wanted |= {f"{curve}_sd": (curve, "std") for curve in ODDS} | {"n_cells": ("preference", "size")}
     # the named aggregation's keywords are dynamic, which pandas' types do not know
     table = cast(pd.DataFrame, grouped.agg(**wanted).reset_index())  # type: ignore[call-overload]
     counts = table.groupby(keys)["n_cells"].nunique()
@@ -66,27 +76,4 @@ def family_curves(curves: pd.DataFrame) -> pd.DataFrame:
         unequal = dict(zip(keys, counts.idxmax(), strict=True))
         raise ValueError(f"the cells of {unequal} were not measured at the same relative strengths")
     table.insert(table.columns.get_loc("m_relative"), "seed", "mean")
-    return table[[*KEYS, *(name for name in table.columns if name not in KEYS)]]
-
-
-def fitted_tables(profile: Profile, curves: pd.DataFrame, jobs: int = 2) -> dict[str, pd.DataFrame]:
-    """Eq. 15 and 17 fitted to the training curves of a profile, from the committed files or computed.
-
-    Returns:
-        "fits", a row per cell and curve, and "family_fits", the mean curves of the families fitted anew; the
-        columns of `fits.fit_table`. R² of a mean curve is not the mean of R².
-    """
-
-    def compute() -> dict[str, pd.DataFrame]:
-        train = curves[curves["split"] == "train"]
-        cells = train[train["seed"].isin(profile.seeds)]
-        tables = (cells, family_curves(train))
-        return {name: _fitted(table, jobs) for name, table in zip(TABLES, tables, strict=True)}
-
-    return committed_tables(TABLES, profile, compute, tolerance=0.05, digits=4)
-
-
-def _fitted(curves: pd.DataFrame, jobs: int) -> pd.DataFrame:
-    work = joblib.Parallel(n_jobs=jobs)
-    found = work(joblib.delayed(fit_table)(part) for _, part in curves.groupby(KEYS, sort=False))
-    return pd.concat(found, ignore_index=True)
+    return table[[*CURVE, *(name for name in table.columns if name not in CURVE)]]

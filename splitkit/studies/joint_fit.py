@@ -15,12 +15,11 @@ from splitkit.curves.solvers import candidates, decay, free_of, theta_of, validi
 from splitkit.curves.validity import Breakdown, Validity
 from splitkit.runs.kept_tables import committed_tables
 from splitkit.runs.profiles import Profile
-from splitkit.studies.fits import KEYS
+from splitkit.studies.frames import CURVE, ODDS
 
 TABLE = "joint_fits"
 SHARED = 5
 """Free parameters of D, six less one for continuity at m = 0: what one D for both curves saves."""
-_CURVES = ("preference", "utility")
 _FINISHED = 12
 
 
@@ -58,7 +57,7 @@ def fit_joint(m: ArrayLike, preference: ArrayLike, utility: ArrayLike) -> JointF
         ValueError: as `fit_preference` and `fit_utility` do, and when a curve is constant.
     """
     m = np.asarray(m, dtype=float)
-    curves = dict(zip(_CURVES, (np.asarray(y, dtype=float) for y in (preference, utility)), strict=True))
+    curves = dict(zip(ODDS, (np.asarray(y, dtype=float) for y in (preference, utility)), strict=True))
     for kind, y in curves.items():
         check_points(kind, m, y)
         if np.ptp(y) == 0:
@@ -105,13 +104,12 @@ def joint_table(curves: pd.DataFrame, jobs: int = 2) -> pd.DataFrame:
         breakdown_positive_joint and breakdown_negative_joint (where D = 1/2, in matching strengths; NaN
         outside the grid), note. A utility that no pair has at every m gives NaN and says so in `note`.
     """
-    groups = list(curves.groupby(KEYS, sort=False))
+    groups = list(curves.groupby(CURVE, sort=False))
     rows = joblib.Parallel(n_jobs=jobs)(
-        joblib.delayed(_row)(*(part[name].to_numpy() for name in ("m_relative", *_CURVES)))
-        for _, part in groups
+        joblib.delayed(_row)(*(part[name].to_numpy() for name in ("m_relative", *ODDS))) for _, part in groups
     )
     return pd.DataFrame(
-        [dict(zip(KEYS, key, strict=True)) | row for (key, _), row in zip(groups, rows, strict=True)]
+        [dict(zip(CURVE, key, strict=True)) | row for (key, _), row in zip(groups, rows, strict=True)]
     )
 
 
@@ -150,7 +148,7 @@ def _described(
 
 
 def _row(m: np.ndarray, preference: np.ndarray, utility: np.ndarray) -> dict[str, Any]:
-    names = [f"r2_{kind}{end}" for end in ("_joint", "") for kind in _CURVES]
+    names = [f"r2_{kind}{end}" for end in ("_joint", "") for kind in ODDS]
     names += ["aic", "bic", "breakdown_positive_joint", "breakdown_negative_joint"]
     if np.isnan(utility).all():
         return dict.fromkeys(names, math.nan) | {"note": "no pair has Eq. 8 defined at every m"}

@@ -14,13 +14,13 @@ from splitkit.runs.cells import CellResult
 from splitkit.runs.kept_tables import committed_tables
 from splitkit.runs.profiles import Profile, get_profile
 from splitkit.studies.fits import fit_table
+from splitkit.studies.frames import CELL
 from splitkit.studies.mean_curves import swept_cells
 from splitkit.tasks import first_tasks
 
 TABLES = ("reduction", "reduction_curves")
 OBJECTIVE = "split"
 """Shown for one objective in all forms, a task of each family, and each profile's first seed."""
-_CELL = ["model", "task", "form", "objective", "seed"]
 _SIDES = ("positive", "negative")
 
 
@@ -104,7 +104,7 @@ def _both(result: CellResult, profile: Profile) -> tuple[list[dict[str, Any]], l
         fits = fit_table(curve).set_index("curve")["r2"]
         shape = shape_table(curve).iloc[0].to_dict()
         rows.append(
-            {name: shape.pop(name) for name in _CELL}
+            {name: shape.pop(name) for name in CELL}
             | {"reduction": reduction, "share_undefined": float(own["utility"].isna().mean())}
             | {"n_pairs_utility": int(curve["n_pairs_utility"].iloc[0])}
             | {f"r2_{name}": fits[name] for name in ("preference", "utility")}
@@ -112,8 +112,8 @@ def _both(result: CellResult, profile: Profile) -> tuple[list[dict[str, Any]], l
             | {"length_correlation": _length_correlation(own, lengths)}
             | shape
         )
-        kept = curve[[*_CELL, "m_relative", "preference", "utility"]]
-        kept.insert(len(_CELL), "reduction", reduction)
+        kept = curve[[*CELL, "m_relative", "preference", "utility"]]
+        kept.insert(len(CELL), "reduction", reduction)
         curves.append(kept)
     return rows, curves
 

@@ -1,30 +1,56 @@
-"""The contest of Eq. 15 and 17 with their rivals: fitted to the same curves, judged where none was fitted.
+"""Rivals of Eq. 15 and 17: other curves, fitted to the same points and scored where none was fitted.
 
-The forms differ in freedom, from 4 to 8 free parameters, which each table prints.
+The curves have from 4 to 8 free parameters, which each table prints.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import joblib
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
+from scipy.optimize import brentq
 
+from splitkit.curves.decay import COEFFICIENTS, fit_preference, fit_utility
+from splitkit.curves.least_squares import coefficients, minimise_from, unexplained
 from splitkit.runs.kept_tables import committed_tables
 from splitkit.runs.profiles import Profile
-from splitkit.studies.fits import KEYS
-from splitkit.studies.rivals import DEGREES, RIVALS, fit_rivals, parameters
+from splitkit.studies.frames import CURVE
 
+CANDIDATES: dict[str, str] = {
+    "decay": "Eq. 15 / 17",
+    "polynomial": "polynomial",
+    "cubic": "cubic",
+    "logistic": "two logistics",
+    "gaussian": "Gaussian decay",
+    "log": "two-sided log",
+    "kernel": "kernel smoother",
+}
+"""The curves that are fitted, by name, with their labels."""
 CRITERIA = {"interleaved": "every other m", "outer": "outer quarter", "aic": "AIC", "bic": "BIC"}
+"""Ways to compare the curves, with their labels; the lowest value is the best."""
 TABLE = "rivals"
+DEGREES = {"preference": 8, "utility": 7}
+"""Free parameters of Eq. 15 and 17: those they name, less one for continuity at m = 0."""
+
 _TOGETHER = 16
 """Curves that one process fits side by side."""
+_FINISHED = 12
+"""Starts that are followed to the end; fewer leave two logistics in a poor minimum."""
+_EDGE = 8.0
+"""Distance from 0 to which the nonlinear parameters are searched."""
+
+Points = Float[np.ndarray, " point"]
+Curves = Float[np.ndarray, "curve point"]
+PredictAll = Callable[[Points], Curves]
+_Design = Callable[[np.ndarray, Points], tuple[np.ndarray, ...]]
+"""From theta (..., parameter) and m in units of the largest to columns (..., point)."""
 
 
 def rival_table(curves: pd.DataFrame, jobs: int = 2) -> pd.DataFrame:
-    """Every rival fitted to every curve of a table of mean curves, and judged four ways.
+    """Every rival fitted to every curve of a table of mean curves, and scored four ways.
 
     Args:
         curves: one row per (model, task, form, objective, seed, split, m_relative), with preference, utility.
@@ -40,7 +66,7 @@ def rival_table(curves: pd.DataFrame, jobs: int = 2) -> pd.DataFrame:
     for curve in DEGREES:
         tasks = list(_alike(curves, curve))
         work = joblib.Parallel(n_jobs=jobs)
-        judged = work(joblib.delayed(judge_curves)(curve, m, y) for _, m, y in tasks)
+        judged = work(joblib.delayed(score_curves)(curve, m, y) for _, m, y in tasks)
         for (keys, _, _), found in zip(tasks, judged, strict=True):
             rows += [
                 {**key, "curve": curve, **row} for key, own in zip(keys, found, strict=True) for row in own
@@ -66,7 +92,7 @@ def standing(table: pd.DataFrame) -> pd.DataFrame:
     Columns: curve, rival, parameters, r2 (median), and for each of `CRITERIA` its median and
     `<criterion>_best`, the share of curves in which the rival has the lowest value.
     """
-    cell = [*KEYS, "curve"]
+    cell = [*CURVE, "curve"]
     marked = table.copy()
     for name in CRITERIA:
         lowest = marked.groupby(cell)[name].transform("min")
@@ -97,7 +123,7 @@ def conclusion(standing: pd.DataFrame) -> list[str]:
             won.append(best == "decay" and share > 0.5)
             lowest = "it has the lowest median error of the forms"
             if best != "decay":
-                lowest = f"the lowest is {rows.loc[best, name]:.3f}, by the {RIVALS[best]}"
+                lowest = f"the lowest is {rows.loc[best, name]:.3f}, by the {CANDIDATES[best]}"
             said.append(
                 f"{curve}, {CRITERIA[name]}: {equation} misses by {rows.loc['decay', name]:.3f} standard "
                 f"deviations (median) and is the best form in {share:.0%} of the curves; {lowest}."
@@ -107,7 +133,7 @@ def conclusion(standing: pd.DataFrame) -> list[str]:
     return said + judged
 
 
-def judge_curves(
+def score_curves(
     curve: str, m: Float[np.ndarray, " point"], y: Float[np.ndarray, "curve point"]
 ) -> list[list[dict[str, Any]]]:
     """For each curve (a row of y) one row per rival: rival, parameters, r2, aic, bic, interleaved, outer."""
@@ -119,7 +145,7 @@ def judge_curves(
     # the ends stay, or every other m would be about extrapolation as well
     inner = (position > 0) & (position < n - 1)
     judged: list[list[dict[str, Any]]] = [[] for _ in y]
-    for rival in RIVALS:
+    for rival in CANDIDATES:
         k = parameters(rival, curve)
         halves = [_left_out(rival, curve, m, y, inner & (position % 2 == odd)) for odd in (0, 1)]
         share = np.mean(_left_out(rival, curve, m, y, np.zeros(n, dtype=bool)) ** 2, axis=1) / spread**2
@@ -150,9 +176,9 @@ def judge_curves(
 def _alike(curves: pd.DataFrame, curve: str) -> Iterator[tuple[list[dict[str, Any]], np.ndarray, np.ndarray]]:
     """Curves over one grid, at most `_TOGETHER` at a time: keys, m (point,) and y (curve, point)."""
     found: dict[tuple[float, ...], list[tuple[dict[str, Any], np.ndarray]]] = {}
-    for key, part in curves.groupby(KEYS, sort=False):
+    for key, part in curves.groupby(CURVE, sort=False):
         if part[curve].notna().all():
-            row = dict(zip(KEYS, key, strict=True)), part[curve].to_numpy()
+            row = dict(zip(CURVE, key, strict=True)), part[curve].to_numpy()
             found.setdefault(tuple(part["m_relative"]), []).append(row)
     for grid, members in found.items():
         for start in range(0, len(members), _TOGETHER):
@@ -174,3 +200,149 @@ def _left_out(rival: str, curve: str, m: np.ndarray, y: np.ndarray, out: np.ndar
     except ValueError:
         return undefined
     return y[:, judged] - predict(m[judged])
+
+
+def parameters(rival: str, curve: str) -> int:
+    """Free parameters of a rival, 4 to 8; for the kernel smoother its effective degrees of freedom, trace S.
+
+    The two-sided log has b, m0, c+, c-, L+ and L-.
+
+    KeyError lists the rivals there are.
+    """
+    if rival not in CANDIDATES:
+        raise KeyError(f"no rival {rival!r}; there are {list(CANDIDATES)}")
+    # Gaussian decay: two widths and D(0) beside the coefficients
+    own = {"cubic": 4, "logistic": 7, "gaussian": len(COEFFICIENTS[curve]) + 3, "log": 6}
+    return own.get(rival, DEGREES[curve])
+
+
+def fit_rivals(rival: str, curve: str, m: Points, y: Curves, grid: Points) -> PredictAll:
+    """Least-squares fits of a rival to every row of y (curve, point) at strengths m (point,): functions of m.
+
+    "decay" is (alpha m + beta) D(m) + b (Eq. 15) or beta_u D(m) + b_u (Eq. 17), by the solver of `decay`
+    alone, unchecked; "gaussian" has in place of D e^-((m - c±)^2 / w±), continuous at 0; "logistic" is a
+    constant and two logistic steps; "log" never settles, b + s c± log(1 + |m - m0| / L±) with s the sign of
+    m - m0 for preference and b - c± log(1 + (m - m0)^2 / L±) for utility, ± by the side of m0; "polynomial"
+    has as many coefficients as the decay has free parameters; "kernel" is the Nadaraya-Watson smoother with a
+    Gaussian kernel, whose width gives it that many degrees of freedom. Polynomials and kernel are over places
+    on `grid`, not over m: where the grid is denser near 0 than far out, m would be a handicap to them.
+
+    Raises:
+        KeyError: for an unknown rival.
+        ValueError: when there are not more points than free parameters.
+    """
+    free = parameters(rival, curve)
+    if len(np.unique(m)) <= free:
+        raise ValueError(f"{len(np.unique(m))} strengths do not determine {free} parameters.")
+    if rival == "decay":
+        fitter = fit_preference if curve == "preference" else fit_utility
+        fits = [fitter(m, row, checked=False) for row in y]
+        return lambda at: np.stack([fit.predict(at) for fit in fits])
+    if rival in ("cubic", "polynomial", "kernel"):
+        # a grid that is denser near 0 is even in places from 0 to 1
+
+        def place(at: Points) -> Points:
+            return np.interp(at, grid, np.linspace(0, 1, len(grid)))
+
+        if rival == "kernel":
+            return _kernel(place, m, y, free)
+        polynomials = [np.polynomial.Chebyshev.fit(place(m), row, free - 1, domain=[0, 1]) for row in y]
+        return lambda at: np.stack([polynomial(place(at)) for polynomial in polynomials])
+    if rival == "logistic":
+        design, starts = _logistic_design()
+    else:
+        design, starts = (_log_design if rival == "log" else _gaussian_design)(curve)
+    return _projected_fits(design, starts, m, y, float(np.abs(grid).max()))
+
+
+def _kernel(place: Callable[[Points], Points], m: Points, y: Curves, degrees: int) -> PredictAll:
+    places = place(m)
+
+    def weights(at: Points, width: float) -> np.ndarray:
+        exponent = -0.5 * ((at[:, None] - places) / width) ** 2
+        kernel = np.exp(exponent - exponent.max(axis=1, keepdims=True))
+        return kernel / kernel.sum(axis=1, keepdims=True)
+
+    def excess(log_width: float) -> float:
+        return float(np.trace(weights(places, math.exp(log_width)))) - degrees
+
+    width = math.exp(brentq(excess, math.log(1e-3), math.log(10.0)))
+    return lambda at: y @ weights(place(at), width).T
+
+
+def _logistic_design() -> tuple[_Design, np.ndarray]:
+    """Steps at theta[0], theta[1] of log widths theta[2], theta[3], on m in units of the largest."""
+
+    def design(theta: np.ndarray, x: Points) -> tuple[np.ndarray, ...]:
+        steps = np.tanh((x - theta[..., :2, None]) / (2 * np.exp(theta[..., 2:, None])))
+        return steps[..., 0, :], steps[..., 1, :]
+
+    places, widths = (0.05, 0.2, 0.5), (0.03, 0.15)
+    starts = [
+        [a, b, math.log(w), math.log(v)]
+        for a, b in [(-p, q) for p in places for q in places] + [(-0.02, 0.3), (0.02, -0.3)]
+        for w, v in [(w, v) for w in widths for v in widths]
+    ]
+    return design, np.array(starts)
+
+
+def _gaussian_design(curve: str) -> tuple[_Design, np.ndarray]:
+    """D = e^-(m / w+ - h)^2 for m >= 0 and e^-(m / w- - s h)^2 for m < 0, s = 1 or -1: equal at 0.
+
+    theta = (log w+, log w-, h, s); s is of the start, since nothing changes with its size.
+    """
+
+    def design(theta: np.ndarray, x: Points) -> tuple[np.ndarray, ...]:
+        right, left, h, s = np.moveaxis(theta[..., None], -2, 0)
+        branch = np.where(s >= 0, 1.0, -1.0)
+        side = x >= 0
+        root = x * np.exp(-np.where(side, right, left)) - np.where(side, 1.0, branch) * h
+        decay = np.exp(-(root**2))
+        return (x * decay, decay) if curve == "preference" else (decay,)
+
+    scales, roots = (0.05, 0.2, 0.7), (-0.7, 0.1, 0.7)
+    starts = [
+        [math.log(a), math.log(b), h, s] for a in scales for b in scales for h in roots for s in (1.0, -1.0)
+    ]
+    return design, np.array(starts)
+
+
+def _log_design(curve: str) -> tuple[_Design, np.ndarray]:
+    """Sides of a logarithm that meet at theta[0], of log widths theta[1] (right) and theta[2] (left).
+
+    For utility L± is the square of a width, so that both curves are searched over the same widths.
+    """
+    power = 1 if curve == "preference" else 2
+
+    def design(theta: np.ndarray, x: Points) -> tuple[np.ndarray, ...]:
+        centre, right, left = np.moveaxis(theta[..., None], -2, 0)
+        away = x - centre
+        return tuple(
+            np.log1p((np.maximum(sign * away, 0) * np.exp(-width)) ** power)
+            for sign, width in ((1, right), (-1, left))
+        )
+
+    centres, widths = (-0.3, -0.05, 0.0, 0.05, 0.3), (0.02, 0.1, 0.5)
+    starts = [[c, math.log(a), math.log(b)] for c in centres for a in widths for b in widths]
+    return design, np.array(starts)
+
+
+def _projected_fits(design: _Design, starts: np.ndarray, m: Points, y: Curves, unit: float) -> PredictAll:
+    """Levenberg-Marquardt over theta from the best starts of each curve, the coefficients solved exactly."""
+    x, spread = m / unit, y.std(axis=1, keepdims=True)
+    z = y / np.where(spread > 0, spread, 1.0)
+
+    def residual(theta: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        bounded = np.clip(theta, -_EDGE, _EDGE)
+        rest = unexplained(z[rows, None], *design(bounded, x))
+        return np.concatenate([rest, theta - bounded], axis=-1)
+
+    theta, _ = minimise_from(residual, starts, len(y), _FINISHED)
+    best = np.clip(theta, -_EDGE, _EDGE)
+    solved = coefficients(y, *design(best, x))
+
+    def predict(at: Points) -> Curves:
+        columns = (*design(best, at / unit), 1.0)
+        return np.asarray(sum(solved[:, [i]] * column for i, column in enumerate(columns)))
+
+    return predict

@@ -9,6 +9,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from splitkit.curves.bootstrap import pair_counts
+from splitkit.studies.frames import CELL, require
 from splitkit.tasks import task_family
 
 DRAWS = 5000
@@ -33,8 +34,9 @@ METRICS = {
     "axbench_concept_0_2": Metric("axbench", "concept", 2.0),
     "axbench_harmonic_0_2": Metric("axbench", "score", 2.0),
 }
-RIVALS = ("diffmean", "sft", "reps", "dpo")
-_KEYS = ["model", "task", "form", "objective", "seed", "question"]
+COMPARED = ("diffmean", "sft", "reps", "dpo")
+"""Objectives that SPLIT is compared with."""
+_ANSWER = [*CELL, "question"]
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def differences(answer_scores: pd.DataFrame) -> pd.DataFrame:
     for model, name, kinds in _samples(answer_scores):
         for (form, objective), other in kinds.items():
             split = kinds.get((form, "split"))
-            if split is None or objective not in RIVALS:
+            if split is None or objective not in COMPARED:
                 continue
             # rounded, so that the order of a sum does not make a difference of 0 positive
             draws = np.round(split.means - other.means, 9)
@@ -112,7 +114,7 @@ def differences(answer_scores: pd.DataFrame) -> pd.DataFrame:
             means = {"split": split.mean, "other": other.mean, "difference": float(draws[0])}
             rows.append(row | {"rival": objective} | means | ends | {"p": _p(draws[1:]), "outcome": outcome})
     if not rows:
-        raise ValueError(f"SPLIT and one of {RIVALS} in the same form are not among the scored answers")
+        raise ValueError(f"SPLIT and one of {COMPARED} in the same form are not among the scored answers")
     return pd.DataFrame(rows)
 
 
@@ -123,19 +125,18 @@ def at_ceiling(first: float, second: float, top: float) -> bool:
 
 def _samples(scores: pd.DataFrame) -> Iterator[tuple[str, str, dict[tuple[str, str], Sample]]]:
     """By model and metric, a sample for each (form, objective); they share their draws."""
-    if missing := [name for name in (*_KEYS, "score", "concept") if name not in scores]:
-        raise ValueError(f"the table of answers lacks {missing}; it has {list(scores.columns)}")
+    require(scores, *_ANSWER, "score", "concept")
     if scores.empty:
         raise ValueError("the table of answers is empty")
-    if scores.duplicated(_KEYS).any():
-        raise ValueError(f"scored twice: {scores.loc[scores.duplicated(_KEYS), _KEYS].iloc[0].to_dict()}")
+    if scores.duplicated(_ANSWER).any():
+        raise ValueError(f"scored twice: {scores.loc[scores.duplicated(_ANSWER), _ANSWER].iloc[0].to_dict()}")
     families = scores["task"].map(task_family)
     for model in scores["model"].unique():
         for name, metric in METRICS.items():
             rows = scores[(scores["model"] == model) & (families == metric.family)]
             if rows.empty:
                 continue
-            undefined = rows.loc[rows[metric.column].isna(), _KEYS]
+            undefined = rows.loc[rows[metric.column].isna(), _ANSWER]
             if len(undefined):
                 raise ValueError(f"{metric.column} is NaN in {undefined.iloc[0].to_dict()}")
             asked = pd.MultiIndex.from_frame(rows[["task", "question"]].drop_duplicates()).sort_values()

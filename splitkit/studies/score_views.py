@@ -10,15 +10,13 @@ from splitkit.runs.judged_answers import is_judged
 from splitkit.runs.profiles import Profile
 from splitkit.runs.results import read_table
 from splitkit.runs.search import KEYS, SEEDS, TASKS, TRIALS, final_scores, trials
+from splitkit.studies.frames import CELL, ROW
 from splitkit.studies.score_differences import CEILING, METRICS
 from splitkit.studies.scores import VANILLA, beside_paper
 from splitkit.tasks import task_family
 
 RANGES = (0.0, 0.4, 1.2, 12.0)
 """Ends of low, middle and high strengths, in matching strengths."""
-
-_ROW = ["model", "form", "objective"]
-_CELL = ["model", "task", "form", "objective", "seed"]
 
 
 def metrics_of(table: pd.DataFrame, families: Iterable[str]) -> list[str]:
@@ -66,7 +64,7 @@ def score_view(table: pd.DataFrame, number: int, metric: str) -> pd.DataFrame:
     both = beside_paper(table, number)
     rows = both[both["metric"] == metric]
     # the paper's Table 4 has one objective, which it does not name
-    keys = [key for key in _ROW if key in rows]
+    keys = [key for key in ROW if key in rows]
     found = rows.merge(table[[*keys, f"{metric}_low", f"{metric}_high"]], on=keys, validate="1:1")
     found = found.dropna(subset="ours")
     found["interval"] = [
@@ -126,9 +124,9 @@ def windows(strengths: pd.DataFrame, family: str) -> pd.DataFrame:
     """
     rows = strengths[strengths["task"].map(task_family) == family]
     # rounded, so that a strength is the same number in every cell
-    line = rows.assign(m_relative=rows["m_relative"].round(6)).groupby([*_ROW, "m_relative"])["score"].mean()
-    best = line.groupby(_ROW).transform("max")
-    counts = (line >= best / 2).where(best > 0).groupby(_ROW).sum(min_count=1)
+    line = rows.assign(m_relative=rows["m_relative"].round(6)).groupby([*ROW, "m_relative"])["score"].mean()
+    best = line.groupby(ROW).transform("max")
+    counts = (line >= best / 2).where(best > 0).groupby(ROW).sum(min_count=1)
     return counts.unstack("objective").astype("Int64").astype(object).fillna("")
 
 
@@ -156,7 +154,7 @@ def gains(table3: pd.DataFrame, table4: pd.DataFrame) -> pd.DataFrame:
     Columns: model, metric, form, objective, score, unsteered, gain, in the scale of the metric.
     """
     both = pd.concat([table3, table4.assign(objective="dpo")], ignore_index=True)
-    long = both.melt(id_vars=_ROW, value_vars=list(METRICS), var_name="metric", value_name="score").dropna()
+    long = both.melt(id_vars=ROW, value_vars=list(METRICS), var_name="metric", value_name="score").dropna()
     base = long[long["form"] == VANILLA].set_index(["model", "metric"])["score"]
     steered = long[long["form"] != VANILLA].join(base.rename("unsteered"), on=["model", "metric"])
     steered["gain"] = steered["score"] - steered["unsteered"]
@@ -239,9 +237,9 @@ def beside_answers(curves: pd.DataFrame, strengths: pd.DataFrame) -> pd.DataFram
         follows), by_losses (mean score at the answered strength that is nearest) and best (mean of each
         cell's highest score, which is a little too high: it is chosen on the answers that are scored).
     """
-    answered = {key: part for key, part in strengths.groupby(_CELL)}
+    answered = {key: part for key, part in strengths.groupby(CELL)}
     rows = []
-    for key, curve in curves[curves["split"] == "test"].groupby(_CELL):
+    for key, curve in curves[curves["split"] == "test"].groupby(CELL):
         if key not in answered or curve["utility"].isna().all():
             continue
         # a mean curve is the sweep of one mean pair

@@ -11,6 +11,7 @@ from splitkit import paper
 from splitkit.runs.cells import CellResult, compute_cells
 from splitkit.runs.kept_tables import committed_tables
 from splitkit.runs.profiles import Profile, get_profile
+from splitkit.studies.frames import ROW
 from splitkit.studies.score_differences import METRICS, differences, intervals
 
 BASE = ("scores", "answer_scores", "strength_scores")
@@ -81,8 +82,7 @@ def paper_table(found: pd.DataFrame, number: int) -> pd.DataFrame:
     rows = found[(found["objective"] == "dpo") == (number == 4)]
     if rows.empty:
         raise ValueError(f"no scored answers for Table {number}; there are {sorted(set(found['objective']))}")
-    key = ["model", "form", "objective"]
-    wide = rows.pivot(index=key, columns="metric", values=["mean", "low", "high", "seeds"])
+    wide = rows.pivot(index=ROW, columns="metric", values=["mean", "low", "high", "seeds"])
     theirs = [name for name in paper.table(number).columns if name not in METRICS]
     table = wide.index.to_frame()[theirs]
     table = table.assign(**{name: wide.get(("mean", name), np.nan) for name in METRICS})

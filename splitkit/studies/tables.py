@@ -116,7 +116,7 @@ def _reductions(profile: Profile, jobs: int) -> Tables:
 
 
 def _fits(profile: Profile, jobs: int) -> Tables:
-    from splitkit.studies.frames import fitted_tables
+    from splitkit.studies.fits import fitted_tables
 
     return fitted_tables(profile, _curves(profile, jobs)["curves"], jobs)
 

@@ -11,11 +11,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
+from splitkit.steering import model_files
 from splitkit.steering.architectures import resolve_sites
 from splitkit.steering.forms import FORMS
 from splitkit.steering.interventions import Intervention
+from splitkit.steering.memory import count_parameters, inner_width
+from splitkit.steering.models import MODELS, load_model
 from splitkit.steering.pairs import Pair
 from splitkit.steering.rewriting import as_down_bias, random_intervention, rewritten
 from splitkit.steering.strengths import as_factors
@@ -28,6 +37,69 @@ COMPARED = ("rewritten", "untouched", "1 % off", "BOS too", "bias before the nor
 """With what steering is compared; only the first is the same."""
 FLOOR = 1e-17
 """No difference is reported as smaller: below what float64 can tell."""
+
+LARGE = 50_000_000
+"""Number of parameters from which on a small copy stands for a model."""
+SMALL: dict[str, int] = {
+    "num_hidden_layers": 4,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+}
+"""Sizes of a small copy, where the architecture has them."""
+
+
+def subject(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, str]:
+    """A model small enough to copy in float64, its tokenizer, and a note to print (empty if none).
+
+    From `LARGE` parameters on, a model of the same architecture with `SMALL` sizes, the same vocabulary and
+    random weights stands for it: the identity holds for any weights. Raises what `load_model` raises.
+    """
+    if name in MODELS:
+        return *load_model(name), ""
+    folder = model_files.fetch(name)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    count = count_parameters(config)
+    if count < LARGE:
+        return *load_model(folder), ""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(_in_small(config), dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    said = f"{name} has {count / 1e9:.2g} billion parameters, too many for copies in float64: here its "
+    said += "architecture in small, with random weights, stands for it."
+    return model.eval(), tokenizer, said
+
+
+def subjects(
+    names: Sequence[str],
+) -> tuple[dict[str, tuple[PreTrainedModel, PreTrainedTokenizerBase]], list[str]]:
+    """`subject` of each of some models: models and tokenizers by name, and a line for each that has one."""
+    found = {name: subject(name) for name in names}
+    models = {name: (model, tokenizer) for name, (model, tokenizer, _) in found.items()}
+    return models, [f"{said}\n" for *_, said in found.values() if said]
+
+
+def layer_size(name: str) -> tuple[int, int]:
+    """(d_in, d_out) of a model's down-projections: width of the feed-forward network, hidden size."""
+    folder = model_files.fetch(name)
+    text = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
+    return inner_width(text), int(text.hidden_size)
+
+
+def _in_small(config: Any) -> Any:
+    text = config.get_text_config()
+    for key, value in SMALL.items():
+        if getattr(text, key, None) is not None:
+            # layers only ever fewer: each has a type in the config
+            setattr(text, key, min(value, text.num_hidden_layers) if key == "num_hidden_layers" else value)
+    if getattr(text, "layer_types", None):
+        text.layer_types = text.layer_types[: text.num_hidden_layers]
+    return config
 
 
 class DoublePrecision(TorchFunctionMode):

@@ -4,7 +4,7 @@ C2 to C9 are decided per model and task family, as in the paper's tables: all se
 AxBench, are pooled. The other claims are decided per model.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
@@ -17,9 +17,8 @@ from splitkit.runs.results import read_table, write_table
 from splitkit.storage import paths
 from splitkit.storage.files import in_turn
 from splitkit.studies.claims import BARELY, CHANCE, CLAIMS, FAIR_FIT, GOOD_FIT, MOVED, R2_SLACK
-from splitkit.studies.frames import by_model_and_family, require
+from splitkit.studies.frames import by_model, by_model_and_family, family_column, require
 from splitkit.studies.score_differences import METRICS, at_ceiling
-from splitkit.tasks import task_family
 
 VERDICTS = ("holds", "holds in part", "does not hold", "undecided")
 FORMS = ("local_weight", "lora", "vector")
@@ -68,11 +67,6 @@ def _decided(
     return verdicts
 
 
-def _by_model(table: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    for model, rows in table.groupby("model", sort=True):
-        yield str(model), "all", rows
-
-
 def decide_c1(deviations: pd.DataFrame) -> list[Verdict]:
     """Eq. 1-5: one verdict per model from rows (model, form, deviation): largest absolute differences.
 
@@ -85,7 +79,7 @@ def decide_c1(deviations: pd.DataFrame) -> list[Verdict]:
         largest = rows["deviation"].max(skipna=False) if set(FORMS) <= set(rows["form"]) else np.nan
         return largest, "an identity", largest < bar, bool((rows["deviation"] < bar).any())
 
-    return _decided("C1", _by_model(deviations), decide)
+    return _decided("C1", by_model(deviations), decide)
 
 
 def decide_c2(shapes: pd.DataFrame) -> list[Verdict]:
@@ -261,7 +255,7 @@ def decide_c9(relation: pd.DataFrame, angles: pd.DataFrame) -> list[Verdict]:
         weakest = explained[two].min(skipna=False)
         falls = bool((found.loc[two, "spearman_high"] < 0).all())
         better = bool((explained[two] >= explained["moved"]).all())
-        own = utility[(utility["model"] == model) & (utility["task"].map(task_family) == task)]
+        own = utility[(utility["model"] == model) & (family_column(utility) == task)]
         orthogonal = len(own) > 0 and bool(own["cosine"].abs().median() <= own["isotropic_95"].median())
         holds = falls and weakest >= bars.holds and better and orthogonal
         return weakest, "assumed, drawn in Fig. 3", holds, falls and weakest >= bars.in_part
@@ -296,7 +290,7 @@ def decide_c10(table3: pd.DataFrame, differences: pd.DataFrame) -> list[Verdict]
         theirs = _as_text(_highest(_printed_scores(3, model)))
         return share, theirs, share > CLAIMS["C10"].holds and most_tests, won > lost
 
-    return _decided("C10", _by_model(table3), decide)
+    return _decided("C10", by_model(table3), decide)
 
 
 def decide_c11(table3: pd.DataFrame) -> list[Verdict]:
@@ -316,7 +310,7 @@ def decide_c11(table3: pd.DataFrame) -> list[Verdict]:
         holds = lowest >= bars.holds and even
         return lowest, _as_text(theirs, 0), holds, bool((split >= bars.in_part).any())
 
-    return _decided("C11", _by_model(table3), decide)
+    return _decided("C11", by_model(table3), decide)
 
 
 def decide_c12(table3: pd.DataFrame, table4: pd.DataFrame) -> list[Verdict]:
@@ -338,7 +332,7 @@ def decide_c12(table3: pd.DataFrame, table4: pd.DataFrame) -> list[Verdict]:
         printed = pd.concat([_printed_scores(3, model), _printed_scores(4, model).assign(objective="dpo")])
         return share, _as_text(_unmoved(printed)), share >= bars.holds, share >= bars.in_part
 
-    return _decided("C12", _by_model(table3), decide)
+    return _decided("C12", by_model(table3), decide)
 
 
 def _printed_scores(number: int, model: str) -> pd.DataFrame:

@@ -6,22 +6,23 @@ import pytest
 
 from splitkit.plots import fits
 from splitkit.studies.fits import fit_table
-from splitkit.studies.rivals import RIVALS
+from splitkit.studies.rival_curves import CANDIDATES
 
 
 def test_rivals_are_drawn_with_their_medians() -> None:
     rows = [
         {"curve": curve, "rival": rival, "parameters": 7, "interleaved": 0.01 * (i + 1), "outer": np.nan}
         for curve in ("preference", "utility")
-        for rival in RIVALS
+        for rival in CANDIDATES
         for i in range(3)
     ]
     figure = fits.figure_rivals(pd.DataFrame(rows))
     first = figure.axes[0]
     points = [line for line in first.lines if len(line.get_xdata()) == 3]
-    assert len(points) == len(RIVALS)
+    assert len(points) == len(CANDIDATES)
     np.testing.assert_allclose(points[0].get_xdata(), [0.01, 0.02, 0.03])
-    assert [bar.get_segments()[0][0][0] for bar in first.collections] == pytest.approx([0.02] * len(RIVALS))
+    medians = [bar.get_segments()[0][0][0] for bar in first.collections]
+    assert medians == pytest.approx([0.02] * len(CANDIDATES))
     assert [text.get_text() for text in figure.axes[1].texts] == ["too few strengths"]
     with pytest.raises(ValueError, match="outer"):
         fits.figure_rivals(pd.DataFrame(rows).drop(columns="outer"))

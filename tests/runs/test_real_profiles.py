@@ -17,7 +17,7 @@ from splitkit.runs import cell_keys, judged_answers, notebooks, results
 from splitkit.runs.cells import CellError, compute_cell, compute_cells
 from splitkit.runs.profiles import Cell, Profile, get_profile
 from splitkit.storage import paths
-from splitkit.studies import score_views, small_copy, unified_view
+from splitkit.studies import score_views, unified_view
 from splitkit.studies import scores as studie_scores
 from splitkit.studies.tables import MAKERS
 from tests import madedata
@@ -240,13 +240,13 @@ def test_a_model_of_your_own_by_its_folder(elsewhere: Path, world: tuple[Path, S
 def test_an_architecture_in_small_stands_for_a_model_too_large_for_copies(
     world: tuple[Path, Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    models, said = small_copy.subjects([QWEN, "embedded-qwen2"])
+    models, said = unified_view.subjects([QWEN, "embedded-qwen2"])
     assert said == [] and models[QWEN][0].config.hidden_size == 32
-    monkeypatch.setattr(small_copy, "LARGE", 1000)
-    models, said = small_copy.subjects([GEMMA, QWEN, "embedded-qwen2"])
+    monkeypatch.setattr(unified_view, "LARGE", 1000)
+    models, said = unified_view.subjects([GEMMA, QWEN, "embedded-qwen2"])
     assert [model.config.hidden_size for model, _ in models.values()] == [64, 64, 128]
     assert len(said) == 2 and "too many for copies in float64" in said[0]
     for name, (model, tokenizer) in models.items():
         table = unified_view.identity_table(name, model, tokenizer, sk.load_pairs("psychopathy")[:2], [1.0])
         assert (table.loc[table["compared_with"] == "rewritten", "magnitude"] <= -10).all()
-    assert small_copy.layer_size(QWEN) == (64, 32)
+    assert unified_view.layer_size(QWEN) == (64, 32)

@@ -9,7 +9,7 @@ import pytest
 from splitkit.runs.profiles import get_profile
 from splitkit.storage import paths
 from splitkit.studies import frames
-from splitkit.studies.fits import KEYS, fit_table
+from splitkit.studies.fits import fit_table, fitted_tables
 
 M = np.linspace(-4, 4, 11)
 
@@ -69,11 +69,11 @@ def test_fits_are_computed_once_and_of_training_curves_alone(
     train = pd.concat([cell("axbench/ocean", 1.0), cell("axbench/music", 3.0)], ignore_index=True)
     curves = pd.concat([train, train.assign(split="test")], ignore_index=True)
     profile = get_profile("embedded")
-    tables = frames.fitted_tables(profile, curves, jobs=1)
+    tables = fitted_tables(profile, curves, jobs=1)
     assert list(tables) == ["fits", "family_fits"]
     assert tables["fits"]["task"].tolist() == ["axbench/ocean"] * 2 + ["axbench/music"] * 2
-    assert tables["family_fits"][KEYS].drop_duplicates().to_numpy().tolist() == [
+    assert tables["family_fits"][frames.CURVE].drop_duplicates().to_numpy().tolist() == [
         ["embedded-qwen2", "axbench", "lora", "sft", "mean", "train"]
     ]
     # a second time they are read, not computed: curves that could not be fitted do no harm
-    assert frames.fitted_tables(profile, curves.head(3), jobs=1)["fits"].equals(tables["fits"])
+    assert fitted_tables(profile, curves.head(3), jobs=1)["fits"].equals(tables["fits"])

@@ -6,8 +6,14 @@ import pytest
 
 from splitkit.curves.decay import preference_curve, utility_curve
 from splitkit.curves.validity import Validity
-from splitkit.studies.rival_curves import CRITERIA, conclusion, judge_curves, rival_table, standing
-from splitkit.studies.rivals import RIVALS
+from splitkit.studies.rival_curves import (
+    CANDIDATES,
+    CRITERIA,
+    conclusion,
+    rival_table,
+    score_curves,
+    standing,
+)
 
 M = 8 * np.sinh(np.linspace(-3, 3, 33)) / np.sinh(3)
 CURVE = Validity(1.2, 6.0, 1.3, -1.2, 6.0, 1.3)
@@ -27,7 +33,7 @@ def curves(m: np.ndarray) -> pd.DataFrame:
 
 def test_the_true_form_wins() -> None:
     table = rival_table(curves(M), jobs=1)
-    assert len(table) == 2 * len(RIVALS)
+    assert len(table) == 2 * len(CANDIDATES)
     found = standing(table).set_index(["curve", "rival"])
     for curve in ("preference", "utility"):
         assert found.loc[(curve, "decay"), [f"{name}_best" for name in CRITERIA]].tolist() == [1.0] * 4
@@ -42,7 +48,7 @@ def test_the_true_form_wins() -> None:
 def test_errors_are_of_what_was_left_out() -> None:
     place = np.linspace(-1, 1, 33)
     cubic = place**3 - 0.2 * place**2 + place
-    rows = {row["rival"]: row for row in judge_curves("preference", M[::-1], cubic[None, ::-1])[0]}
+    rows = {row["rival"]: row for row in score_curves("preference", M[::-1], cubic[None, ::-1])[0]}
     assert rows["cubic"]["outer"] < 1e-6 and rows["cubic"]["interleaved"] < 1e-6
     assert rows["kernel"]["outer"] > 0.1
     # a likelihood ratio by hand: n log(RSS / n) + 2 k, relative to the lowest

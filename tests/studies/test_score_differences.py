@@ -130,7 +130,7 @@ def test_tables_that_cannot_be_compared() -> None:
         [answered(("lora", one), np.ones(5), seeds=2) for one in ("split", "sft")], ignore_index=True
     )
     cases = {
-        "lacks .'concept'": good.drop(columns="concept"),
+        "lacks the columns .'concept'": good.drop(columns="concept"),
         "is empty": good.iloc[:0],
         "scored twice.*'question': 0": pd.concat([good, good.iloc[:1]]),
         "lora, sft, seed 1: 1 of 5 answers to powerseeking are missing": good.iloc[:-1],

@@ -7,21 +7,21 @@ import pandas as pd
 from scipy.optimize import isotonic_regression
 
 from splitkit.curves.decay import r2
+from splitkit.studies.frames import CELL, require
 from splitkit.studies.manifold.estimators import ESTIMATORS
 
-RIVALS = ("moved", "strength")
-"""What a distance has to beat: the length of the move from m = 0, and |m| in matching strengths."""
+BASELINES = ("moved", "strength")
+"""Numbers that a distance has to beat: the length of the move from m = 0, and |m| in matching strengths."""
 RESAMPLES = 1000
 CONTROLS = ("random", "natural")
 """Objectives of the vectors that nothing was learned for: directions of space, and of natural activations."""
-_CELL = ["model", "task", "form", "objective", "seed"]
 
 
 def relation_table(distances: pd.DataFrame) -> pd.DataFrame:
     """Utility against distance, over all cells of a model and task, by each estimator at each site.
 
-    Utility counts from each cell's own at m = 0. Besides the distances there are the two `RIVALS`, which know
-    nothing of a manifold.
+    Utility counts from each cell's own at m = 0. Besides the distances there are the two `BASELINES`,
+    which know nothing of a manifold.
 
     Args:
         distances: one row per (model, task, form, objective, seed, m_relative, site), with `ESTIMATORS`,
@@ -35,9 +35,7 @@ def relation_table(distances: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ValueError: when a column is missing.
     """
-    needed = [*_CELL, "m_relative", "site", "utility", "moved", *ESTIMATORS]
-    if missing := [column for column in needed if column not in distances]:
-        raise ValueError(f"the table of distances lacks {missing}; it has {list(distances.columns)}.")
+    require(distances, *CELL, "m_relative", "site", "utility", "moved", *ESTIMATORS)
     table = distances.assign(strength=distances["m_relative"].abs(), change=utility_change(distances))
     table = table.dropna(subset=["change"])
     rows = []
@@ -46,9 +44,9 @@ def relation_table(distances: pd.DataFrame) -> pd.DataFrame:
         cells, controls = part[~control], part[control]
         if cells.empty:
             continue
-        cell = cells.groupby(_CELL, sort=False).ngroup().to_numpy()
+        cell = cells.groupby(CELL, sort=False).ngroup().to_numpy()
         change = cells["change"].to_numpy()
-        for estimator in (*ESTIMATORS, *RIVALS):
+        for estimator in (*ESTIMATORS, *BASELINES):
             distance = cells[estimator].to_numpy()
             rho, low, high = rank_correlation(distance, change, cell)
             one = falling(distance, change)
@@ -140,6 +138,6 @@ def utility_change(distances: pd.DataFrame) -> pd.Series:
 
     `distances` has a row per cell, site and m_relative.
     """
-    start = distances.loc[distances["m_relative"] == 0].set_index([*_CELL, "site"])["utility"]
-    keys = pd.MultiIndex.from_frame(distances[[*_CELL, "site"]])
+    start = distances.loc[distances["m_relative"] == 0].set_index([*CELL, "site"])["utility"]
+    keys = pd.MultiIndex.from_frame(distances[[*CELL, "site"]])
     return distances["utility"] - start.reindex(keys).to_numpy()

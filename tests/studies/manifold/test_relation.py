@@ -4,7 +4,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from splitkit.studies.manifold.estimators import ESTIMATORS
-from splitkit.studies.manifold.relation import RIVALS, falling, rank_correlation, relation_table
+from splitkit.studies.manifold.relation import BASELINES, falling, rank_correlation, relation_table
 
 
 def distances(same_law: bool, controls: bool = True) -> pd.DataFrame:
@@ -32,7 +32,7 @@ def distances(same_law: bool, controls: bool = True) -> pd.DataFrame:
 
 def test_one_law_is_one_curve() -> None:
     table = relation_table(distances(same_law=True)).set_index("estimator")
-    assert list(table.index) == [*ESTIMATORS, *RIVALS]
+    assert list(table.index) == [*ESTIMATORS, *BASELINES]
     ours = table.loc["neighbours"]
     assert (ours["n_cells"], ours["n_points"]) == (3, 51)
     assert ours["spearman"] == pytest.approx(-1.0, abs=1e-3) and ours["r2_one_curve"] == pytest.approx(1.0)

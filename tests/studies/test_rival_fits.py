@@ -7,7 +7,7 @@ import pytest
 
 from splitkit.curves.decay import preference_curve
 from splitkit.curves.validity import Validity
-from splitkit.studies import rivals
+from splitkit.studies.rival_curves import CANDIDATES, DEGREES, fit_rivals, parameters
 
 M = 8 * np.sinh(np.linspace(-3, 3, 33)) / np.sinh(3)
 PLACE = np.linspace(-1, 1, 33)
@@ -19,7 +19,7 @@ def fit_rival(
     rival: str, curve: str, m: np.ndarray, y: np.ndarray, grid: np.ndarray
 ) -> Callable[[np.ndarray], np.ndarray]:
     """`fit_rivals` of one curve."""
-    predict = rivals.fit_rivals(rival, curve, m, y[None], grid)
+    predict = fit_rivals(rival, curve, m, y[None], grid)
     return lambda at: predict(at)[0]
 
 
@@ -62,23 +62,23 @@ def test_the_log_rival_meets_at_its_centre(centre: float) -> None:
         np.testing.assert_allclose(predict(at), 0.3, atol=1e-3)
         # it never settles: far outside the grid it still moves
         assert abs(predict(np.array([1e4]))[0] - predict(np.array([1e3]))[0]) > 1
-        assert rivals.parameters("log", curve) == 6
+        assert parameters("log", curve) == 6
 
 
 def test_free_parameters_run_from_four_to_eight() -> None:
-    counts = [rivals.parameters(rival, curve) for rival in rivals.RIVALS for curve in rivals.DEGREES]
+    counts = [parameters(rival, curve) for rival in CANDIDATES for curve in DEGREES]
     assert (min(counts), max(counts)) == (4, 8)
 
 
 def test_the_smoother_has_the_freedom_of_the_decay() -> None:
     # it is linear in y: the trace of its matrix is the sum of what each point says of itself
     itself = [fit_rival("kernel", "utility", M, unit, M)(M)[i] for i, unit in enumerate(np.eye(33))]
-    assert sum(itself) == pytest.approx(rivals.parameters("kernel", "utility")) == pytest.approx(7)
-    assert rivals.parameters("kernel", "preference") == 8
+    assert sum(itself) == pytest.approx(parameters("kernel", "utility")) == pytest.approx(7)
+    assert parameters("kernel", "preference") == 8
 
 
 def test_unknown_rivals_and_too_few_strengths_are_refused() -> None:
     with pytest.raises(KeyError, match="gaussian"):
-        rivals.parameters("spline", "preference")
+        parameters("spline", "preference")
     with pytest.raises(ValueError, match="8 strengths do not determine 8"):
         fit_rival("polynomial", "preference", M[:8], M[:8], M)
