@@ -6,29 +6,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from splitkit.plots import style
 from splitkit.plots.schematic import figure1_forms
-from splitkit.plots.style import (
-    CURVES,
-    FAMILIES,
-    FORMS,
-    GREY,
-    OBJECTIVES,
-    Canvas,
-    curve_look,
-    entry,
-    panels,
-    save,
-    selected,
-    strength_axis,
-    style,
-    twin,
-)
+from splitkit.plots.style import CURVES, FORMS, OBJECTIVES, Canvas, entry, panels, save, selected
 from splitkit.studies.frames import family_curves
 
-__all__ = ["figure1_forms", "figure2_curves", "figure5_curves", "figure_reductions", "save", "style"]
+__all__ = ["figure1_forms", "figure2_curves", "figure5_curves", "figure_reductions", "save"]
 
 
-@style()
+@style.styled()
 def figure2_curves(curves: pd.DataFrame, model: str, family: str = "axbench", split: str = "train") -> Canvas:
     """The paper's Figures 2 and 4: solid preference (left axis) and dashed utility (right) against m.
 
@@ -45,13 +31,13 @@ def figure2_curves(curves: pd.DataFrame, model: str, family: str = "axbench", sp
     for (title, forms), axes in zip(_halves(table["form"]), grid[:, 0], strict=True):
         _draw(axes, table[table["form"].isin(forms)], first=True, last=True, band=True)
         axes.set_title(title)
-    strength_axis(grid[-1, 0], table["m_relative"].abs().max())
-    figure.suptitle(f"{model}, {FAMILIES[family].label}, {split} pairs{_number(table)}")
+    style.strength_axis(grid[-1, 0], table["m_relative"].abs().max())
+    figure.suptitle(f"{model}, {style.FAMILIES[family].label}, {split} pairs{_number(table)}")
     figure.legend_below(_legend(table), 4)
     return figure
 
 
-@style()
+@style.styled()
 def figure5_curves(
     curves: pd.DataFrame,
     models: Sequence[str],
@@ -78,14 +64,14 @@ def figure5_curves(
                 _draw(axes, part, first=column == 0, last=column == len(models) - 1)
                 axes.set_title(f"{model}: {title}")
         for axes in grid[-1]:
-            strength_axis(axes, table["m_relative"].abs().max())
-        title = f"({letter}) {FAMILIES[family].label}, {split} pairs{_number(own)}"
+            style.strength_axis(axes, table["m_relative"].abs().max())
+        title = f"({letter}) {style.FAMILIES[family].label}, {split} pairs{_number(own)}"
         block.suptitle(title, fontsize=12)
     figure.legend_below(_legend(table), 4)
     return figure
 
 
-@style()
+@style.styled()
 def figure_reductions(curves: pd.DataFrame, model: str) -> Canvas:
     """Curves of means (left axes, solid) and of sums (right axes, dashed): preference above, utility below.
 
@@ -110,7 +96,7 @@ def figure_reductions(curves: pd.DataFrame, model: str) -> Canvas:
         row[0].set_ylabel(f"{look.label}, means (solid)")
         right.set_ylabel("sums (dashed)")
     for axes in grid[-1]:
-        strength_axis(axes, table["m_relative"].abs().max(), fontsize=9)
+        style.strength_axis(axes, table["m_relative"].abs().max(), fontsize=9)
     figure.suptitle(f"{model}: losses as means per token and as sums, in nats")
     forms = FORMS.among(table["form"])
     figure.legend_below([entry(FORMS[form].label, **FORMS[form].drawn) for form in forms], len(forms))
@@ -125,9 +111,9 @@ def _halves(forms: Iterable[str]) -> list[tuple[str, list[str]]]:
 
 def _draw(axes: Axes, table: pd.DataFrame, first: bool, last: bool, band: bool = False) -> None:
     """Preference on the left axis and utility on a right one, a line per form and objective."""
-    right = twin(axes, first, last)
+    right = style.twin(axes, first, last)
     for (form, objective), mean in table.groupby(["form", "objective"], sort=False):
-        m, shown = mean["m_relative"].to_numpy(), curve_look(str(form), str(objective))
+        m, shown = mean["m_relative"].to_numpy(), style.curve_look(str(form), str(objective))
         thin = {"linewidth": 1.1} if form == "local_weight" else {"linewidth": 1.8}
         axes.plot(m, mean["preference"], "-", **shown | thin)
         small = {"linewidth": 1.1, "alpha": 0.85, "markersize": 3.0}
@@ -146,9 +132,9 @@ def _number(table: pd.DataFrame) -> str:
 
 def _legend(table: pd.DataFrame) -> list[Line2D]:
     names = OBJECTIVES.among(table["objective"])
-    plain = {"color": GREY, "markersize": 4.5}
+    plain = {"color": style.GREY, "markersize": 4.5}
     return [
-        *(entry(OBJECTIVES[name].label, **curve_look("vector", name)) for name in names),
+        *(entry(OBJECTIVES[name].label, **style.curve_look("vector", name)) for name in names),
         entry("preference", **plain),
         entry("utility", linestyle="--", **plain),
         entry("vector, LoRA", marker="o", linestyle="", **plain),

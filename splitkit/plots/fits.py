@@ -8,22 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from splitkit.plots.style import (
-    CURVES,
-    FAMILIES,
-    FORMS,
-    GREY,
-    OBJECTIVES,
-    Canvas,
-    combinations,
-    entry,
-    panels,
-    require,
-    selected,
-    strength_axis,
-    style,
-    twin,
-)
+from splitkit.plots import style
+from splitkit.plots.style import CURVES, FORMS, OBJECTIVES, Canvas, entry, panels, selected
 from splitkit.studies.fits import fitted_curve
 from splitkit.studies.frames import families_of
 from splitkit.studies.rival_curves import CANDIDATES
@@ -36,7 +22,7 @@ _DIGITS = 1e-4
 """R² is committed with four digits: below this 1 - R² is not known."""
 
 
-@style()
+@style.styled()
 def figure_fits(curves: pd.DataFrame, fits: pd.DataFrame, model: str, task: str) -> Canvas:
     """Measured points with Eq. 15 and 17 fitted to them, and R²: a row per form, a column per objective.
 
@@ -59,7 +45,7 @@ def figure_fits(curves: pd.DataFrame, fits: pd.DataFrame, model: str, task: str)
                 axes.set_axis_off()
                 continue
             first = not column or not row[column - 1].axison
-            right = twin(axes, first, last=column == len(objectives) - 1)
+            right = style.twin(axes, first, last=column == len(objectives) - 1)
             own = lines[(lines["form"] == form) & (lines["objective"] == objective)]
             found = {str(line["curve"]): line for line in own.to_dict("records")}
             r2 = _fitted(axes, right, cell, found, limit)
@@ -67,8 +53,8 @@ def figure_fits(curves: pd.DataFrame, fits: pd.DataFrame, model: str, task: str)
     for column in grid.T:
         lowest = [axes for axes in column if axes.axison][-1]
         lowest.tick_params(labelbottom=True)
-        strength_axis(lowest, limit, fontsize=8)
-    figure.suptitle(f"{model}, {FAMILIES[task].label}, train pairs")
+        style.strength_axis(lowest, limit, fontsize=8)
+    figure.suptitle(f"{model}, {style.FAMILIES[task].label}, train pairs")
     figure.legend_below(_fit_legend(), 5)
     return figure
 
@@ -94,7 +80,7 @@ def _fit_legend() -> list[Line2D]:
     return [*lines, entry("D = 1/2 (Eq. 15)", color="0.5", linestyle=":")]
 
 
-@style()
+@style.styled()
 def figure_r2_beside_paper(table: pd.DataFrame) -> Canvas:
     """R² of our fits beside the paper's Table 2, 6 or 7: a panel per model and curve, a line per combination.
 
@@ -107,7 +93,7 @@ def figure_r2_beside_paper(table: pd.DataFrame) -> Canvas:
     """
     table = selected(table.assign(paper=table.get("paper", np.nan)), curve=list(CURVES))
     models, families = list(dict.fromkeys(table["model"])), families_of(table["task"])
-    labels = combinations(table["form"], table["objective"])
+    labels = style.combinations(table["form"], table["objective"])
     places = dict(zip(labels, reversed(range(len(labels))), strict=True))
     table = table.assign(task=table["task"].map(task_family))
     # the paper's number belongs to the family: drawn once, not once per concept and seed
@@ -124,7 +110,7 @@ def figure_r2_beside_paper(table: pd.DataFrame) -> Canvas:
             part = table[(table["model"] == model) & (table["curve"] == curve)]
             for line in part.to_dict("records"):
                 height = places[line["form"], line["objective"]] + shifts[line["task"]]
-                marker = FAMILIES[line["task"]].marker
+                marker = style.FAMILIES[line["task"]].marker
                 _dot(axes, line["paper"], height, lowest, marker, hollow)
                 _dot(axes, line["r2"], height, lowest, marker, filled)
             axes.set_title(f"{model}: {curve}")
@@ -133,10 +119,10 @@ def figure_r2_beside_paper(table: pd.DataFrame) -> Canvas:
             axes.xaxis.set_major_locator(MaxNLocator(6))
     for axes in grid[-1]:
         axes.set_xlabel("R²")
-    plain: dict[str, Any] = {"color": GREY, "linestyle": ""}
+    plain: dict[str, Any] = {"color": style.GREY, "linestyle": ""}
     ours = entry("ours (filled, one per cell)", marker="o", **plain)
     paper = entry("paper (hollow)", marker="o", linestyle="", **hollow)
-    looks = [FAMILIES[family] for family in families]
+    looks = [style.FAMILIES[family] for family in families]
     figure.legend_below([ours, paper, *(entry(k.label, marker=k.marker, **plain) for k in looks)], 3)
     return figure
 
@@ -151,7 +137,7 @@ def _dot(axes: Axes, value: float, height: float, lowest: float, marker: str, lo
         axes.plot(value, height, marker, **look)
 
 
-@style()
+@style.styled()
 def figure_rivals(table: pd.DataFrame) -> Canvas:
     """Errors of Eq. 15 / 17 and of their rivals at strengths that were left out, over all curves.
 
@@ -162,7 +148,7 @@ def figure_rivals(table: pd.DataFrame) -> Canvas:
     Raises:
         ValueError: when a column is missing.
     """
-    require(table, "curve", "rival", "parameters", *_JUDGED)
+    style.require(table, "curve", "rival", "parameters", *_JUDGED)
     figure, grid = panels(8.6, 5.6, 2, 2, sharex=True)
     for (curve, look), row in zip(CURVES.items(), grid, strict=True):
         part = table[table["curve"] == curve]
@@ -191,7 +177,7 @@ def figure_rivals(table: pd.DataFrame) -> Canvas:
     return figure
 
 
-@style()
+@style.styled()
 def figure_null(null: pd.DataFrame, fits: pd.DataFrame, bars: dict[str, float]) -> Canvas:
     """Share of null curves and of measured ones that Eq. 15 and 17 fit with at most the 1 - R² below it.
 
@@ -200,7 +186,7 @@ def figure_null(null: pd.DataFrame, fits: pd.DataFrame, bars: dict[str, float]) 
     """
     figure, grid = panels(8.6, 3.4, 1, 2, sharex=True, sharey=True)
     dashes = {"smooth random curve": "--", "white noise": ":"}
-    shapes = [(null[null["shape"] == shape], GREY, dash) for shape, dash in dashes.items()]
+    shapes = [(null[null["shape"] == shape], style.GREY, dash) for shape, dash in dashes.items()]
     for (curve, look), axes in zip(CURVES.items(), grid[0], strict=True):
         for part, colour, dash in [(fits, look.colour, "-"), *shapes]:
             values = np.sort(1 - part.loc[part["curve"] == curve, "r2"].dropna().to_numpy())
@@ -214,6 +200,6 @@ def figure_null(null: pd.DataFrame, fits: pd.DataFrame, bars: dict[str, float]) 
         axes.set_title(curve)
         axes.set_xlabel("1 - R²")
     grid[0, 0].set_ylabel("share of curves fitted this well")
-    grey = [entry(shape, color=GREY, linestyle=dash) for shape, dash in dashes.items()]
+    grey = [entry(shape, color=style.GREY, linestyle=dash) for shape, dash in dashes.items()]
     figure.legend_below([entry("measured (brown)", color=CURVES["preference"].colour), *grey], 3)
     return figure

@@ -8,20 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
 
-from splitkit.plots.style import (
-    CONTROLS,
-    CURVES,
-    FORMS,
-    OBJECTIVES,
-    STRENGTH,
-    Canvas,
-    Look,
-    entry,
-    panels,
-    selected,
-    strength_axis,
-    style,
-)
+from splitkit.plots import style
+from splitkit.plots.style import CURVES, FORMS, OBJECTIVES, Canvas, entry, panels, selected
 from splitkit.studies.manifold.relation import falling, utility_change
 
 NEAR = 4.0
@@ -44,7 +32,7 @@ _DIRECTIONS = {
 _EDGES = {"isotropic_95": ("95 % of random", "-"), "natural_95": ("95 % of random natural", "--")}
 
 
-@style()
+@style.styled()
 def figure3_manifold(
     cloud: pd.DataFrame, projections: pd.DataFrame, distances: pd.DataFrame, model: str, task: str
 ) -> Canvas:
@@ -87,18 +75,18 @@ def figure3_manifold(
     handles = [*decay.get_lines(), *right.get_lines()]
     decay.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, fontsize=8)
     for axes in (gain, decay):
-        axes.set_xlabel(STRENGTH)
+        axes.set_xlabel(style.STRENGTH)
     figure.suptitle(f"{model}, {task}: {form.label}, {OBJECTIVES[cell['objective']].label}")
     return figure
 
 
-def _cloud(axes: Axes, points: pd.DataFrame, form: Look, y: str, label: str) -> None:
+def _cloud(axes: Axes, points: pd.DataFrame, form: style.Look, y: str, label: str) -> None:
     """Tokens at three strengths, steered ones in the form's colour; arrows lead from P to the others."""
     middle = points[points["m_relative"] == 0][["preference_axis", y]].mean()
     grey = OBJECTIVES["vanilla"].colour
     looks = (("P₂", "v", form.colour), ("P", "o", grey), ("P₁", "^", form.colour))
     for (strength, here), (name, marker, colour) in zip(points.groupby("m_relative"), looks, strict=False):
-        axes.plot(here["preference_axis"], here[y], marker, color=colour, alpha=0.4, ms=3, mec="none")
+        axes.plot(here["preference_axis"], here[y], marker, color=colour, alpha=0.6, ms=3, mec="none")
         centre = here[["preference_axis", y]].mean()
         if strength:
             arrow = {"arrowstyle": "->", "color": "black", "lw": 1.3}
@@ -113,7 +101,7 @@ def _cloud(axes: Axes, points: pd.DataFrame, form: Look, y: str, label: str) -> 
     axes.set_ylabel(label)
 
 
-@style()
+@style.styled()
 def figure_distances(distances: pd.DataFrame, model: str, task: str) -> Canvas:
     """Distance against m of every cell: a row per site, a column per estimator, colour by form.
 
@@ -126,7 +114,7 @@ def figure_distances(distances: pd.DataFrame, model: str, task: str) -> Canvas:
     for (site, estimator), axes in zip(product(_SITES, shown), grid.flat, strict=True):
         here = table[table["site"] == site]
         for (form, objective, _), cell in here.groupby(["form", "objective", "seed"], sort=False):
-            look = CONTROLS.get(str(objective))
+            look = style.CONTROLS.get(str(objective))
             dash, colour = (look.dash, look.colour) if look else ("-", FORMS[str(form)].colour)
             axes.plot(cell["m_relative"], cell[estimator], dash, color=colour, linewidth=1.0, alpha=0.8)
         axes.axhline(1, color="0.3", linewidth=0.8)
@@ -136,17 +124,17 @@ def figure_distances(distances: pd.DataFrame, model: str, task: str) -> Canvas:
             axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_title(f"{_DISTANCES[estimator]}\n{_SITES[site]}", fontsize=9.5)
     for axes in grid[-1]:
-        strength_axis(axes, float(table["m_relative"].max()), fontsize=8)
+        style.strength_axis(axes, float(table["m_relative"].max()), fontsize=8)
     for axes in grid[:, 0]:
         axes.set_ylabel("distance (natural = 1)")
     figure.suptitle(f"{model}, {task}")
     lines = [entry(look.label, color=look.colour) for look in _forms(table)]
-    lines += [entry(look.label, color=look.colour, linestyle=look.dash) for look in CONTROLS.values()]
+    lines += [entry(look.label, color=look.colour, linestyle=look.dash) for look in style.CONTROLS.values()]
     figure.legend_below(lines, 5)
     return figure
 
 
-@style()
+@style.styled()
 def figure_relation(
     distances: pd.DataFrame, relation: pd.DataFrame, model: str, tasks: Sequence[str]
 ) -> Canvas:
@@ -167,7 +155,7 @@ def figure_relation(
         numbers = selected(relation, model=model, task=task, site="layer").set_index("estimator")
         for estimator, axes in zip(shown, row, strict=True):
             _points(axes, table, estimator)
-            learned = table[~table["objective"].isin(CONTROLS)].sort_values(estimator)
+            learned = table[~table["objective"].isin(style.CONTROLS)].sort_values(estimator)
             x, y = learned[estimator].to_numpy(), learned["change"].to_numpy()
             axes.plot(x, falling(x, y), color="black", linewidth=1.3)
             r2 = (numbers.loc[estimator, name] for name in ("r2_one_curve", "r2_per_form"))
@@ -175,11 +163,11 @@ def figure_relation(
             axes.set_title(title, fontsize=9)
         row[0].set_ylabel(f"{task}\nutility − utility at m = 0")
     for estimator, axes in zip(shown, grid[-1], strict=True):
-        strength_axis(axes, float(table[estimator].max()))
+        style.strength_axis(axes, float(table[estimator].max()))
         axes.set_xlim(left=0)
         axes.set_xlabel(_UNITS.get(estimator, "distance (natural = 1)"), fontsize=8)
     figure.suptitle(f"{model}, activations {_SITES['layer']}")
-    looks = [*_forms(distances), *CONTROLS.values()]
+    looks = [*_forms(distances), *style.CONTROLS.values()]
     handles = [entry(look.label, linestyle="", **look.drawn) for look in looks]
     figure.legend_below([*handles, entry("one falling curve for all forms", color="black")], 3)
     return figure
@@ -187,14 +175,14 @@ def figure_relation(
 
 def _points(axes: Axes, table: pd.DataFrame, estimator: str) -> None:
     for (form, objective), cell in table.groupby(["form", "objective"], sort=False):
-        control = str(objective) in CONTROLS
-        look = CONTROLS[str(objective)] if control else FORMS[str(form)]
+        control = str(objective) in style.CONTROLS
+        look = style.CONTROLS[str(objective)] if control else FORMS[str(form)]
         size = {"ms": 4, "alpha": 0.8} if control else {"ms": 3.2, "alpha": 0.55, "mec": "none"}
         drawn = look.drawn | {"linestyle": "", "rasterized": True} | size
         axes.plot(cell[estimator], cell["change"], **drawn)
 
 
-@style()
+@style.styled()
 def figure_angles(angles: pd.DataFrame) -> Canvas:
     """|cos| of dh with each direction, a panel per model: a mark per cell, and lines where random ones end.
 
@@ -224,5 +212,5 @@ def figure_angles(angles: pd.DataFrame) -> Canvas:
     return figure
 
 
-def _forms(table: pd.DataFrame) -> list[Look]:
+def _forms(table: pd.DataFrame) -> list[style.Look]:
     return [FORMS[form] for form in FORMS.among(table["form"])]

@@ -7,17 +7,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from splitkit.plots.style import (
-    CURVES,
-    OBJECTIVES,
-    SHADES,
-    Canvas,
-    entry,
-    panels,
-    selected,
-    strength_axis,
-    style,
-)
+from splitkit.plots import style
+from splitkit.plots.style import CURVES, OBJECTIVES, Canvas, entry, panels, selected
 from splitkit.steering import objectives
 from splitkit.steering.objectives import ObjectiveInputs, get_objective
 
@@ -68,7 +59,7 @@ def descent(
     return found, down_positive, down_negative
 
 
-@style()
+@style.styled()
 def figure_asks(
     reference: tuple[float, float], length: int, weights: Mapping[str, Mapping[str, float]]
 ) -> Canvas:
@@ -88,7 +79,7 @@ def figure_asks(
         loss = descent(name, x, y, reference, length, own)[0]
         # even shares of the plane between lines, so that a flat part has lines too
         lines = np.unique(np.quantile(loss, np.linspace(0.04, 0.96, 13)))
-        levels = axes.contour(x, y, loss, lines, cmap=SHADES)
+        levels = axes.contour(x, y, loss, lines, cmap=style.SHADES)
         levels.set(linewidths=0.9)
         axes.contourf(x, y, np.exp(-x) + np.exp(-y), levels=[1, np.inf], colors=["0.5"], alpha=0.25)
         x, y = np.meshgrid(coarse, coarse)
@@ -109,7 +100,7 @@ def figure_asks(
     return figure
 
 
-@style()
+@style.styled()
 def figure_ablation(table: pd.DataFrame, model: str, task: str) -> Canvas:
     """Preference (above) and utility (below) against m: a column per weight, a shade per value.
 
@@ -132,7 +123,7 @@ def figure_ablation(table: pd.DataFrame, model: str, task: str) -> Canvas:
 def _column(column: np.ndarray, part: pd.DataFrame, weight: str) -> None:
     curves = list(part.groupby("value"))
     # from dark to light without the palest end, so that order shows in grey too
-    shades = SHADES(np.linspace(0.0, 0.85, len(curves)))
+    shades = style.SHADES(np.linspace(0.0, 0.85, len(curves)))
     handles = []
     for (value, curve), shade, marker in zip(curves, shades, "osD^v*X", strict=False):
         width = 2.6 if curve["recorded"].iloc[0] else 1.2
@@ -143,4 +134,4 @@ def _column(column: np.ndarray, part: pd.DataFrame, weight: str) -> None:
     above, below = column
     above.set_title(SYMBOLS.get(weight, weight))
     above.legend(handles=handles, fontsize=8)
-    strength_axis(below, float(part["m_relative"].max()), fontsize=9)
+    style.strength_axis(below, float(part["m_relative"].max()), fontsize=9)

@@ -1,11 +1,14 @@
 """Figure 1: the three forms as additions to a linear layer, and what they do to preference and utility."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Polygon
 
-from splitkit.plots.style import CURVES, FORMS, Canvas, require, strength_axis, style
+from splitkit.plots import style
+from splitkit.plots.style import CURVES, FORMS, Canvas
 
 _CHANGED = {
     "local_weight": ("W + m ΔW", "b + m Δb"),
@@ -14,7 +17,7 @@ _CHANGED = {
 }
 
 
-@style()
+@style.styled()
 def figure1_forms(curves: pd.DataFrame | None = None) -> Canvas:
     """h' = (W + m ΔW) h + (b + m Δb) (Eq. 1, 4): the paper's Figure 1, composed anew.
 
@@ -49,7 +52,7 @@ def figure1_forms(curves: pd.DataFrame | None = None) -> Canvas:
     bottom.set_xlabel("strength m", fontsize=9)
     if real:
         for axes in (top, bottom):
-            strength_axis(axes, table["m_relative"].abs().max(), fontsize=9)
+            style.strength_axis(axes, table["m_relative"].abs().max(), fontsize=9)
         top.set_xlabel("")
     return figure
 
@@ -66,7 +69,7 @@ def _sketch() -> pd.DataFrame:
 
 
 def _checked(curves: pd.DataFrame) -> pd.DataFrame:
-    require(curves, "form", "m_relative", *CURVES)
+    style.require(curves, "form", "m_relative", *CURVES)
     if curves.duplicated(["form", "m_relative"]).any():
         raise ValueError(
             "The table has a form and strength twice: select one model, task, objective, split, seed."
@@ -88,11 +91,8 @@ def _row(axes: Axes, form: str, base: float) -> None:
     """One form: the layer with the form's branch below it at the left, the changed layer at the right."""
     colour = FORMS[form].colour
     axes.text(1, base + 9, FORMS[form].label, color=colour, weight="bold", fontsize=11, va="center")
-    axes.add_patch(
-        FancyBboxPatch(
-            (0, base + 0.6), 99, 16.8, boxstyle="round,pad=0,rounding_size=1.5", fc="none", ec="0.88"
-        )
-    )
+    frame = "round,pad=0,rounding_size=1.5"
+    axes.add_patch(FancyBboxPatch((0, base + 0.6), 99, 16.8, boxstyle=frame, fc="none", ec="0.88"))
     high, low, split, join = base + 13, base + 5, 22.0, 57.0
     axes.text(18.5, high, "h", ha="center", va="center", fontsize=11, style="italic")
     _arrow(axes, (20, high), (30, high))
@@ -132,19 +132,10 @@ def _row(axes: Axes, form: str, base: float) -> None:
 def _box(
     axes: Axes, left: float, y: float, width: float, text: str, edge: str, face: str | None = None
 ) -> None:
-    shape = "round,pad=0,rounding_size=0.8"
-    axes.add_patch(FancyBboxPatch((left, y - 2.8), width, 5.6, boxstyle=shape, fc="white", ec=edge, lw=1.4))
-    axes.add_patch(
-        FancyBboxPatch(
-            (left, y - 2.8),
-            width,
-            5.6,
-            boxstyle=shape,
-            fc=face or edge,
-            ec="none",
-            alpha=1.0 if face else 0.14,
-        )
-    )
+    shape, corner = "round,pad=0,rounding_size=0.8", (left, y - 2.8)
+    axes.add_patch(FancyBboxPatch(corner, width, 5.6, boxstyle=shape, fc="white", ec=edge, lw=1.4))
+    inside: dict[str, Any] = {"fc": face or edge, "ec": "none", "alpha": 1.0 if face else 0.14}
+    axes.add_patch(FancyBboxPatch(corner, width, 5.6, boxstyle=shape, **inside))
     axes.text(left + width / 2, y, text, ha="center", va="center", fontsize=10)
 
 
@@ -160,8 +151,5 @@ def _trapezium(
 
 
 def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], colour: str = "0.3") -> None:
-    axes.add_patch(
-        FancyArrowPatch(
-            start, end, arrowstyle="-|>", mutation_scale=9, color=colour, lw=1.3, shrinkA=0, shrinkB=0
-        )
-    )
+    head: dict[str, Any] = {"arrowstyle": "-|>", "mutation_scale": 9, "shrinkA": 0, "shrinkB": 0}
+    axes.add_patch(FancyArrowPatch(start, end, color=colour, lw=1.3, **head))

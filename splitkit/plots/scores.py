@@ -7,24 +7,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from splitkit.plots.style import (
-    FORMS,
-    METRICS,
-    OBJECTIVES,
-    STRENGTH,
-    Canvas,
-    combinations,
-    entry,
-    panels,
-    require,
-    style,
-)
+from splitkit.plots import style
+from splitkit.plots.style import FORMS, OBJECTIVES, Canvas, entry, panels
 from splitkit.tasks import FAMILIES, task_family
 
 _UNSTEERED: dict[str, Any] = {"color": OBJECTIVES["vanilla"].colour, "linewidth": 1.6}
 
 
-@style()
+@style.styled()
 def figure_strengths(
     strengths: pd.DataFrame, unsteered: pd.DataFrame, family: str, column: str = "score"
 ) -> Canvas:
@@ -57,14 +47,14 @@ def figure_strengths(
             axes.set_title(f"{model}: {FORMS[form].label}")
         row[0].set_ylabel(FAMILIES[family].label if column == "score" else column)
     for axes in grid[-1]:
-        axes.set_xlabel(STRENGTH)
+        axes.set_xlabel(style.STRENGTH)
         axes.set_xticks([1 / 8, 1 / 2, 2, 8], ["1/8", "1/2", "2", "8"])
     handles = [*_handles(lines["objective"]), entry(OBJECTIVES["vanilla"].label, **_UNSTEERED)]
     figure.legend_below(handles, len(handles))
     return figure
 
 
-@style()
+@style.styled()
 def figure_differences(differences: pd.DataFrame, metrics: Sequence[str], dpo: bool = False) -> Canvas:
     """SPLIT minus each rival of the same form with its 95 % interval: a row per model, a column per metric.
 
@@ -75,14 +65,14 @@ def figure_differences(differences: pd.DataFrame, metrics: Sequence[str], dpo: b
     Raises:
         ValueError: when a column is missing, or there is no row to draw.
     """
-    require(differences, "model", "metric", "form", "rival", "difference", "low", "high", "outcome")
+    style.require(differences, "model", "metric", "form", "rival", "difference", "low", "high", "outcome")
     rows = differences[differences["metric"].isin(metrics) & (dpo | (differences["rival"] != "dpo"))]
     if rows.empty:
         raise ValueError(
             f"The table has no comparison on {list(metrics)}; it has {set(differences['metric'])}."
         )
     models = list(dict.fromkeys(rows["model"]))
-    labels = combinations(rows["form"], rows["rival"])
+    labels = style.combinations(rows["form"], rows["rival"])
     places = {pair: height for height, pair in enumerate(labels)}
     size = (3.3 * len(metrics) + 1.6, (0.3 * len(labels) + 0.7) * len(models) + 0.7)
     figure, grid = panels(*size, len(models), len(metrics), sharey=True, sharex="col")
@@ -95,7 +85,7 @@ def figure_differences(differences: pd.DataFrame, metrics: Sequence[str], dpo: b
                 inside = "white" if line["outcome"] == "ceiling" else look.colour
                 axes.hlines(height, line["low"], line["high"], color=look.colour, linewidth=1.8)
                 axes.plot(line["difference"], height, mfc=inside, ms=6, **look.drawn)
-            axes.set_title(f"{model}\n{METRICS.get(metric, metric)}", fontsize=9.5)
+            axes.set_title(f"{model}\n{style.METRICS.get(metric, metric)}", fontsize=9.5)
             axes.set_yticks(range(len(labels)), list(labels.values()))
         row[0].set_ylim(len(labels) - 0.4, -0.6)
     for axes in grid[-1]:
@@ -103,7 +93,7 @@ def figure_differences(differences: pd.DataFrame, metrics: Sequence[str], dpo: b
     return figure
 
 
-@style()
+@style.styled()
 def figure_gains(gains: pd.DataFrame, share: float) -> Canvas:
     """Gain over the unsteered model, DPO among the trained objectives: a row per model, a column per metric.
 
@@ -113,7 +103,7 @@ def figure_gains(gains: pd.DataFrame, share: float) -> Canvas:
     Raises:
         ValueError: when a column is missing.
     """
-    require(gains, "model", "metric", "form", "objective", "gain")
+    style.require(gains, "model", "metric", "form", "objective", "gain")
     models, metrics = list(dict.fromkeys(gains["model"])), list(dict.fromkeys(gains["metric"]))
     forms = FORMS.among(gains["form"])
     size = (2.7 * len(metrics) + 1.2, (0.45 * len(forms) + 0.8) * len(models) + 0.9)
@@ -129,7 +119,7 @@ def figure_gains(gains: pd.DataFrame, share: float) -> Canvas:
                 for objective, gain in own.items():
                     ms = 9 if objective == "dpo" else 5.5
                     axes.plot(gain, height, ms=ms, **OBJECTIVES[str(objective)].drawn)
-            axes.set_title(f"{model}\n{METRICS.get(metric, metric)}", fontsize=9.5)
+            axes.set_title(f"{model}\n{style.METRICS.get(metric, metric)}", fontsize=9.5)
             axes.set_yticks(range(len(forms)), [FORMS[form].label for form in forms])
         row[0].set_ylim(len(forms) - 0.5, -0.5)
     for axes in grid[-1]:
@@ -139,7 +129,7 @@ def figure_gains(gains: pd.DataFrame, share: float) -> Canvas:
     return figure
 
 
-@style()
+@style.styled()
 def figure_layers(layers: pd.DataFrame) -> Canvas:
     """Accuracy against the layer of the vector, with its interval: a panel per model.
 
@@ -149,7 +139,7 @@ def figure_layers(layers: pd.DataFrame) -> Canvas:
     Raises:
         ValueError: when a column is missing.
     """
-    require(layers, "model", "layer", "steered", "score", "low", "high", "unsteered")
+    style.require(layers, "model", "layer", "steered", "score", "low", "high", "unsteered")
     models = list(dict.fromkeys(layers["model"]))
     drawn = OBJECTIVES["split"].drawn
     figure, grid = panels(3.6 * len(models) + 0.6, 3.0, 1, len(models), sharey=True)
@@ -184,7 +174,7 @@ def _handles(objectives: pd.Series) -> list[Line2D]:
 
 
 def _of_family(table: pd.DataFrame, family: str, *columns: str) -> pd.DataFrame:
-    require(table, "model", "task", *columns)
+    style.require(table, "model", "task", *columns)
     rows = table[table["task"].map(task_family) == family]
     if rows.empty:
         raise ValueError(f"The table has no task of {family}; it has {sorted(set(table['task']))}.")

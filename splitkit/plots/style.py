@@ -145,10 +145,10 @@ class Canvas(Figure):
 
 
 @contextmanager
-def style() -> Iterator[None]:
+def styled() -> Iterator[None]:
     """The settings of every figure while it is drawn: white, thin grid, fonts legible at README width.
 
-    Used as a decorator, `@style()`, or in a `with`.
+    Used as a decorator, `@styled()`, or in a `with`.
     """
     settings = {
         **sns.axes_style("whitegrid"),

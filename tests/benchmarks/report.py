@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
-from splitkit.plots.style import GREY, MODELS, Canvas, entry, save, style
+from splitkit.plots.style import GREY, MODELS, Canvas, entry, save, styled
 from splitkit.runs.profiles import get_profile
 from splitkit.runs.results import provenance, round_significant
 from splitkit.storage.files import write_whole
@@ -81,7 +81,7 @@ def figure_benchmarks(table: pd.DataFrame) -> Figure:
     present = [name for name in RACES if name in set(races["benchmark"])]
     growing = [name for name in GROWTH if name in set(table["benchmark"])]
     lines = {name: _ways(races, name) for name in present}
-    with style():
+    with styled():
         height = 0.27 * sum(map(len, lines.values())) + 0.55 * len(present)
         figure = Canvas(figsize=(9.6, height + (3.2 if growing else 0.4)), layout="constrained")
         blocks = figure.subfigures(2 if growing else 1, 1, height_ratios=[height, 3.0][: 1 + bool(growing)])
