@@ -1,13 +1,18 @@
 """Committed tables are read; missing ones, those of other profiles and asked-for ones are computed."""
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from pandas.api.types import is_numeric_dtype
 
-from splitkit.runs.kept_tables import committed_tables
+from splitkit.runs.kept_tables import FOUND, committed_tables
 from splitkit.runs.profiles import get_profile
+from splitkit.runs.results import notes_folder, read_table
 from splitkit.storage import paths
+
+COMMITTED = sorted((paths.DATA / "results").glob("*.csv"))
 
 
 def test_computed_only_when_missing_or_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,3 +71,34 @@ def test_a_run_with_fewer_seeds_keeps_the_rows_of_the_others(
     noted = ask(first.assign(note="undefined", y=first["y"] + 20))
     assert noted["y"].tolist() == [0.0, 21.0, 22.0, 23.0, 4.0]
     assert noted["note"].fillna("").tolist() == ["", *["undefined"] * 3, ""]
+
+
+def turned_round(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with its rows from last to first, but those that only numbers tell apart as they were."""
+    keys = [name for name in table if name == "seed" or not (is_numeric_dtype(table[name]) or name in FOUND)]
+    place = table.groupby(keys, sort=False, dropna=False).ngroup()
+    return table.loc[(-place).sort_values(kind="stable").index]
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
+def test_the_first_seed_beside_the_committed_rows_gives_the_committed_table(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "RESULTS", tmp_path)
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
+    monkeypatch.setenv("SPLITKIT_RECOMPUTE", "1")
+    shutil.copy(path, tmp_path)
+    name, seeds = path.stem, get_profile("embedded").seeds
+    monkeypatch.setenv("SPLITKIT_SEEDS", "1")
+    profile = get_profile("embedded")
+    committed = read_table(name, profile)
+    runs = [committed]
+    if "seed" in committed:
+        # what a table holds that was made of merged ones, and what one holds that was not
+        runs = [turned_round(committed), committed[~committed["seed"].isin(set(seeds) - set(profile.seeds))]]
+    for rows in runs:
+        made = committed_tables([name], profile, lambda made=rows: {name: made}, tolerance=0.0)[name]
+        pd.testing.assert_frame_equal(made, committed)
+        note = notes_folder(profile) / f"{name}.txt"
+        assert note.read_text(encoding="utf-8").startswith(f"{name}.csv: kept")
+    assert (tmp_path / path.name).read_bytes() == path.read_bytes()
