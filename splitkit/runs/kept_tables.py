@@ -16,8 +16,8 @@ MADE = "SPLITKIT_MADE"
 FAILED = "SPLITKIT_FAILED"
 """The variable that names the tables, comma-separated, that could not be computed in this run."""
 
-FOUND = ("answer", "at_bound", "flag", "note", "readable")
-"""Columns of texts that are results and name no row."""
+FOUND = ("answer", "at_bound", "c2", "c3", "flag", "note", "readable")
+"""Columns of texts, or of truths that may be undefined, that are results and name no row."""
 
 
 class TableError(RuntimeError):

@@ -102,3 +102,11 @@ def test_the_first_seed_beside_the_committed_rows_gives_the_committed_table(
         note = notes_folder(profile) / f"{name}.txt"
         assert note.read_text(encoding="utf-8").startswith(f"{name}.csv: kept")
     assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
+def test_what_was_found_to_be_true_names_no_row(path: Path) -> None:
+    table = read_table(path.stem)
+    truths = [name for name in table if set(table[name].dropna().map(type)) == {bool}]
+    # with an undefined one among them pandas takes them for texts
+    assert [name for name in truths if not is_numeric_dtype(table[name]) and name not in FOUND] == []
