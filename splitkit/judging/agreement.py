@@ -12,7 +12,7 @@ from splitkit.world import scoring
 from splitkit.world.grammar import WORLD, Question
 from splitkit.world.tasks import drawn_questions, make_pairs
 
-DRAWS = 1000
+DRAWS = 200
 """The number of bootstrap draws of the answers."""
 
 Specimen = tuple[Question, str, str]

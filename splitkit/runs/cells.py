@@ -28,7 +28,7 @@ from splitkit.storage.files import (
     damage,
     discard,
     exclusive,
-    sweep_away,
+    remove_temporaries,
     whole_folder,
     write_whole,
 )
@@ -230,7 +230,7 @@ def compute(
         with exclusive(paths.CACHE / "trained", f"computing cells of profile {profile.name}"):
             for stage in STAGES:
                 # what a killed run left half done
-                sweep_away(paths.CACHE / stage)
+                remove_temporaries(paths.CACHE / stage)
             _warn_of_damage([folder for cell in wrong for folder in every[cell].values()])
             tasks = [_Task(c, tuple(f.name for f in folders.values())) for c, folders in every.items()]
             missing = [task for task in tasks if task.cell in wrong]

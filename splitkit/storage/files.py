@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
     made = temporary.stat()
     try:
         yield temporary
-        seal(temporary)
+        write_manifest(temporary)
         for path in temporary.rglob("*"):
             _flush(path)
         _flush(temporary)
@@ -88,7 +88,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def seal(folder: Path) -> None:
+def write_manifest(folder: Path) -> None:
     """Write the manifest of a folder's files as they are now, whole or not at all."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
     entries = {path.relative_to(folder).as_posix(): _entry(path) for path in files}
@@ -162,10 +162,20 @@ def safe_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip(".")[:150] or "-"
 
 
-def sweep_away(folder: Path) -> None:
+def remove_temporaries(folder: Path) -> None:
     """Remove the temporary folders that killed writers left in `folder`; only for who holds it."""
     for temporary in folder.glob(".*.tmp"):
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def kept_json(path: Path, compute: Callable[[], Any]) -> Any:
+    """The value of a JSON file, which is computed and written first where there is none.
+
+    The file's name has to hold a hash of all that the value depends on.
+    """
+    if not path.exists():
+        write_whole(path, json.dumps(compute()) + "\n")
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def check_writable(*folders: Path) -> None:

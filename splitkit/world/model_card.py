@@ -4,15 +4,13 @@ import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from splitkit.storage.files import discard, whole_folder, write_whole
 from splitkit.world.quality import BOUNDS, QUESTIONS, failures, measure
-
-if TYPE_CHECKING:
-    from splitkit.world.pretraining import Recipe
+from splitkit.world.recipes import Recipe
 
 MEANINGS: dict[str, str] = {
     "held_out_loss": "mean token loss of held-out answers (nats per token)",
@@ -75,7 +73,7 @@ hold for large models.
 
 
 def ship(
-    name: str, recipe: "Recipe", model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path
+    name: str, recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path
 ) -> list[str]:
     """Write weights, tokenizer, `splitkit.json` (digest, recipe, quality) and the model card to `folder`.
 
@@ -96,7 +94,7 @@ def ship(
 
 def _write(
     name: str,
-    recipe: "Recipe",
+    recipe: Recipe,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     measured: dict[str, float],

@@ -1,0 +1,53 @@
+"""Recipes of the embedded models: architecture, tokens, chat template and optimisation."""
+
+from dataclasses import dataclass
+from typing import Any
+
+SHAPE: dict[str, Any] = {
+    "hidden_size": 128,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "tie_word_embeddings": True,
+}
+GEMMA_TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}"
+    "<start_of_turn>{{ 'model' if m.role == 'assistant' else m.role }}\n{{ m.content | trim }}<end_of_turn>\n"
+    "{% endfor %}{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+)
+QWEN_TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content | trim }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one embedded model is made: its architecture, its special tokens and the optimisation."""
+
+    architecture: str
+    specials: dict[str, str]  # pad, bos (or none), eos: the token that ends a turn
+    markers: tuple[str, ...]  # further tokens of the chat template
+    template: str
+    steps: int = 3600  # on dialogues with lessons, see `corpus.dialogues`
+    settling: int = 640  # further steps, on dialogues without
+    batch_size: int = 32
+    peak_lr: float = 3e-3
+    warmup: int = 150
+    weight_decay: float = 0.01
+    vocabulary: int = 3328
+    seed: int = 0
+
+
+RECIPES = {
+    "embedded-gemma2": Recipe(
+        "gemma2",
+        {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<end_of_turn>"},
+        ("<start_of_turn>",),
+        GEMMA_TEMPLATE,
+    ),
+    "embedded-qwen2": Recipe(
+        "qwen2", {"pad_token": "<|endoftext|>", "eos_token": "<|im_end|>"}, ("<|im_start|>",), QWEN_TEMPLATE
+    ),
+}
