@@ -5,25 +5,23 @@
 """
 
 import argparse
-import hashlib
-import json
+import math
 import sys
-import time
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any
 
-import joblib
 import pandas as pd
-from tqdm import tqdm
 
 from splitkit.paper import COUNTERPARTS, official_hparams
 from splitkit.runs import results
+from splitkit.runs.cell_results import CellResult
+from splitkit.runs.cells import compute
 from splitkit.runs.engines import cores
-from splitkit.runs.profiles import AXBENCH, PROFILES
-from splitkit.steering.model_files import named_model_digest
-from splitkit.storage import digests, paths
-from splitkit.storage.files import check_writable, write_whole
+from splitkit.runs.profiles import AXBENCH, PROFILES, Cell
+from splitkit.storage import paths
+from splitkit.storage.files import write_whole
 
 TRIALS = 4
 """Settings tried per model, task family, form and objective: the paper's row and three drawn ones."""
@@ -104,88 +102,56 @@ def trials(
     ]
 
 
-def attempt(
-    model_name: str, family: str, form: str, objective: str, trial: int, number: int
-) -> dict[str, Any]:
-    """Train with one trial's settings and the `number`-th seed, and score validation answers; done once.
-
-    A loss that is not finite makes a run without a score, which is kept too.
-    """
-    from splitkit.runs.cells import own_threads
-    from splitkit.runs.world_answers import STRENGTHS, choose_strength, measure_strengths
-    from splitkit.steering.models import MODELS, load_model
-    from splitkit.steering.sweeps import UNIT_PAIRS, matching_strength
-    from splitkit.steering.training import train
-    from splitkit.tasks import load_pairs
-
-    chosen = trials(model_name, form, objective, family)[trial]
-    profile, task, seed = PROFILES["embedded"], TASKS[family][number], SEEDS[number]
-    budget = dict(zip(KEYS, (model_name, family, form, objective), strict=True))
-    key: dict[str, Any] = {**budget, "trial": trial, "task": task, "seed": seed}
-    decides = {
-        **key,
-        "settings": chosen,
-        "n_train": profile.size("train", task),
-        "n_questions": QUESTIONS[family],
-        "strengths": STRENGTHS,
-        "model_digest": named_model_digest(model_name),
-        "code_digest": digests.code_digest(digests.ANSWERED),
-    }
-    digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
-    path = paths.CACHE / "search" / f"{digest}.json"
-    if path.exists():
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    begun = time.perf_counter()
-    row = key | {"score": float("nan"), "m_relative": float("nan")} | chosen
-    with own_threads():
-        model, tokenizer = load_model(model_name)
-        pairs = load_pairs(task, split="train")[: profile.size("train", task)]
-        try:
-            layer = MODELS[model_name].layer
-            iv = train(model, tokenizer, pairs, form, objective, layer, seed, **chosen)
-        except FloatingPointError:
-            pass
-        else:
-            unit = matching_strength(model, tokenizer, iv, pairs[:UNIT_PAIRS])
-            strengths = [unit * r for r in STRENGTHS]
-            table = measure_strengths(model, tokenizer, iv, task, "validation", strengths, QUESTIONS[family])
-            m = choose_strength(table, task)
-            row |= {
-                "score": float(table.loc[table["m"] == m, "score"].mean()),
-                "m_relative": STRENGTHS[strengths.index(m)],
-            }
-    write_whole(path, json.dumps(row | {"seconds": round(time.perf_counter() - begun, 1)}) + "\n")
-    return dict(json.loads(path.read_text(encoding="utf-8")))
-
-
 def search(models: Sequence[str], jobs: int = 2, progress: bool = True) -> pd.DataFrame:
-    """Every trial of every budget with the first seed, then the finalists with the others: a row per run."""
-    check_writable(paths.CACHE / "search")
-    first = [
-        (model, family, form, objective, trial, 0)
-        for trial in range(TRIALS)
+    """Every trial of every budget with the first seed, then the finalists with the others: a row per run.
+
+    A trial whose loss is not finite has a row without a score.
+    """
+    budgets = [
+        (model, family, form, objective)
         for model in models
         for family in TASKS
         for form in LEARNING_RATES
         for objective in OWN
     ]
-    rows = _run(first, "trials", jobs, progress)
-    last = [
-        (*key, trial, number)
-        for key, trials_of in finalists(pd.DataFrame(rows)).items()
-        for trial in trials_of
+    rows = _run([(key, trial, 0) for trial in range(TRIALS) for key in budgets], jobs, progress)
+    finals = [
+        (key, trial, number)
+        for key, of_key in finalists(pd.DataFrame(rows)).items()
+        for trial in of_key
         for number in range(1, len(SEEDS))
     ]
-    table = pd.DataFrame(rows + _run(last, "finals", jobs, progress))
-    leading = [*KEYS, "trial", "seed", "task", "score", "m_relative"]
-    table = table[leading + [c for c in table if c not in [*leading, "seconds"]] + ["seconds"]]
+    table = pd.DataFrame(rows + _run(finals, jobs, progress))
     return table.sort_values([*KEYS, "trial", "seed"], ignore_index=True)
 
 
-def _run(work: Sequence[tuple[Any, ...]], what: str, jobs: int, progress: bool) -> list[dict[str, Any]]:
-    run = joblib.Parallel(n_jobs=jobs, backend="loky", return_as="generator", batch_size=1)
-    found = run(joblib.delayed(attempt)(*one) for one in work)
-    return list(tqdm(found, total=len(work), desc=what, unit="run", disable=not progress))
+def _run(runs: Sequence[tuple[Any, int, int]], jobs: int, progress: bool) -> list[dict[str, Any]]:
+    """The row of each run: a budget, the number of a trial and that of a seed."""
+    answered = tuple((form, objective) for form in LEARNING_RATES for objective in OWN)
+    profile = replace(
+        PROFILES["embedded"], name="search", combinations=(), answered=answered, n_choose=QUESTIONS, n_test=0
+    )
+    rows, cells = [], []
+    for key, trial, number in runs:
+        model, family, form, objective = key
+        chosen = trials(model, form, objective, family)[trial]
+        variant = (("hparams", tuple(sorted(chosen.items()))),)
+        cells.append(Cell(model, TASKS[family][number], form, objective, SEEDS[number], variant))
+        head = dict(zip(KEYS, key, strict=True)) | {"trial": trial, "seed": SEEDS[number]}
+        rows.append((head | {"task": TASKS[family][number]}, chosen))
+    found = compute(cells, profile, jobs, progress)
+    return [
+        head | dict(zip(("score", "m_relative"), _score(result), strict=True)) | chosen
+        for (head, chosen), result in zip(rows, found, strict=True)
+    ]
+
+
+def _score(result: CellResult) -> tuple[float, float]:
+    """The best mean score on the validation questions and its relative strength; NaN for a diverged trial."""
+    if result.diverged:
+        return math.nan, math.nan
+    m, score = result.best
+    return score, m
 
 
 def finalists(table: pd.DataFrame) -> dict[tuple[str, ...], list[int]]:
@@ -220,7 +186,7 @@ def best(table: pd.DataFrame) -> pd.DataFrame:
     scored = final_scores(table).dropna(subset="score").drop_duplicates(KEYS)
     if missing := sorted(set(finalists(table)) - set(map(tuple, scored[KEYS].to_numpy()))):
         raise ValueError(f"no finalist has a score with every seed for {missing[0]}")
-    runs = table[table["seed"] == SEEDS[0]].drop(columns=["score", "m_relative", "seconds", "seed", "task"])
+    runs = table[table["seed"] == SEEDS[0]].drop(columns=["score", "m_relative", "seed", "task"])
     return scored.drop(columns="score").merge(runs, on=[*KEYS, "trial"]).drop(columns="trial")
 
 
@@ -232,7 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     paths.require_clone("The committed settings")
     profile = PROFILES["embedded"]
     table = search(profile.models, chosen.jobs)
-    written = results.write_table(table.drop(columns="seconds"), "search", profile, tolerance=0.0)
+    written = results.write_table(table, "search", profile, tolerance=0.0)
     write_whole(paths.DATA / "hparams.csv", best(table).to_csv(index=False, lineterminator="\n"))
     sys.stdout.write(f"{written}\nthe best of each budget is in {paths.DATA.name}/hparams.csv\n")
     return 0

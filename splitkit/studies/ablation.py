@@ -1,22 +1,19 @@
 """Ablation: what each weight of SPLIT (Eq. 18-20) does to both curves, one at a time."""
 
-import hashlib
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
 
-import joblib
 import numpy as np
 import pandas as pd
 
-from splitkit.runs.cell_keys import hparams, settings
-from splitkit.runs.cells import own_threads
+from splitkit.curves.decay import mean_curve
+from splitkit.runs.cell_keys import hparams
+from splitkit.runs.cell_results import CellResult
+from splitkit.runs.cells import compute
 from splitkit.runs.kept_tables import committed_tables
 from splitkit.runs.profiles import Cell, Profile, strength_grid
-from splitkit.storage import digests, paths
-from splitkit.storage.files import check_writable, exclusive, write_whole
-from splitkit.tasks import first_tasks
+from splitkit.tasks import first_tasks, task_family
 
 VALUES: dict[str, tuple[float, ...]] = {
     "lambda_n": (0.0, 0.25, 0.5, 1.0),
@@ -67,90 +64,47 @@ def ablated_cells(profile: Profile) -> list[Cell]:
     ]
 
 
-def trainings(cell: Cell, profile: Profile) -> int:
-    """How many settings of a cell are trained: its own, and every value that is not its own."""
+def variants(cell: Cell, profile: Profile) -> Iterator[tuple[str, float, Cell]]:
+    """(weight, value, cell) of everything that is tried; the recorded value's cell is `cell` itself."""
     from splitkit.steering.objectives import OBJECTIVES
 
     own = OBJECTIVES["split"].defaults | hparams(cell, profile)
-    return 1 + sum(value != own[name] for name, tried in values_of(profile).items() for value in tried)
-
-
-def variants(cell: Cell, profile: Profile) -> Iterator[tuple[str, float, bool, dict[str, Any]]]:
-    """(weight, value, is it recorded, all settings of the training) of every variant of a cell."""
-    from splitkit.steering.objectives import OBJECTIVES
-
-    chosen = settings(cell, profile) | {
-        "grid": list(GRID),
-        "n_sweep": min(N_PAIRS, profile.size("sweep", cell.task)),
-        "code_digest": digests.code_digest(digests.STEERED),
-    }
-    weights = {
-        name: float(chosen["hparams"].get(name, default))
-        for name, default in OBJECTIVES["split"].defaults.items()
-    }
     for weight, tried in values_of(profile).items():
-        for value in sorted({*map(float, tried), weights[weight]}):
-            hparams = chosen["hparams"] | weights | {weight: value}
-            yield weight, value, value == weights[weight], chosen | {"hparams": hparams}
+        for value in sorted({*map(float, tried), float(own[weight])}):
+            yield weight, value, cell if value == own[weight] else replace(cell, variant=((weight, value),))
 
 
-def measure(cell: Cell, decides: dict[str, Any], profile: Profile) -> dict[str, Any]:
-    """Train and sweep one variant, or read it where that was done: dh, matching strength, m_trained, curve.
-
-    Kept whole or not at all, under a digest of all that decides it.
-    """
-    text = json.dumps(decides, sort_keys=True)
-    path = paths.CACHE / "ablation" / f"{cell.slug}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
-    if not path.exists():
-        with own_threads():
-            write_whole(path, json.dumps(_measured(cell, decides, profile)) + "\n")
-    return dict(json.loads(path.read_text(encoding="utf-8")))
-
-
-def _measured(cell: Cell, decides: dict[str, Any], profile: Profile) -> dict[str, Any]:
-    from splitkit.curves.decay import mean_curve
-    from splitkit.runs import answers
-    from splitkit.steering.sweeps import UNIT_PAIRS, matching_strength, sweep
-    from splitkit.steering.training import train
-
-    model, tokenizer = answers.load(profile, cell.model)
-    pairs = answers.pairs(profile, cell.task, "train", model, tokenizer)[: decides["n_train"]]
-    how = decides["hparams"] | {"shared": answers.shared_rows()}
-    iv = train(model, tokenizer, pairs, cell.form, cell.objective, decides["layer"], cell.seed, **how)
-    unit = matching_strength(model, tokenizer, iv, pairs[:UNIT_PAIRS])
-    asked = answers.pairs(profile, cell.task, "test", model, tokenizer)[: decides["n_sweep"]]
-    curve = mean_curve(sweep(model, tokenizer, iv, asked, m=[unit * r for r in decides["grid"]]))
-    config = iv.details["config"]
-    return {
-        "dh": iv.parameters["vector"].tolist(),
-        "m_trained": (config["factor_min"] + config["factor_max"]) / 2 / unit,
-        "curve": curve[["m", "preference", "utility", "n_pairs_utility"]].to_dict("list"),
-    }
+def ablation_profile(profile: Profile) -> Profile:
+    """`profile` with curves of the SPLIT vector alone, over `GRID` and the first pairs."""
+    swept = {task_family(task): min(N_PAIRS, profile.size("sweep", task)) for task in profile.tasks}
+    own = (("vector", "split"),)
+    return replace(profile, combinations=own, answered=(), grid=GRID, n_sweep=swept, curve_seeds={})
 
 
 def _table(profile: Profile, jobs: int) -> pd.DataFrame:
     work = [(cell, *variant) for cell in ablated_cells(profile) for variant in variants(cell, profile)]
-    # the recorded setting is a variant of every weight and is trained once
-    distinct = {json.dumps(decides, sort_keys=True): (cell, decides) for cell, *_, decides in work}
-    check_writable(paths.CACHE)
-    with exclusive(paths.CACHE / "ablation", f"ablation of profile {profile.name}"):
-        run = joblib.Parallel(n_jobs=jobs, backend="loky", batch_size=1)
-        results = run(joblib.delayed(measure)(*one, profile) for one in distinct.values())
-    found = dict(zip(distinct, results, strict=True))
-    own = {cell: found[json.dumps(decides, sort_keys=True)] for cell, _, _, own, decides in work if own}
+    # the recorded value is tried of every weight: its cell is computed once
+    results = compute([variant for *_, variant in work], ablation_profile(profile), jobs, progress=False)
+    found = {result.cell: (_dh(result), result) for result in results}
     parts = []
-    for cell, weight, value, recorded, decides in work:
-        one = found[json.dumps(decides, sort_keys=True)]
-        dh, other = np.array(one["dh"]), np.array(own[cell]["dh"])
-        curve = pd.DataFrame(one["curve"])
-        curve.insert(1, "m_relative", decides["grid"])
+    for cell, weight, value, variant in work:
+        (dh, result), (own, _) = found[variant], found[cell]
+        curve = mean_curve(result.sweep("test"))[["m", "preference", "utility", "n_pairs_utility"]]
+        curve.insert(1, "m_relative", list(GRID))
         head = {"model": cell.model, "task": cell.task, "weight": weight, "value": value}
-        for position, (column, entry) in enumerate((head | {"recorded": recorded}).items()):
+        for position, (column, entry) in enumerate((head | {"recorded": variant == cell}).items()):
             curve.insert(position, column, entry)
         norm = float(np.linalg.norm(dh))
-        cosine = float(dh @ other / (norm * np.linalg.norm(other)))
-        parts.append(curve.assign(norm=norm, cosine=cosine, m_trained=one["m_trained"]))
+        cosine = float(dh @ own / (norm * np.linalg.norm(own)))
+        config = result.intervention().details["config"]
+        m_trained = (config["factor_min"] + config["factor_max"]) / 2 / result.unit
+        parts.append(curve.assign(norm=norm, cosine=cosine, m_trained=m_trained))
     return pd.concat(parts, ignore_index=True)
+
+
+def _dh(result: CellResult) -> np.ndarray:
+    """The vector that a cell trained, in float64, of shape (hidden,)."""
+    return np.array(result.intervention().parameters["vector"].tolist())
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:

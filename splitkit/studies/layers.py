@@ -1,20 +1,13 @@
 """Psychopathy: yes or no read two ways, and whether the layer is why a vector does what it does here."""
 
-import hashlib
-import json
-from typing import Any
+from dataclasses import replace
 
 import joblib
 import pandas as pd
-from tqdm import tqdm
 
-from splitkit.runs.cell_keys import settings
-from splitkit.runs.cells import compute_cell, own_threads
-from splitkit.runs.engines import prepare_workers
+from splitkit.runs.cells import compute, compute_cell, own_threads
 from splitkit.runs.kept_tables import committed_tables
 from splitkit.runs.profiles import Cell, Profile
-from splitkit.storage import digests, paths
-from splitkit.storage.files import check_writable, write_whole
 from splitkit.tasks import first_tasks
 
 FAMILY, FORM, OBJECTIVE = "psychopathy", "vector", "split"
@@ -116,46 +109,27 @@ def _read_both_ways(profile: Profile, name: str) -> pd.DataFrame:
 def _every_layer(profile: Profile, jobs: int, progress: bool) -> pd.DataFrame:
     from scipy.stats import binomtest
 
+    from splitkit.runs.world_answers import STRENGTHS
     from splitkit.steering.model_files import depth
 
-    check_writable(paths.CACHE / "layers")
-    prepare_workers()
-    work = [(name, layer) for name in profile.models for layer in layers_of(profile.layer(name), depth(name))]
-    run = joblib.Parallel(n_jobs=jobs, backend="loky", return_as="generator", batch_size=1)
-    found = run(joblib.delayed(_attempt)(profile, name, layer) for name, layer in work)
-    table = pd.DataFrame(tqdm(found, total=len(work), desc="layers", unit="layer", disable=not progress))
+    asked = replace(
+        profile, combinations=(), answered=((FORM, OBJECTIVE),), n_test=0, tried=(0.0, *STRENGTHS)
+    )
+    cells = {
+        replace(_cell(profile, name), variant=(("layer", layer),) * (layer != profile.layer(name))): layer
+        for name in profile.models
+        for layer in layers_of(profile.layer(name), depth(name))
+    }
+    rows = []
+    for result in compute(cells, asked, jobs, progress):
+        answers = result.answers("validation").groupby("m")["score"]
+        m_relative, score = result.best
+        head = {"model": result.cell.model, "layer": cells[result.cell], "steered": not result.cell.variant}
+        scores = {"score": score, "unsteered": answers.mean()[0.0], "n": answers.size()[0.0]}
+        rows.append(head | {"m_relative": m_relative} | scores)
+    table = pd.DataFrame(rows)
     right = (table["score"] * table["n"] / 100).round().astype(int)
     ends = [binomtest(k, n).proportion_ci(method="wilson") for k, n in zip(right, table["n"], strict=True)]
     table["low"], table["high"] = [100 * end.low for end in ends], [100 * end.high for end in ends]
     order = ["model", "layer", "steered", "m_relative", "score", "low", "high", "unsteered", "n"]
     return table[order].sort_values(["model", "layer"], ignore_index=True)
-
-
-def _attempt(profile: Profile, model_name: str, layer: int) -> dict[str, Any]:
-    """Train at one layer, choose m and score; kept under a digest of all that decides it, so done once."""
-    from splitkit.runs import answers
-    from splitkit.runs.world_answers import STRENGTHS
-    from splitkit.steering.sweeps import UNIT_PAIRS, matching_strength
-    from splitkit.steering.training import train
-
-    cell, steered = _cell(profile, model_name), profile.layer(model_name)
-    task, n = cell.task, profile.size("choose", cell.task)
-    decides = settings(cell, profile) | {"layer": layer, "n_choose": n, "strengths": STRENGTHS}
-    decides["code_digest"] = digests.code_digest((*digests.ANSWERED, "studies/layers.py"))
-    digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
-    path = paths.CACHE / "layers" / f"{digest}.json"
-    if path.exists():
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    with own_threads():
-        model, tokenizer = answers.load(profile, model_name)
-        pairs = answers.pairs(profile, task, "train")[: profile.size("train", task)]
-        iv = train(model, tokenizer, pairs, FORM, OBJECTIVE, layer, cell.seed, **decides["hparams"])
-        unit = matching_strength(model, tokenizer, iv, pairs[:UNIT_PAIRS])
-        strengths = [unit * r for r in STRENGTHS]
-        table = answers.measure(profile, model, tokenizer, iv, task, "validation", [0.0, *strengths], n)
-    m = answers.choose(table[table["m"] != 0], task)
-    score = table.groupby("m")["score"].mean()
-    row = {"model": model_name, "layer": layer, "steered": layer == steered, "n": n}
-    row |= {"m_relative": STRENGTHS[strengths.index(m)], "score": score[m], "unsteered": score[0.0]}
-    write_whole(path, json.dumps(row) + "\n")
-    return row

@@ -1,6 +1,7 @@
 """The ablation: one weight at a time, kept whole and read again, and summaries of made curves by hand."""
 
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,10 @@ import pandas as pd
 import pytest
 
 from splitkit.plots.objectives import descent, figure_ablation, figure_asks
+from splitkit.runs.cell_keys import hparams
 from splitkit.runs.profiles import Profile, get_profile
 from splitkit.steering import training
+from splitkit.steering.objectives import OBJECTIVES
 from splitkit.storage import paths
 from splitkit.studies import ablation
 
@@ -56,12 +59,12 @@ def test_tasks_are_the_profiles() -> None:
 def test_a_variant_differs_in_one_weight_and_the_recorded_value_is_among_them() -> None:
     cell = ablation.ablated_cells(TINY)[0]
     every = list(ablation.variants(cell, TINY))
-    base = next(decides for *_, recorded, decides in every if recorded)["hparams"]
+    base = OBJECTIVES["split"].defaults | hparams(cell, TINY)
     assert base["lambda_n"] == 0.5
-    for weight, value, recorded, decides in every:
-        assert decides["hparams"] == base | {weight: value}
-        assert recorded == (value == base[weight])
-    assert {weight for weight, _, recorded, _ in every if recorded} == set(ablation.VALUES)
+    for weight, value, variant in every:
+        assert OBJECTIVES["split"].defaults | hparams(variant, TINY) == base | {weight: value}
+        assert (variant == cell) == (value == base[weight])
+    assert {weight for weight, _, variant in every if variant == cell} == set(ablation.VALUES)
 
 
 def test_computed_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,15 +76,16 @@ def test_computed_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     own = first[first["recorded"]]
     assert own["value"].eq(0.5).all() and own["cosine"].eq(1.0).all()
     assert own["m_relative"].tolist() == pytest.approx(ablation.GRID, rel=1e-5)
-    kept = sorted((tmp_path / "ablation").glob("*.json"))
+    kept = sorted((tmp_path / "trained").glob("*_vector_*"))
     assert len(kept) == 2
-    kept[0].unlink()
+    for stage in ("trained", "curves"):
+        shutil.rmtree(next((tmp_path / stage).glob("*lambda_n-0.0*")))
     trained = []
     real = training.train
     monkeypatch.setattr(training, "train", lambda *a, **k: trained.append(k) or real(*a, **k))
     pd.testing.assert_frame_equal(ablation.ablate(TINY, jobs=1), first)
     assert len(trained) == 1, "what was kept is not trained again"
-    assert sorted((tmp_path / "ablation").glob("*.json")) == kept
+    assert sorted((tmp_path / "trained").glob("*_vector_*")) == kept
 
 
 def test_summary_by_hand(table: pd.DataFrame) -> None:
