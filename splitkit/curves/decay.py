@@ -1,14 +1,15 @@
 """Curves of preference and utility against the strength m, and their fits (Eq. 12, 15 and 17)."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from splitkit.curves.solvers import BRANCHES, STARTS, solve_constrained, solve_parametrised
+from splitkit.curves.solvers import BRANCHES, NAMES, STARTS, solve_constrained, solve_parametrised
 from splitkit.curves.validity import Breakdown, Validity
 
 COEFFICIENTS = {"preference": ("alpha", "beta", "b"), "utility": ("beta_u", "b_u")}
@@ -26,6 +27,16 @@ def preference_curve(
 def utility_curve(m: np.ndarray | float, beta_u: float, b_u: float, validity: Validity) -> np.ndarray:
     """UtilOdds(m) = beta_u D(m) + b_u (Eq. 17); m of any shape, the result in b_u's unit."""
     return beta_u * validity(m) + b_u
+
+
+def curve(kind: str, m: ArrayLike, parameters: Mapping[str, Any]) -> np.ndarray:
+    """Eq. 15 ("preference") or 17 ("utility") at each m, with its parameters and those of Eq. 12 by name.
+
+    Parameters are numbers, or arrays (draw, 1) for a curve per draw.
+    """
+    equation = preference_curve if kind == "preference" else utility_curve
+    coefficients = (parameters[name] for name in COEFFICIENTS[kind])
+    return equation(np.asarray(m, dtype=float), *coefficients, Validity(*(parameters[n] for n in NAMES)))
 
 
 def r2(y: ArrayLike, predicted: ArrayLike) -> float:
@@ -74,14 +85,11 @@ class Fit:
     @property
     def validity(self) -> Validity:
         """D of Eq. 12 with the fitted parameters."""
-        return Validity(*[self.parameters[name] for name in Validity.__dataclass_fields__])
+        return Validity(*(self.parameters[name] for name in NAMES))
 
     def predict(self, m: ArrayLike) -> np.ndarray:
         """The fitted curve at each m, of m's shape."""
-        strengths = np.asarray(m, dtype=float)
-        coefficients = {name: self.parameters[name] for name in COEFFICIENTS[self.kind]}
-        curve = preference_curve if self.kind == "preference" else utility_curve
-        return curve(strengths, **coefficients, validity=self.validity)
+        return curve(self.kind, m, self.parameters)
 
     def score(self, m: ArrayLike, y: ArrayLike) -> float:
         """R^2 of this curve on other data, as for transfer from train to test; it can be negative."""
@@ -142,9 +150,6 @@ def mean_curve(sweep: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ValueError: when a column is missing, a (m, pair) occurs twice or not at all, or a preference is NaN.
     """
-    # torch comes with it, which the fits alone do not need
-    from splitkit.curves.log_odds import undefined_share
-
     needed = {"m", "pair", "preference", "utility"}
     if missing := sorted(needed - set(sweep.columns)):
         raise ValueError(f"The sweep lacks the column(s) {missing}; it has {sorted(sweep.columns)}.")
@@ -167,7 +172,7 @@ def mean_curve(sweep: pd.DataFrame) -> pd.DataFrame:
             "utility_sem": defined.sem(axis="columns"),
             "n_pairs": preference.shape[1],
             "n_pairs_utility": defined.shape[1],
-            "share_undefined": [undefined_share(row) for row in utility.to_numpy()],
+            "share_undefined": utility.isna().mean(axis="columns"),
         }
     ).reset_index()
 

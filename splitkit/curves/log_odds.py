@@ -33,7 +33,7 @@ def utility_log_odds(loss_positive: Losses, loss_negative: Losses) -> Losses:
 
     How much probability the model leaves for either of the two answers, against everything else. With losses
     that are means per token the two terms can sum to 1 or more; there Eq. 8 is undefined and the result is
-    NaN, never a clamped value: see `undefined_share`.
+    NaN, never a clamped value.
 
     Args:
         loss_positive: (...) L_p in nats or nats per token.
@@ -57,18 +57,6 @@ def utility_log_odds(loss_positive: Losses, loss_negative: Losses) -> Losses:
         mass = np.where(mass < 0, mass, math.nan)
         small, large = np.log1p(-np.exp(mass)), np.log(-np.expm1(mass))
         return mass - np.where(mass < -math.log(2), small, large)
-
-
-def undefined_share(utility: np.ndarray | torch.Tensor) -> float:
-    """Share of NaN among utility log-odds (...), 0 to 1: the pairs for which Eq. 8 is undefined.
-
-    Raises:
-        ValueError: when there is no value at all.
-    """
-    values = utility.detach().cpu().numpy() if isinstance(utility, torch.Tensor) else np.asarray(utility)
-    if values.size == 0:
-        raise ValueError("undefined_share of no values: the table of utilities is empty.")
-    return float(np.isnan(values).mean())
 
 
 def _as_float64(positive: Losses, negative: Losses) -> tuple[Losses, Losses, torch.dtype | None]:

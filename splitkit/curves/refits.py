@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from splitkit.curves.decay import COEFFICIENTS, Fit
+from splitkit.curves.decay import COEFFICIENTS, Fit, curve
 from splitkit.curves.least_squares import coefficients, minimise, unexplained
 from splitkit.curves.solvers import NAMES, decay, free_of, theta_of
 from splitkit.curves.validity import Validity
@@ -25,13 +25,7 @@ class Refits:
 
     def predict(self, m: Float[np.ndarray, " point"]) -> Float[np.ndarray, "draw point"]:
         """Eq. 15 or 17 of every draw at each m."""
-        value = {name: values[:, None] for name, values in self.parameters.items()}
-        right = (1 + (m - value["m_plus"]) ** 2 / value["L_plus"]) ** -value["p_plus"]
-        left = (1 + (m - value["m_minus"]) ** 2 / value["L_minus"]) ** -value["p_minus"]
-        decay = np.where(m >= 0, right, left)
-        if self.kind == "preference":
-            return (value["alpha"] * m + value["beta"]) * decay + value["b"]
-        return value["beta_u"] * decay + value["b_u"]
+        return curve(self.kind, m, {name: values[:, None] for name, values in self.parameters.items()})
 
 
 def refit(fit: Fit, m: Float[np.ndarray, " point"], y: Float[np.ndarray, "draw point"]) -> Refits:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import spearmanr
+from scipy.stats import linregress, spearmanr
 
 CENTRE = 0.5
 """Where |m| is small: dh at most half as large as the activation it is added to (m in matching strengths)."""
@@ -64,10 +64,6 @@ def _defined(m: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float64], NDArray[n
     return strengths[keep][order], values[keep][order]
 
 
-def _slope(m: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    return float(np.polyfit(m, y, 1)[0])
-
-
 def _end(reach: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     """|y(M) - y(M / 2)| / (max y - min y) of one side, M its largest |m|: the last doubling's share."""
     order = np.argsort(reach)
@@ -87,13 +83,11 @@ def preference_shape(m: ArrayLike, preference: ArrayLike, centre: float = CENTRE
     if near.sum() < FEWEST:
         return PreferenceShape(NAN, NAN, NAN, NAN, c2=None)
     x, y = strengths[near], values[near]
-    slope = _slope(x, y)
-    spread = float(((y - y.mean()) ** 2).sum())
+    line = linregress(x, y)
+    slope, r2 = float(line.slope), float(line.rvalue**2)
     # a curve that does not move at all has no slope to be linear in
-    if spread < 1e-18 or slope == 0.0:
+    if ((y - y.mean()) ** 2).sum() < 1e-18 or slope == 0.0:
         return PreferenceShape(NAN, 0.0, NAN, NAN, c2=False)
-    residual = y - np.polyval(np.polyfit(x, y, 1), x)
-    r2 = 1.0 - float((residual**2).sum()) / spread
     sides = [side * strengths >= 0 for side in (-1, 1)]
     low, high = (_end(np.abs(strengths[side]), values[side]) for side in sides)
     settled = max(low, high) <= SETTLED

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from splitkit.curves.log_odds import preference_log_odds, undefined_share, utility_log_odds
+from splitkit.curves.log_odds import preference_log_odds, utility_log_odds
 
 
 def exact_utility(positive: float, negative: float) -> float:
@@ -50,8 +50,6 @@ def test_tensor_and_array_agree_and_keep_their_kind() -> None:
 def test_utility_is_undefined_not_clamped() -> None:
     utility = utility_log_odds(np.array([0.1, math.log(2), 2.0, 2.0]), np.array([0.1, math.log(2), 2.0, 3.0]))
     assert np.isnan(utility).tolist() == [True, True, False, False]
-    assert undefined_share(utility) == 0.5
-    assert undefined_share(torch.from_numpy(utility)) == 0.5
 
 
 def test_utility_has_a_finite_gradient() -> None:
@@ -65,5 +63,3 @@ def test_bad_input_is_named() -> None:
         utility_log_odds(np.zeros(2), np.zeros(3))
     with pytest.raises(TypeError, match="two kinds"):
         preference_log_odds(np.zeros(2), torch.zeros(2))  # type: ignore[type-var]
-    with pytest.raises(ValueError, match="empty"):
-        undefined_share(np.array([]))
