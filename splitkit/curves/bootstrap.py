@@ -1,4 +1,4 @@
-"""Bootstrap over pairs: how far R², parameters and breakdown strengths of one cell would move with others."""
+"""Bootstrap over pairs: intervals of R², parameters and breakdown strengths of one cell."""
 
 import math
 import zlib
@@ -15,6 +15,7 @@ from splitkit.curves.solvers import NAMES
 from splitkit.curves.validity import Validity
 
 DRAWS = 200
+"""Number of bootstrap draws."""
 INTERVAL = (2.5, 97.5)
 """Percentiles of the intervals."""
 SPLITS = ("train", "test")
@@ -23,7 +24,7 @@ _FITTERS = {"preference": fit_preference, "utility": fit_utility}
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number and what it was in each draw (draw,); infinite where a breakdown is beyond the grid."""
+    """A number, and its value in each draw (draw,); infinite where a breakdown is beyond the grid."""
 
     value: float
     draws: Float[np.ndarray, " draw"]
@@ -48,7 +49,7 @@ class _Curve:
 
 
 def pair_counts(task: str, split: str, n_pairs: int, draws: int = DRAWS) -> np.ndarray:
-    """How often each pair is drawn, (draw, pair): n_pairs out of n_pairs with replacement.
+    """Counts of each pair in each draw, (draw, pair): n_pairs out of n_pairs with replacement.
 
     Seeded by task and split, so that in one draw all cells of a task have the same pairs, and averages over
     them vary as they would with other pairs.
@@ -67,12 +68,12 @@ def bootstrap_cell(
 
     Args:
         sweeps: of "train" and "test": one row per (m, pair), with m, pair, preference, utility.
-        strengths: (point,) what the sweeps' m, ascending, is called: m in units of the matching strength.
-        task: what the draws are seeded by.
+        strengths: (point,) the sweeps' m, ascending, in units of the matching strength.
+        task: the seed of the draws.
 
     Returns:
         By (split, curve, quantity): split "train", "test" or "transfer", curve "preference" or "utility",
-        quantity "r2", and but for transfer a parameter of Eq. 12, 15 or 17 or "breakdown_negative" or
+        quantity "r2", and except for transfer a parameter of Eq. 12, 15 or 17 or "breakdown_negative" or
         "breakdown_positive", where D = 1/2: -inf or inf when that is outside the grid, 0 when D is below 1/2
         from m = 0 on.
 
@@ -148,7 +149,7 @@ def _described(fit: Fit, refits: Refits) -> dict[str, Estimate]:
 
 
 def _breakdown(validity: Validity, lowest: float, highest: float) -> tuple[float, float]:
-    """Where D = 1/2 on the negative and on the positive side; beyond the grid infinite, before 0 it is 0."""
+    """The m where D = 1/2 on each side, negative first: infinite beyond the grid, 0 before 0."""
     negative, positive = validity.reach
     return (
         -math.inf if negative < lowest else min(negative, 0.0),

@@ -35,8 +35,9 @@ def curve(kind: str, m: ArrayLike, parameters: Mapping[str, Any]) -> np.ndarray:
     Parameters are numbers, or arrays (draw, 1) for a curve per draw.
     """
     equation = preference_curve if kind == "preference" else utility_curve
-    coefficients = (parameters[name] for name in COEFFICIENTS[kind])
-    return equation(np.asarray(m, dtype=float), *coefficients, Validity(*(parameters[n] for n in NAMES)))
+    coefficients = {name: parameters[name] for name in COEFFICIENTS[kind]}
+    validity = Validity(*(parameters[name] for name in NAMES))
+    return equation(np.asarray(m, dtype=float), **coefficients, validity=validity)
 
 
 def r2(y: ArrayLike, predicted: ArrayLike) -> float:

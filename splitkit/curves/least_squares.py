@@ -1,4 +1,4 @@
-"""Variable projection: many small least-squares fits at once, with what enters linearly solved exactly."""
+"""Least squares for many small fits at once; coefficients that enter linearly are solved exactly."""
 
 from collections.abc import Callable
 
@@ -6,21 +6,21 @@ import numpy as np
 from jaxtyping import Float, Int
 
 Residual = Callable[[Float[np.ndarray, "fit trial parameter"], Int[np.ndarray, " fit"]], np.ndarray]
-"""From several trials of theta for the fits of those numbers to what is left over, (fit, trial, residual)."""
+"""From several trials of theta per fit, and these fits' numbers, to residuals (fit, trial, residual)."""
 
 _STEPS = 80
 _FIRST_STEPS = 6
 _PATIENCE = 1e-8
-"""A fit is done when a step lowers its sum of squares by less than this share of it."""
+"""Share of its sum of squares that a step has to gain, or the fit is done."""
 _DIFFERENCE = 1e-6
 _PARALLEL = 1e-20
-"""Share of a column's square below which what others leave of it is rounding."""
+"""Share of a column's square; less than that beside the other columns is rounding."""
 
 
 def unexplained(
     y: Float[np.ndarray, "*batch point"], *columns: Float[np.ndarray, "*batch point"]
 ) -> Float[np.ndarray, "*batch point"]:
-    """y - A (A^+ y): what no combination of the columns and a constant can explain, by Gram-Schmidt."""
+    """y - A (A^+ y): the part of y that no columns and no constant explain, by Gram-Schmidt."""
     rest = y - y.mean(axis=-1, keepdims=True)
     axes: list[np.ndarray] = []
     for column in columns:
@@ -50,10 +50,9 @@ def coefficients(
 def minimise(
     residual: Residual, start: Float[np.ndarray, "fit parameter"], steps: int = _STEPS
 ) -> tuple[Float[np.ndarray, "fit parameter"], Float[np.ndarray, " fit"]]:
-    """argmin over theta of |residual|^2 by Levenberg-Marquardt, all fits side by side, each with its own
-    damping.
+    """argmin over theta of |residual|^2 by Levenberg-Marquardt, for all fits side by side.
 
-    Slopes are differences, taken for all parameters in one call of `residual`.
+    Each fit has a damping of its own. Slopes are differences, for all parameters in one call of `residual`.
 
     Returns:
         theta (fit, parameter) and |residual|^2 (fit,).
@@ -89,8 +88,10 @@ def minimise(
 def minimise_from(
     residual: Residual, starts: Float[np.ndarray, "start parameter"], n_fits: int, finished: int
 ) -> tuple[Float[np.ndarray, "fit parameter"], Float[np.ndarray, " fit"]]:
-    """The best that `minimise` finds for each fit: a few steps from every start, and from where they lead the
-    `finished` best ones to the end."""
+    """The best result of `minimise` for each fit, from several starts.
+
+    A few steps are made from every start; only the `finished` best ones are followed to the end.
+    """
     each, n_starts = np.arange(n_fits), len(starts)
     owner = each.repeat(n_starts)
     theta, cost = minimise(

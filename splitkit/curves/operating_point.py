@@ -1,4 +1,4 @@
-"""The strength to steer with: as much preference as utility can pay for."""
+"""The operating point: the strength with the most preference among those that keep utility."""
 
 from dataclasses import dataclass
 

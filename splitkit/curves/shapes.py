@@ -1,4 +1,4 @@
-"""The shape of a measured curve: where it is straight, where it peaks, how it ends (claims C2-C4)."""
+"""Shapes of measured curves: the straight part, the peak, the ends (claims C2-C4)."""
 
 from collections.abc import Hashable
 from dataclasses import asdict, dataclass
@@ -10,19 +10,20 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import linregress, spearmanr
 
 CENTRE = 0.5
-"""Where |m| is small: dh at most half as large as the activation it is added to (m in matching strengths)."""
+"""Largest |m| that counts as small, in matching strengths: dh is at most half as large as the activation."""
 LINEAR_R2 = 0.95
+"""Least R² of a straight line."""
 SETTLED = 0.1
-"""A side has settled when the last doubling of |m| makes no more than this share of its change.
+"""Largest share of a side's change that the last doubling of |m| makes when the side has settled.
 
 On a grid to 64, a logarithm, which never settles, changes by 0.14 to 0.17 there.
 """
 NOISE = 3.0
-"""A curve that moves by fewer standard errors than this over the grid is not judged."""
+"""Least range of a curve that is judged, in standard errors."""
 DECLINE = -0.8
-"""Spearman's rank correlation of |m| and utility, from the peak outwards, must not be above this."""
+"""Largest rank correlation (Spearman) of |m| and utility, from the peak outwards, of a curve that falls."""
 FEWEST = 5
-"""Strengths that a straight line around 0 is judged by, at least."""
+"""Least number of strengths that a straight line around 0 is judged by."""
 
 NAN = float("nan")
 _CELL = ["model", "task", "form", "objective", "seed"]
@@ -73,7 +74,7 @@ def _end(reach: NDArray[np.float64], y: NDArray[np.float64]) -> float:
 
 
 def preference_shape(m: ArrayLike, preference: ArrayLike, centre: float = CENTRE) -> PreferenceShape:
-    """Linear, then bending, then settled: a line over |m| <= centre, and how much the last doubling changes.
+    """Linear, then bending, then settled: a line over |m| <= centre, and the change of the last doubling.
 
     `m` in matching strengths, `preference` in nats, both (strengths,). C2 holds for the curve when that line
     has R² >= LINEAR_R2 and both sides have settled (see SETTLED). ValueError for unequal lengths.
@@ -125,7 +126,7 @@ def utility_shape(m: ArrayLike, utility: ArrayLike) -> UtilityShape:
 
 
 def shape_table(curves: pd.DataFrame, split: str = "train") -> pd.DataFrame:
-    """One row per cell of a table of `curvetables.curves`: both shapes, and whether C2 and C3 hold.
+    """One row per cell of a table of `splitkit.curves`: both shapes, and whether C2 and C3 hold.
 
     `preference_range` and `utility_range` say how far each curve moves over the grid, in nats. One that moves
     by no more than NOISE of its standard errors (median over the grid) has no shape to judge: None. KeyError
@@ -151,7 +152,7 @@ def shape_table(curves: pd.DataFrame, split: str = "train") -> pd.DataFrame:
 
 
 def linear_by_centre(curves: pd.DataFrame, centres: tuple[float, ...], split: str = "train") -> pd.DataFrame:
-    """How much of C2 hangs on where "small m" ends: shares of cells by form, for several centres.
+    """Shares of cells for which C2 holds, by form, for several ends of "small m".
 
     One row per (model, form, centre): `straight` (R² of the line >= LINEAR_R2) and `c2`, over the cells whose
     preference can be judged (see `shape_table`); NaN where a centre has fewer than FEWEST strengths. No rows

@@ -203,7 +203,7 @@ def candidates(branch: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def _starts(
     m: np.ndarray, y: np.ndarray, basis: np.ndarray, branch: float, seed: int, count: int
 ) -> list[np.ndarray]:
-    """Of seeded candidates the best of each of `count` groups: [(6,), ...]."""
+    """The best seeded candidate of each of `count` groups: [(6,), ...]."""
     _, theta = candidates(branch, seed)
     each = decay(theta, m)
     design = np.concatenate([each[:, :, None] * basis, np.ones((*each.shape, 1))], axis=2)

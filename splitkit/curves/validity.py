@@ -1,4 +1,4 @@
-"""Validity decay (Eq. 12): how much of a steered activation is still on the model's manifold."""
+"""Validity decay D(m) (Eq. 12): the share of a steered activation that is still on the model's manifold."""
 
 import math
 from dataclasses import astuple, dataclass
@@ -8,7 +8,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Breakdown:
-    """The strengths at which validity has fallen to a half, and what is to be said where there is none.
+    """The strengths at which validity has fallen to a half, and a note where there is none.
 
     `positive` and `negative` are in units of m, NaN on a side where D = 1/2 is not reached within the grid
     (then `note` names the side).
@@ -43,7 +43,7 @@ class Validity:
 
     @property
     def gap(self) -> float:
-        """D(0+) - D(0-): what the continuity constraint makes 0."""
+        """D(0+) - D(0-), which the continuity constraint makes 0."""
         right = (1 + self.m_plus**2 / self.L_plus) ** -self.p_plus
         return right - (1 + self.m_minus**2 / self.L_minus) ** -self.p_minus
 
@@ -59,7 +59,7 @@ class Validity:
         return left, self.m_plus + math.sqrt(self.L_plus * (2 ** (1 / self.p_plus) - 1))
 
     def breakdown(self, lowest: float, highest: float) -> Breakdown:
-        """Where D(m) = 1/2 on each side (see `reach`), within lowest..highest.
+        """The m of each side at which D(m) = 1/2 (see `reach`), within lowest..highest.
 
         D is 1 at the centres, so this is half of what D is at its best unless both centres are beyond 0 on
         the other side. On a side where D is below 1/2 from the start the answer is NaN as well.

@@ -1,4 +1,4 @@
-"""Sites: the places in a model's layers that an intervention changes and a recording reads."""
+"""Architectures: the modules of a layer that steering changes and reads, for each model type."""
 
 import operator
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from transformers.pytorch_utils import Conv1D
 
 @dataclass(frozen=True)
 class SitePaths:
-    """Where an architecture keeps what is steered. Paths are dotted attribute names.
+    """Paths to the modules of an architecture that steering needs, as dotted attribute names.
 
     The first two are all that must be said of an architecture of your own; `Replay` proves at its first use
     that they, and the others as they are given, rebuild what the model computes.
@@ -46,7 +46,7 @@ SITES: dict[str, SitePaths] = {
     "qwen2": _LLAMA,
     "qwen3": _LLAMA,
 }
-"""By the `model_type` of a model's config. Add one to steer another architecture."""
+"""Paths by the `model_type` of a model's config. Add an entry to steer another architecture."""
 
 _PROVEN = dict(SITES)
 
@@ -65,10 +65,10 @@ class Sites:
     down_width: int
     """Size of the down-projection's input."""
     transposed: bool
-    """Whether the down-projection keeps its weight as (inner, hidden), as GPT-2's Conv1D does."""
+    """True where the down-projection keeps its weight as (inner, hidden), as GPT-2's Conv1D does."""
     paths: SitePaths
     proven: bool
-    """Whether the project's tests cover the architecture; otherwise `Replay` checks it."""
+    """True where the project's tests cover the architecture; otherwise `Replay` checks it."""
 
     @property
     def layers_name(self) -> str:
@@ -77,10 +77,10 @@ class Sites:
 
 
 def site_paths(model: PreTrainedModel) -> SitePaths:
-    """Where the architecture of `model` keeps what is steered.
+    """Paths to the modules of `model` that steering needs.
 
     Raises:
-        ValueError: for an architecture that `SITES` does not list, with what to pass.
+        ValueError: for an architecture that `SITES` does not list, with a hint how to add it.
     """
     kind = model.config.model_type
     if kind not in SITES:
@@ -167,7 +167,7 @@ def resolve_sites(model: PreTrainedModel, layer: int) -> Sites:
 
 
 def _submodule(parent: nn.Module, name: str, path: str) -> nn.Module:
-    """`parent`'s submodule, or an error that lists what the last module on the way there has."""
+    """`parent`'s submodule; an error lists the children of the last module on the way."""
     here, walked = parent, ""
     for step in path.split("."):
         children = dict(here.named_children())

@@ -1,4 +1,4 @@
-"""Forms of steering: local weight, LoRA, vector, and how each changes a layer; one class each.
+"""Forms of steering: local weight, LoRA and vector, one class each.
 
 To add a form, write one class and put it into `FORMS`: it can then be trained, swept, applied and saved.
 """
@@ -42,7 +42,7 @@ class Form(ABC):
     """Smallest and largest factor m and their step in `default_config`, as in the official code."""
 
     mirrored: ClassVar[Mapping[str, str]] = {}
-    """By objective, a mirrored direction (a key of `trainer.NEGATIVE`) other than the objective's own."""
+    """Mirrored directions (keys of `trainer.NEGATIVE`) by objective, where not the objective's own."""
 
     @abstractmethod
     def shapes(self, d_in: int, d_out: int, rank: int = RANK) -> Shapes:
@@ -65,7 +65,7 @@ class Form(ABC):
         """W' = W + m dW, b' = b + m db (Eq. 1), in place."""
 
     def fresh(self, d_in: int, d_out: int, rank: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """Parameters that training starts from, with dh = 0: zeros, unless a form has to draw some."""
+        """Parameters at the start of training, with dh = 0: zeros, unless a form has to draw some."""
         return {name: torch.zeros(shape) for name, shape in self.shapes(d_in, d_out, rank).items()}
 
     def rank(self, parameters: Parameters) -> int:
@@ -158,7 +158,7 @@ class Vector(Form):
 
 
 FORMS: dict[str, Form] = {"local_weight": LocalWeight(), "lora": Lora(), "vector": Vector()}
-"""Forms by name."""
+"""Forms by name; all code that steers asks this registry."""
 
 
 def get_form(name: str) -> Form:

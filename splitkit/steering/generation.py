@@ -5,13 +5,11 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 
 import torch
-from jaxtyping import Int
-from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from splitkit.steering.interventions import Intervention
 from splitkit.steering.strengths import Strength, as_factors
-from splitkit.steering.tokenization import pad_id, prompt_ids
+from splitkit.steering.tokenization import Encoded, pad_batch, pad_id, prompt_ids
 
 
 @torch.inference_mode()
@@ -62,23 +60,24 @@ def answers(
     if intervention is None and strengths.any():
         raise ValueError("a strength other than 0 needs an intervention to apply.")
     prompts, limit = _prompts(model, tokenizer, questions)
-    texts, pad = [""] * len(questions), pad_id(tokenizer)
-    for rows in _batches([len(prompt) for prompt in prompts], max_new_tokens, limit, batch_size):
+    texts = [""] * len(questions)
+    for rows in _batches([prompt.prompt_length for prompt in prompts], max_new_tokens, limit, batch_size):
         chosen = [prompts[row] for row in rows]
-        ids, mask = _padded_left(chosen, pad)
+        # padded on the left, so that all rows go on from the same column
+        batch = pad_batch(tokenizer, chosen, rows, side="left").to(model.device)
         of_rows = strengths[rows] if strengths.ndim else strengths
         applied = intervention.applied(model, of_rows) if intervention is not None else nullcontext()
         with applied:
             out = model.generate(  # type: ignore[operator]
-                input_ids=ids.to(model.device),
-                attention_mask=mask.to(model.device),
+                input_ids=batch.input_ids,
+                attention_mask=batch.attention_mask,
                 do_sample=False,
                 num_beams=1,
                 # where that is less, all rows of the batch are as long as its first
-                max_new_tokens=min(max_new_tokens, limit - len(chosen[0])),
-                pad_token_id=pad,
+                max_new_tokens=min(max_new_tokens, limit - chosen[0].prompt_length),
+                pad_token_id=pad_id(tokenizer),
             )
-        new = tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
+        new = tokenizer.batch_decode(out[:, batch.input_ids.shape[1] :], skip_special_tokens=True)
         for row, text in zip(rows, new, strict=True):
             texts[row] = text
     return texts
@@ -102,27 +101,16 @@ def _batches(lengths: Sequence[int], new: int, limit: int, batch_size: int) -> l
 
 def _prompts(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, questions: Sequence[str]
-) -> tuple[list[list[int]], int]:
-    """Every question's prompt, and how many tokens the model takes."""
+) -> tuple[list[Encoded], int]:
+    """Every question's prompt, and the number of tokens that the model takes."""
     limit = getattr(model.config, "max_position_embeddings", None) or sys.maxsize
-    prompts = [prompt_ids(tokenizer, question) for question in questions]
-    for row, prompt in enumerate(prompts):
-        if len(prompt) >= limit:
+    prompts = []
+    for row, question in enumerate(questions):
+        ids = tuple(prompt_ids(tokenizer, question))
+        prompts.append(Encoded(row, ids, len(ids)))
+        if len(ids) >= limit:
             raise ValueError(
-                f"row {row}: the prompt is {len(prompt)} tokens, the model's context {limit}: no room for an "
+                f"row {row}: the prompt is {len(ids)} tokens, the model's context {limit}: no room for an "
                 "answer. Shorten the question."
             )
     return prompts, limit
-
-
-def _padded_left(
-    prompts: Sequence[Sequence[int]], pad: int
-) -> tuple[Int[Tensor, "batch token"], Int[Tensor, "batch token"]]:
-    """Token ids and attention mask, padded on the left, so that all rows go on from the same column."""
-    width = max(map(len, prompts))
-    ids = torch.full((len(prompts), width), pad)
-    mask = torch.zeros_like(ids)
-    for i, prompt in enumerate(prompts):
-        ids[i, width - len(prompt) :] = torch.tensor(prompt)
-        mask[i, width - len(prompt) :] = 1
-    return ids, mask

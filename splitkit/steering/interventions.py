@@ -1,4 +1,4 @@
-"""Interventions: one change of one layer, in three forms, attached only inside a `with`."""
+"""Interventions: a change of one layer, attached only inside a `with`, saved and loaded."""
 
 import hashlib
 import json
@@ -84,8 +84,8 @@ class Intervention:
         """dh = dW x + db (Eq. 5) at m = 1; the change at any other strength is m dh.
 
         Args:
-            x: (..., inner) input of the layer's down-projection, or what else `Form.change` takes; of a
-                vector only the leading axes count.
+            x: input of `Form.change`: (..., inner) of the layer's down-projection; for a vector only the
+                leading axes count.
 
         Returns:
             (..., hidden) in float32 at least.

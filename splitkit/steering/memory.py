@@ -1,4 +1,4 @@
-"""Memory: whether a model's weights fit, and how many tokens of a forward pass do."""
+"""Memory: a check that a model's weights fit, and the number of tokens of a forward pass that do."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""Model files: where a model's weights and tokenizer lie on this machine, and the digest of them all."""
+"""Model files: the folder of a model's weights and tokenizer on this machine, and its digest."""
 
 import hashlib
 import json
@@ -12,14 +12,14 @@ from splitkit.storage import paths
 from splitkit.storage.files import write_whole
 
 VARIABLE = "SPLITKIT_MODELS"
-"""Names a folder with models below it, `<owner>/<name>` or `<name>`: then the hub is never asked."""
+"""Environment variable: a folder with models as `<owner>/<name>` or `<name>`; then the hub is not asked."""
 
 READ = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
-"""What is read of a model's files; no weights of another format, and no code."""
+"""Patterns of the files that are read of a model: no weights of another format, and no code."""
 
 
 def is_shipped(name: str) -> bool:
-    """Whether a model of this name ships with the project."""
+    """True where a model of this name ships with the project."""
     return name not in ("", ".", "..") and Path(name).name == name and (paths.MODELS / name).is_dir()
 
 
@@ -76,7 +76,7 @@ def _in_hub_cache(name: str) -> Path | None:
 
 
 def _has_weights(folder: Path) -> bool:
-    """Whether every file of weights is there that a model's folder should have."""
+    """True where every file of weights is there that a model's folder should have."""
     index = folder / "model.safetensors.index.json"
     try:
         names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
@@ -134,7 +134,7 @@ def architecture(name: str) -> str:
 
 
 def depth(name: str) -> int:
-    """How many layers a model's config states. Raises: see `config`; ValueError where it does not say."""
+    """Number of layers in a model's config. Raises: see `config`; ValueError where it does not say."""
     content = config(name)
     found = content.get("num_hidden_layers", content.get("n_layer"))
     if not isinstance(found, int) or found < 1:
@@ -143,7 +143,7 @@ def depth(name: str) -> int:
 
 
 def digest(folder: Path) -> str:
-    """SHA-256 over the names and contents of all that is read of a model.
+    """SHA-256 over the names and contents of all files that are read of a model.
 
     Gigabytes take a minute, so the digest of a file is remembered (`digests` below SPLITKIT_CACHE) under its
     path, size and time of change.

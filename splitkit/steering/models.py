@@ -1,4 +1,4 @@
-"""Models and their tokenizers: loading them, and telling them apart."""
+"""Models and their tokenizers: loading, and a digest that tells models apart."""
 
 import hashlib
 import json
@@ -35,7 +35,7 @@ class ModelInfo:
 
     @property
     def folder(self) -> Path:
-        """Where its weights, tokenizer and model card are."""
+        """Folder of its weights, tokenizer and model card."""
         return paths.MODELS / self.name
 
 
@@ -219,7 +219,7 @@ def model_digest(model: nn.Module) -> str:
 
 
 def _stamp(parameters: Mapping[str, Tensor]) -> _Stamp:
-    """Where the parameters lie, how often they were written to, and a sample of their values."""
+    """Address and number of writes of each parameter, and a sample of their values."""
     samples: dict[torch.device, list[Tensor]] = {}
     for tensor in parameters.values():
         values = tensor.detach().reshape(-1)

@@ -1,4 +1,7 @@
-"""Training objectives as pure functions of the losses of a batch of pairs."""
+"""Training objectives: pure functions of the losses of a batch of pairs, and their registry.
+
+To add an objective, write one function and put it into `OBJECTIVES` with its settings.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
@@ -14,7 +17,7 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class ObjectiveInputs:
-    """What an objective sees of a batch: one value per pair in each tensor, all of shape (batch,).
+    """The input of an objective: one value per pair in each tensor, all of shape (batch,).
 
     Losses are means over the answer's tokens, in nats per token; `positive` is the answer to be preferred, so
     for a training step against the concept the caller swaps the two answers. Reference losses are those of

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 SPLITS = ("train", "validation", "test")
 PAPER = "paper/"
-"""What the names of the paper's own tasks begin with."""
+"""Prefix of the names of the paper's own tasks."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,4 @@
-"""Recording: run the layers up to the steered one once, then replay only what comes after it, at any
-strength.
+"""Replay: the layers up to the steered one run once, the later ones again at each strength.
 
 dh does not depend on m (Eq. 5), and nothing below the steered layer depends on either.
 """
@@ -28,7 +27,7 @@ from splitkit.steering.tokenization import Batch, Encoded, pad_batch
 
 @dataclass(frozen=True)
 class Recording:
-    """What the later layers and an intervention of one form need of a batch.
+    """Recorded activations of a batch: all that the later layers and an intervention of one form need.
 
     `activations`, each (batch, token, ...): "output", the residual stream that leaves the layer; for a form
     that changes the down-projection also "down_input" (inner), "down_output" (hidden) and "residual"
@@ -40,7 +39,7 @@ class Recording:
 
     @property
     def x(self) -> Float[Tensor, "batch token inner"]:
-        """What dh is computed from: the down-projection's input, or the layer's output."""
+        """Input of `Form.change`: the down-projection's input, or the layer's output."""
         return self.activations.get("down_input", self.activations["output"])
 
     def repeated(self, times: int) -> "Recording":
@@ -76,7 +75,7 @@ def stack_rows(
 
 
 class Replay:
-    """A model cut at one layer: `record` runs what comes before an intervention, `losses` what comes after.
+    """A model cut at one layer: `record` runs the layers up to it, `losses` the later ones.
 
     Raises:
         ValueError: for an unknown architecture, a layer out of range, or a model that is steered already.
@@ -159,7 +158,7 @@ class Replay:
         hidden: Float[Tensor, "batch token hidden"],
         needed: Bool[Tensor, "batch token"],
     ) -> Float[Tensor, " batch"]:
-        """Mean loss of each answer, (batch,), from what the head reads where it predicts a token of it."""
+        """Mean loss of each answer, (batch,), from the head's input before each of its tokens."""
         each = token_losses_from_hidden(
             hidden[needed], self._head, batch.input_ids[batch.answer_mask], self._cap
         )  # (answer tokens of all rows,)
@@ -180,7 +179,7 @@ class Replay:
         return torch.where(scale == 0, seen["output"], moved.to(seen["output"].dtype))
 
     def _added(self, down: Tensor) -> Tensor:
-        """What the FFN adds to the residual stream when its down-projection gives `down`."""
+        """The FFN's part of the residual stream when its down-projection gives `down`."""
         return down if self.sites.after_down is None else self.sites.after_down(down).to(down.device)
 
     def onward(
@@ -189,7 +188,7 @@ class Replay:
         residual: Float[Tensor, "batch token hidden"],
         needed: Bool[Tensor, "batch token"] | None = None,
     ) -> Float[Tensor, "batch token hidden"]:
-        """What the head reads after `residual` has left this layer; see `Tail`."""
+        """Input of the head after `residual` has left this layer; see `Tail`."""
         return self.tail(batch, residual, needed)
 
 

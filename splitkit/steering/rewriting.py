@@ -45,7 +45,7 @@ def rewritten(model: PreTrainedModel, intervention: Intervention, m: float) -> P
 
     Args:
         model: the intervention's base model, in any type; the sums are made in that type.
-        intervention: what to write.
+        intervention: the change to write.
         m: the strength.
     """
     intervention.check_base(model)

@@ -1,4 +1,4 @@
-"""Stems: the prompt that both answers of a pair share, run once for the two."""
+"""Shared prefix: the prompt of a pair runs once for both of its answers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from splitkit.steering.replay import Recording, Replay, predicting, stack_rows
 from splitkit.steering.tokenization import Encoded, pad_batch
 
 SIDES = 2
-"""Answers of a pair: the positive one, then the negative one."""
+"""Number of answers of a pair: the positive one, then the negative one."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Fork:
 
     @property
     def tokens(self) -> int:
-        """How many tokens, padding included, one pass over the pairs has."""
+        """Number of tokens, padding included, of one pass over the pairs."""
         parts = [self.branches] if self.stems is None else [self.stems, self.branches]
         return sum(part.batch.input_ids.numel() for part in parts)
 
@@ -75,7 +75,7 @@ def record_fork(
 ) -> Fork:
     """The recording of some pairs, whose sequences have the same prompt.
 
-    Where the architecture's sites were proven only by `proofs`, the whole sequences are the branches.
+    Where only `replay.check_replay` covers the architecture, the whole sequences are the branches.
     """
     both = [sequence for pair in zip(positive, negative, strict=True) for sequence in pair]
     recording = replay.record(pad_batch(tokenizer, both, range(len(both))))

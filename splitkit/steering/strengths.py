@@ -19,8 +19,8 @@ def as_factors(m: Strength, several: str = "one per row of the batch") -> Float[
     """m as a float32 tensor: () for one number, (batch,) for one per row.
 
     Args:
-        m: what to take for strengths.
-        several: what more than one number would be here, for the errors.
+        m: the strengths as a caller gives them.
+        several: the meaning of more than one number, for the errors.
 
     Raises:
         TypeError: when a value is not a number (a text, None, True).
@@ -58,7 +58,7 @@ def as_grid(m: Strength) -> Float64[np.ndarray, " strength"]:
 
 
 def is_steered(decoder: nn.Module) -> bool:
-    """Whether an intervention is applied to this decoder at the moment."""
+    """True while an intervention is applied to this decoder."""
     owners = (getattr(hook, "__self__", None) for hook in decoder._forward_pre_hooks.values())
     return any(isinstance(owner, Scale) for owner in owners)
 

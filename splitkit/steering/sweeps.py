@@ -21,7 +21,7 @@ from splitkit.steering.tokenization import batches, buckets, encode_pairs
 REDUCTIONS = ("mean", "sum")
 
 UNIT_PAIRS = 64
-"""Training pairs that the strength of a cell is measured on; its medians are over thousands of tokens."""
+"""Number of training pairs that a cell's unit is measured on; its medians are over thousands of tokens."""
 
 
 def sweep(
@@ -42,7 +42,7 @@ def sweep(
 
     Args:
         model, tokenizer: the intervention's base model and its tokenizer.
-        intervention: what to apply.
+        intervention: the change to apply.
         pairs: questions with two answers.
         m: the grid of strengths, each once; 0 is the base model.
         reduction: "mean" for losses in nats per token of the answer, "sum" for nats (Eq. 28).
@@ -120,13 +120,12 @@ def matching_strength(
     intervention: Intervention,
     pairs: Sequence[Pair],
 ) -> float:
-    """m = median |h| / median |dh|: the strength at which m dh is as large as the activation h it is added
-    to.
+    """m = median |h| / median |dh|: at this strength m dh is as large as the activation h it is added to.
 
-    Medians are over all steered tokens of all pairs, norms over `hidden`. h is the residual stream (after
-    the layer for a vector, before the FFN's output is added for a weight form), except where a norm follows
-    the down-projection (Gemma2): there m dh competes with that projection's output. The unit of the
-    relative grid.
+    The unit of every relative grid, for all forms and models. Medians are over all steered tokens of all
+    pairs, norms over `hidden`. h is the residual stream (after the layer for a vector, before the FFN's
+    output is added for a weight form), except where a norm follows the down-projection (Gemma2): there m dh
+    competes with that projection's output.
 
     Raises:
         TypeError: when `intervention` is none.

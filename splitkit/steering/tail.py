@@ -1,4 +1,4 @@
-"""Tails: the layers after the steered one as a decoder of their own, computing only what is asked of it."""
+"""Tail: the layers after the steered one, as a decoder of their own that computes only needed positions."""
 
 import copy
 from typing import Any
@@ -46,7 +46,7 @@ class Tail:
         cache: DynamicCache | None = None,
         stem_mask: Int[Tensor, "batch stem"] | None = None,
     ) -> Float[Tensor, "batch token hidden"]:
-        """What the head reads, where `needed` (batch, token) is True; everywhere for None.
+        """Input of the head, where `needed` (batch, token) is True; everywhere for None.
 
         With a `cache`, keys and values are kept in it. `stem_mask` is the attention mask of the tokens that
         are in the cache already, and these come before the batch's own.

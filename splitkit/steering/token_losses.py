@@ -1,4 +1,4 @@
-"""Head: losses of an answer's tokens straight from the last hidden states, a chunk at a time.
+"""Token losses: the losses of an answer's tokens straight from the last hidden states, chunk by chunk.
 
 No (tokens, vocabulary) matrix of a whole batch is ever held, so memory does not grow with the vocabulary, and
 a chunk's logits stay in the processor's cache while they are capped, normalised and differentiated.
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 CHUNK = {"cpu": 2**19, "cuda": 2**27}
-"""Logits held at a time, by kind of device: about what a core's cache holds, or what keeps a GPU busy."""
+"""Number of logits held at a time, by kind of device: a core's cache full, or enough to keep a GPU busy."""
 
 
 def token_losses_from_hidden(
@@ -24,7 +24,7 @@ def token_losses_from_hidden(
     """-log P(target) at each position, with logits = cap tanh(W hidden / cap) where there is a soft cap.
 
     Args:
-        hidden: (token, hidden), what the head reads at the position before each target.
+        hidden: (token, hidden), the head's input at the position before each target.
         head: the model's output embedding; its weights get no gradient.
         targets: (token,), the ids to predict.
         cap: Gemma2's soft cap on the logits, or None.

@@ -1,4 +1,4 @@
-"""Encoding: pairs of texts become batches of token ids in which the answer's tokens are known.
+"""Tokenization: pairs of texts become batches of token ids in which the answer's tokens are known.
 
 A model with a chat template is asked in its form. A base model has none: there the question is the beginning
 of the text and the answer its continuation, literally, so that whatever should stand between them ("\\nA: ")
@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from splitkit.steering.pairs import Pair, check_pairs
 
 TOKEN_BUDGET = 4096
-"""Tokens, padding included, that one forward pass may hold unless a caller says otherwise."""
+"""Most tokens of a forward pass, padding included, unless a caller gives another number."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def check_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Whether a tokenizer can be this model's, by its size and its special tokens.
+    """Check that a tokenizer can be this model's, by its size and its special tokens.
 
     BOS, EOS and PAD are compared with the ids in the model's config, where both sides have them (a pad token
     that is only EOS in another role is not).
@@ -139,7 +139,7 @@ def check_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
 
 
 def _stated_ids(model: PreTrainedModel, name: str) -> list[int]:
-    """What the config and the generation config say a special token is; a model can end in several ways."""
+    """Ids of a special token in the config and the generation config; a model can end in several ways."""
     sources = (model.config, getattr(model, "generation_config", None))
     ids: dict[int, None] = {}
     for value in (getattr(source, name, None) for source in sources):
@@ -183,10 +183,7 @@ def pad_batch(
     index: Sequence[int],
     side: str | None = None,
 ) -> Batch:
-    """One batch of `sequences`; `index` numbers its rows. `side` of the padding: the tokenizer's for None.
-
-    Raises: ValueError as `pad_id` does.
-    """
+    """One batch of `sequences`; `index` numbers its rows. `side` of the padding: the tokenizer's for None."""
     width = max(len(sequence.ids) for sequence in sequences)
     ids = torch.full((len(sequences), width), pad_id(tokenizer))  # (batch, token)
     attention, answer = torch.zeros_like(ids), torch.zeros_like(ids, dtype=torch.bool)
@@ -202,8 +199,7 @@ def pad_batch(
 def batches(
     tokenizer: PreTrainedTokenizerBase, sequences: Sequence[Encoded], token_budget: int = TOKEN_BUDGET
 ) -> Iterator[Batch]:
-    """Batches of sequences of similar length, each at most `token_budget` tokens with its padding (one row
-    at least)."""
+    """Batches of sequences of similar length: one row, or at most `token_budget` tokens with the padding."""
     for rows in buckets([len(sequence.ids) for sequence in sequences], token_budget):
         yield pad_batch(tokenizer, [sequences[row] for row in rows], rows)
 

@@ -1,4 +1,4 @@
-"""Trainer: the loop that fits an intervention's parameters, on the recorded layers only."""
+"""Trainer: the settings and the loop that fit an intervention's parameters, and the rows that loops share."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,10 +19,10 @@ Rows = list[dict[str, Tensor]]
 """The unpadded activations (token, ...) of each sequence; see `replay.Recording`."""
 
 MOST = 2**28
-"""Bytes that a `SharedRows` holds at most: what is larger is recorded for each training anew."""
+"""Most bytes that `SharedRows` holds; a larger recording is made for each training anew."""
 
 NEGATIVE: dict[str, float | None] = {"negated": -1.0, "zero": 0.0, "none": None, "drawn": -1.0}
-"""What the mirrored direction, in which the answer without the concept wins, multiplies its factor by.
+"""Sign of the factor in the mirrored direction, in which the answer without the concept wins.
 
 Both directions are part of every step, except under "none" (no mirrored one) and "drawn" (one of the two, by
 a fair coin at each step, as in BiPO).
@@ -31,10 +31,10 @@ a fair coin at each step, as in BiPO).
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How to train. The optimizer is AdamW without weight decay, its learning rate falls linearly to 0.
+    """Settings of a training. The optimizer is AdamW without weight decay; its learning rate falls to 0.
 
-    lr: the learning rate at the first step. epochs: passes over the pairs. batch_size: pairs per step, what
-    the official code calls batch size times accumulation. dropout: share of dh's entries set to 0. factor_*:
+    lr: the learning rate at the first step. epochs: passes over the pairs. batch_size: pairs per step (in
+    the official code, batch size times accumulation). dropout: share of dh's entries set to 0. factor_*:
     m is drawn evenly from factor_min, factor_min + factor_step, ... factor_max. negative: a key of
     `NEGATIVE`. rank: of a LoRA. weights: the objective's hyper-parameters that differ from its defaults.
 
@@ -71,7 +71,7 @@ class TrainConfig:
             raise ValueError(f"factor_max {self.factor_max} is below factor_min {self.factor_min}.")
 
     def _keep(self, name: str, value: object) -> None:
-        """Set a field of the frozen config to what it was checked to be."""
+        """Set a field of the frozen config to its checked value."""
         object.__setattr__(self, name, value)
 
 
@@ -115,7 +115,7 @@ class SharedRows:
         tokenizer: PreTrainedTokenizerBase,
         sequences: Sequence[Encoded],
     ) -> Rows:
-        """As `record_rows` gives them for a `replay` of `model`, which must not have changed meanwhile."""
+        """`record_rows` of a `replay` of `model`, which must not have changed since the last call."""
         of = (replay.sites.layer, replay.device, tokenizer.padding_side, tuple(sequences))
         same = self._model is model and self._of == of
         needed = replay.form.recorded
@@ -220,7 +220,7 @@ class Trainer:
         return both
 
     def _inputs(self, loss: Float[Tensor, "sides pairs"], row: Int[Tensor, "sides pairs"]) -> ObjectiveInputs:
-        """What the objective sees of one direction; where there is one side only, it reads no other."""
+        """Input of the objective for one direction; where there is one side only, it reads no other."""
         reference = None if self.reference is None else self.reference[row]
         return ObjectiveInputs(
             loss_positive=loss[0],

@@ -62,15 +62,15 @@ def train(
 
     Args:
         model, tokenizer: the base model, which stays frozen and as it is, and its tokenizer.
-        pairs: what to learn from.
+        pairs: the examples to learn from.
         form: "local_weight", "lora" or "vector".
         objective: "sft", "reps", "dpo", "split", or for a vector "diffmean", which is not trained.
         layer: the layer to steer, from 0; the middle one for None.
         seed: of order, factors, dropout and a LoRA's start; nothing global is touched.
         config: all settings at once; `default_config(form, objective)` for None.
         progress: show a progress bar.
-        shared: what other trainings on the same model, unchanged, layer and pairs have recorded, and this one
-            records for the next; the closed form, diffmean, has no use for it.
+        shared: recordings that trainings on the same unchanged model, layer and pairs share; diffmean, a
+            closed form, does not use them.
         overrides: single settings, as `lr=0.02`, or hyper-parameters of the objective, as `gamma=3.0`.
 
     Raises:
