@@ -63,7 +63,7 @@ def reproduce(
 
     The cells are computed by `engine` (None: `jobs` processes of this machine), the rest here. With
     `from_committed` the committed tables are used and no cell is computed. PermissionError, RunInProgress and
-    what `preparation` raises come before any work; CellError and EngineError after it, and what was finished
+    what `preflight` raises come before any work; CellError and EngineError after it, and what was finished
     is kept. A table or notebook that fails ends none of the others: the summary of those is printed, then
     ReproduceError tells what failed and why.
     """

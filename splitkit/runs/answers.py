@@ -1,6 +1,6 @@
-"""Material: what cells are made of. The profile's models as it wants them, a task's pairs, and who scores.
+"""The models, pairs and scored answers that cells are made of, for the world's tasks and the paper's own.
 
-The embedded world's tasks are scored by its grammar, the paper's own by `grading`.
+The world's grammar scores the answers to its tasks (`world_answers`), `judged_answers` those to the paper's.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _held: dict[tuple[str, ...], Any] = {}
 
 
 def load(profile: Profile, name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A model of the profile in its dtype and on its device, and the tokenizer; a shipped one as it is.
+    """A model of the profile in its dtype and on its device, and its tokenizer; a shipped one as it is.
 
-    The last one is held in this process: it is not read again for every cell, which leaves it as it is. A
-    shipped one that was trained anew meanwhile is another. Raises: see `models.load_model`.
+    This process holds the last one, so that the next cell does not read it again. A shipped model that was
+    trained anew meanwhile is read again. Raises: see `models.load_model`.
     """
     from splitkit.steering.model_files import named_model_digest
     from splitkit.steering.models import MODELS, load_model
@@ -69,7 +69,7 @@ def pairs(
 
     axbench = task_family(task) == "axbench"
     with warnings.catch_warnings():
-        # which rows cannot be used is told once, by `preparation.reports`
+        # which rows cannot be used is told once, by `preflight.check`
         warnings.simplefilter("ignore", UserWarning)
         return load_dataset_pairs(
             task,
@@ -84,7 +84,7 @@ def pairs(
 
 @cache
 def shared_rows() -> SharedRows:
-    """What this process recorded last of a task's training pairs: its cells share it."""
+    """The activations recorded last of a task's training pairs, shared by this process's cells."""
     from splitkit.steering.trainer import SharedRows
 
     return SharedRows()
@@ -102,7 +102,7 @@ def measure(
 ) -> pd.DataFrame:
     """Answers to the first `n` questions of a split at every m, and their scores, whoever gives them.
 
-    See `evaluation.measure_strengths` (the world's tasks) and `grading.measure` (the paper's).
+    See `world_answers.measure_strengths` and `judged_answers.measure`.
     """
     if task.startswith(PAPER):
         from splitkit.runs import judged_answers

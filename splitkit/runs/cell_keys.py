@@ -1,4 +1,4 @@
-"""Settings: all that decides a cell's numbers, stage by stage, and the folder that follows from it."""
+"""The settings that decide a cell's numbers, stage by stage, and the folder that follows from them."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ from splitkit.storage.files import safe_name
 from splitkit.tasks import task_family
 
 STAGES = ("trained", "curves", "answers")
-"""What is kept of a cell: the intervention; its losses over the grid; its answers and their scores."""
+"""The stages of a cell: the intervention; its losses over the grid; its answers and their scores."""
 
 _KEYS = ["model", "form", "objective", "task_family"]
 

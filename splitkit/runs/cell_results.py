@@ -1,4 +1,4 @@
-"""Cell results: a finished cell as a reader finds it, each file checked against what was written."""
+"""Finished cells, read from their folders; each file is checked against the one that was written."""
 
 import json
 from dataclasses import dataclass, field
@@ -70,7 +70,7 @@ class CellResult:
         )
 
     def judge(self) -> dict[str, Any] | None:
-        """Who judged the answers, the requests sent, answers and unscored ones; None where nobody had to."""
+        """The judge, its requests, answers and unscored answers; None where no judge was needed."""
         folder = self._folder("answers")
         return json.loads(read_kept(folder, "judge.json")) if (folder / "judge.json").exists() else None
 

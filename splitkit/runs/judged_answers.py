@@ -1,7 +1,7 @@
-"""Grading: steered answers to the paper's own questions. Yes or no is read off, open answers go to a judge.
+"""Steered answers to the paper's own questions: yes or no is read off, open answers go to a judge.
 
-The judge is `llmjudge.LLMJudge`: any endpoint that speaks OpenAI's chat completions. What it did not score is
-NaN with a reason, and counted; it is never guessed.
+The judge is `llm.LLMJudge`: any endpoint that speaks OpenAI's chat completions. An answer without a score has
+NaN and a reason, and is counted; no score is guessed.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ if TYPE_CHECKING:
     from splitkit.steering.interventions import Intervention
 
 NEW_TOKENS = 128
-"""Of an open answer, unless a profile says otherwise: AxBench's own answers are cut there too."""
+"""Tokens of an open answer, at most, unless a profile says otherwise; AxBench's answers are cut there too."""
 BATCH_SIZE = 32
 """Open answers of a large model at a time."""
 ENOUGH = 0.5
-"""A strength is chosen only where at least this share of its answers was scored."""
+"""The share of scored answers that a strength needs to be chosen."""
 RETRIES = 1.1
-"""Requests that a cell may send for each one that it needs; and `SPARE` more."""
+"""Requests that a cell may send for each one that it needs, besides `SPARE`."""
 SPARE = 10
+"""Requests that a cell may send besides."""
 
 
 def is_judged(task: str) -> bool:
@@ -45,7 +46,7 @@ def is_judged(task: str) -> bool:
 
 
 def identity() -> dict[str, str]:
-    """Who judges: model and host, as SPLITKIT_JUDGE_MODEL and _URL say, and a digest of the rubrics."""
+    """The judge: model and host, by SPLITKIT_JUDGE_MODEL and _URL, and a digest of the rubrics."""
     from splitkit.judging.endpoint import DEFAULT_MODEL, DEFAULT_URL
 
     url = os.environ.get("SPLITKIT_JUDGE_URL") or DEFAULT_URL

@@ -1,4 +1,4 @@
-"""Preparation: whatever a run needs besides time is looked for before the first cell is trained."""
+"""The checks before the first cell is trained: models, data, device, judge and its budget."""
 
 import logging
 import os
@@ -13,14 +13,14 @@ from splitkit.steering.pairs import PAPER
 from splitkit.tasks import task_family
 
 BUDGET = "SPLITKIT_JUDGE_BUDGET"
-"""Names the most requests that a run may need of its judge."""
+"""The variable with the most requests that a run may need of its judge."""
 
 
 def fetch_models(profile: Profile) -> None:
     """Have every model's files on this machine, and every layer in its range.
 
     Raises:
-        FileNotFoundError, ConnectionError: see `modelfiles.fetch`.
+        FileNotFoundError, ConnectionError: see `model_files.fetch`.
         ValueError: for an architecture without known sites, or a layer that a model has not.
     """
     from splitkit.steering import model_files

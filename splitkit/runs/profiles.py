@@ -84,7 +84,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Profile:
-    """One run's extent. Equal profiles give equal results."""
+    """The extent of one run. Equal profiles give equal results."""
 
     name: str
     models: tuple[str, ...]
@@ -109,13 +109,13 @@ class Profile:
     curve_seeds: Mapping[str, int] = field(default_factory=dict, hash=False)
     """With how many of the seeds a task family has curves; with all where it is not named."""
     overrides: dict[str, float] = field(default_factory=dict, hash=False)
-    """Training settings of this profile that go before the recorded ones (see `settings.hparams`)."""
+    """Training settings of this profile that go before the recorded ones (see `cell_keys.hparams`)."""
     layers: Mapping[str, int] = field(default_factory=dict, hash=False)
     """The layer steered of a model, where it is not the one that `layer` finds."""
     dtype: str = "float32"
-    """Of the weights, a name of `models.DTYPES`; an intervention computes in float32 whatever it is."""
+    """The dtype of the weights, a name of `models.DTYPES`; an intervention always computes in float32."""
     device: str = "cpu"
-    """Where models run, as torch names it; SPLITKIT_DEVICE goes before it."""
+    """The device of the models, as torch names it; SPLITKIT_DEVICE goes before it."""
     new_tokens: int = 128
     """Tokens that an open answer to the paper's own questions may have: AxBench's are cut there too."""
     only: str = ""

@@ -1,4 +1,4 @@
-"""Search: training settings by validation score, with one budget for every objective and form.
+"""The search for training settings by validation score, with one budget for every objective and form.
 
 `python -m splitkit.runs.search` runs it anew (finished trials are kept), writes every run to
 `data/results/search.csv` and the best of each budget to `data/hparams.csv`.
@@ -30,7 +30,7 @@ FINALISTS = 2
 """The trials that are best with the first seed; they alone are run with the others."""
 
 SEEDS = (1000, 1001, 1002)
-"""Of the order, factors and dropout of a trial: none of the seeds that results are reported for."""
+"""The seeds of order, factors and dropout in a trial: none of those that results are reported for."""
 
 TASKS: dict[str, tuple[str, ...]] = {
     "psychopathy": ("psychopathy",) * len(SEEDS),

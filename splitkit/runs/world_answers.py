@@ -1,7 +1,4 @@
-"""Evaluation: steered answers to a task's questions, scored exactly by the world's grammar.
-
-A judge of another kind scores the same texts; what is here needs no model but the steered one.
-"""
+"""Steered answers to the world's questions, scored exactly by its grammar, without another model."""
 
 from __future__ import annotations
 
@@ -47,7 +44,7 @@ def questions(task: str, split: str, n: int | None = None) -> list[Asked]:
         ValueError: for an unknown task or split, a `paper/` task, or when there are no `n` pairs.
     """
     if str(task).startswith(PAPER):
-        raise ValueError(f"{task} has no facts of the world to score by; `grading.measure` asks and scores.")
+        raise ValueError(f"{task} has no facts of the world to score by; see `judged_answers.measure`.")
     pairs = load_pairs(task, split)
     if n is not None and (not isinstance(n, Integral) or not 1 <= n <= len(pairs)):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Yes or no: which answer a steered model gives, by the two words' likelihoods and by what it writes."""
+"""The yes or no of a steered model, by the two words' likelihoods and by the text that it writes."""
 
 from collections.abc import Sequence
 

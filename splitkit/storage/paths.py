@@ -8,6 +8,21 @@ computed goes to the user's cache.
 import os
 from pathlib import Path
 
+VARIABLES: dict[str, str] = {
+    "SPLITKIT_RESULTS": "folder of the tables",
+    "SPLITKIT_FIGURES": "folder of the figures",
+    "SPLITKIT_CACHE": "folder of finished cells and of all else that is kept",
+    "SPLITKIT_DATA": "folder with the paper's data files, which are downloaded otherwise",
+    "SPLITKIT_MODELS": "folder with models as <owner>/<name>, for machines without the hub",
+    "SPLITKIT_DEVICE": "device of models that are not shipped, as torch names it",
+    "SPLITKIT_THREADS": "torch threads of a process; 1 otherwise, so that results repeat bit for bit",
+    "SPLITKIT_JUDGE_URL": "endpoint of the judge",
+    "SPLITKIT_JUDGE_MODEL": "model of the judge",
+    "SPLITKIT_JUDGE_BUDGET": "the most requests that a run may need of the judge",
+    "OPENAI_API_KEY": "key of the judge",
+}
+"""Every environment variable that splitkit reads, and its meaning."""
+
 PACKAGE: Path = Path(__file__).resolve().parents[1]
 """The folder of the package's own code."""
 
