@@ -62,13 +62,15 @@ lint: $(INSTALLED)  ## ruff and mypy
 	$(BIN)/mypy
 
 # The committed notebooks write their tables and figures when they run: into a copy, so that a test changes nothing.
+# A file's tests share one process; tests/conftest.py gives each process folders of its own.
 test: lint  ## lint, types, unit tests, every notebook from scratch (smoke) and the committed notebooks' outputs
 	rm -rf build/test
 	mkdir -p build/test data/results
 	cp -R data/results build/test/results
 	SPLITKIT_RESULTS='$(CURDIR)/build/test/results' SPLITKIT_FIGURES='$(CURDIR)/build/test/figures' \
 	  SPLITKIT_CACHE='$(CURDIR)/build/test/cache' \
-	  $(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=600 tests notebooks
+	  $(BIN)/python -m pytest --numprocesses=$(or $(JOBS),2) --dist=loadfile \
+	  --nbval-lax --nbval-current-env --nbval-cell-timeout=600 tests notebooks
 
 # steering-vectors asks for an older transformers than ours and runs with it all the same: without its dependencies.
 # BENCH passes options on: --record (writes data/benchmarks and the figure), --large, --rounds N.

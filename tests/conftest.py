@@ -1,6 +1,9 @@
 """Fixtures: random tiny models of three architectures, a byte-level tokenizer, pairs and interventions."""
 
+import os
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +19,16 @@ from transformers import (
     Qwen2Config,
     Qwen2ForCausalLM,
 )
+
+# `make test` runs several processes. Each takes a copy of the folders that a run writes to, before
+# splitkit.storage.paths reads their names, so that no process waits for another's lock or reads its tables.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for variable in ("SPLITKIT_RESULTS", "SPLITKIT_FIGURES", "SPLITKIT_CACHE"):
+        if common := os.environ.get(variable):
+            own = Path(f"{common}-{os.environ['PYTEST_XDIST_WORKER']}")
+            if Path(common).exists():
+                shutil.copytree(common, own, dirs_exist_ok=True)
+            os.environ[variable] = str(own)
 
 from splitkit.steering.architectures import resolve_sites
 from splitkit.steering.interventions import Intervention

@@ -1,4 +1,4 @@
-"""The README names only what is there."""
+"""The README and the guide for contributors name only what is there."""
 
 import re
 from pathlib import Path
@@ -13,12 +13,14 @@ from splitkit.studies import verdicts
 README = (paths.ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_every_file_and_folder_it_names_exists() -> None:
-    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
-    quoted = re.findall(r"`((?:notebooks|splitkit|data|figures|tests)/[\w./-]*)`", README)
-    missing = [name for name in [*links, *quoted] if not (paths.ROOT / name).exists()]
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_every_file_and_folder_it_names_exists(name: str) -> None:
+    text = (paths.ROOT / name).read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", text)
+    quoted = re.findall(r"`((?:notebooks|splitkit|data|figures|tests)/[\w./-]*)`", text)
+    missing = [path for path in [*links, *quoted] if not (paths.ROOT / path).exists()]
     assert missing == []
-    assert len(links) > 5
+    assert len(links) + len(quoted) > 15
 
 
 def test_every_notebook_is_in_its_table() -> None:
