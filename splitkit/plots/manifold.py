@@ -59,8 +59,7 @@ def figure3_manifold(
     for name, look in CURVES.items():
         y = along[f"{name}_axis"]
         gain.plot(along["m_relative"], y, look.dash, color=look.colour, label=f"{name} axis")
-    gain.set_title("projection gain")
-    gain.set_ylabel("mean position (natural sd)")
+    gain.set(title="projection gain", ylabel="mean position (natural sd)")
     gain.legend()
     right = decay.twinx()
     right.grid(False)
@@ -68,8 +67,7 @@ def figure3_manifold(
         decay.plot(apart["m_relative"], apart[name], dash, color="0.25", label=_DISTANCES[name])
     utility = CURVES["utility"]
     right.plot(apart["m_relative"], apart["utility"], utility.dash, color=utility.colour, label="utility")
-    decay.set_title("distance and utility")
-    decay.set_ylabel("mean distance (held-out natural = 1)")
+    decay.set(title="distance and utility", ylabel="mean distance (held-out natural = 1)")
     right.set_ylabel(f"{utility.label} (dashed)")
     decay.set_ylim(bottom=0)
     handles = [*decay.get_lines(), *right.get_lines()]
@@ -86,7 +84,7 @@ def _cloud(axes: Axes, points: pd.DataFrame, form: style.Look, y: str, label: st
     grey = OBJECTIVES["vanilla"].colour
     looks = (("P₂", "v", form.colour), ("P", "o", grey), ("P₁", "^", form.colour))
     for (strength, here), (name, marker, colour) in zip(points.groupby("m_relative"), looks, strict=False):
-        axes.plot(here["preference_axis"], here[y], marker, color=colour, alpha=0.6, ms=3, mec="none")
+        axes.plot(here["preference_axis"], here[y], marker, color=colour, alpha=0.4, ms=3, mec="none")
         centre = here[["preference_axis", y]].mean()
         if strength:
             arrow = {"arrowstyle": "->", "color": "black", "lw": 1.3}
@@ -97,8 +95,7 @@ def _cloud(axes: Axes, points: pd.DataFrame, form: style.Look, y: str, label: st
             fontsize=9, fontweight="bold", ha="center",
         )  # fmt: skip
     axes.margins(x=0.15, y=0.12)
-    axes.set_xlabel("position on the preference axis (natural sd)")
-    axes.set_ylabel(label)
+    axes.set(xlabel="position on the preference axis (natural sd)", ylabel=label)
 
 
 @style.styled()
@@ -203,9 +200,7 @@ def figure_angles(angles: pd.DataFrame) -> Canvas:
                 edge = part[kind].median()
                 axes.plot([edge, edge], [height - 0.4, height + 0.4], dash, color="0.25", linewidth=1.2)
         axes.set_yticks(range(len(_DIRECTIONS)), list(reversed(_DIRECTIONS.values())))
-        axes.set_xlim(0, 1)
-        axes.set_xlabel("|cos| of the angle with dh")
-        axes.set_title(model)
+        axes.set(xlim=(0, 1), xlabel="|cos| of the angle with dh", title=model)
     handles = [entry(look.label, linestyle="", **look.drawn) for look in _forms(angles)]
     handles += [entry(label, color="0.25", linestyle=dash) for label, dash in _EDGES.values()]
     figure.legend_below(handles, 5)

@@ -78,8 +78,7 @@ def _checked(curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def _schema(axes: Axes) -> None:
-    axes.set_xlim(0, 100)
-    axes.set_ylim(0, 62)
+    axes.set(xlim=(0, 100), ylim=(0, 62))
     axes.set_axis_off()
     axes.text(35, 60, "added branch:  h′ = W h + b + m Δh", ha="center", weight="bold", fontsize=10.5)
     axes.text(82, 60, "the same as changed weights", ha="center", weight="bold", fontsize=10.5)

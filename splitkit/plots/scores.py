@@ -151,9 +151,7 @@ def figure_layers(layers: pd.DataFrame) -> Canvas:
         used = part[part["steered"]]
         axes.plot(used["layer"], used["score"], linestyle="", ms=7, **drawn)
         axes.set_xticks(part["layer"])
-        axes.set_ylim(0, 103)
-        axes.set_xlabel("layer of the vector")
-        axes.set_title(model)
+        axes.set(ylim=(0, 103), xlabel="layer of the vector", title=model)
     grid[0, 0].set_ylabel("accuracy (%), validation")
     return figure
 
