@@ -11,7 +11,6 @@ import secrets
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
 from pathlib import Path
 from random import Random
 
@@ -21,7 +20,7 @@ from joblib.externals.loky import get_reusable_executor
 from splitkit.runs.cell_results import SPLITS, CellResult
 from splitkit.runs.cells import CellError, compute_cells
 from splitkit.runs.engines import EngineError, cores
-from splitkit.runs.profiles import PROFILES, Cell, Profile
+from splitkit.runs.profiles import PROFILES, Profile
 from splitkit.runs.results import compare, read_table, round_significant
 from splitkit.storage import paths
 from splitkit.storage.files import DamagedFolder, RunInProgress, check_writable, discard
@@ -32,20 +31,11 @@ TOLERANCE = mean_curves.TOLERANCE
 """Of a number over max(1, |recorded|). The rounding of another processor, or of another order of sums, moves
 most curves by a thousandth of that; it also tips a greedy answer here and there, and a strength that ties."""
 CONFIDENCE = 0.95
+"""The share of draws for which `bound` is right."""
 
 
-@dataclass(frozen=True)
-class _Sample(Profile):
-    """A profile of which only some cells are computed."""
-
-    chosen: tuple[Cell, ...] = ()
-
-    def cells(self) -> list[Cell]:
-        return list(self.chosen)
-
-
-def draw(profile: Profile, count: int, number: int) -> list[Cell]:
-    """`count` different cells of all seeds of a profile, in its order; one `number` always draws the same.
+def draw(profile: Profile, count: int, number: int) -> Profile:
+    """The part of a profile with `count` of its cells, of all seeds; one `number` always draws the same.
 
     ValueError unless there are as many.
     """
@@ -53,13 +43,11 @@ def draw(profile: Profile, count: int, number: int) -> list[Cell]:
     if not 1 <= count <= len(every):
         raise ValueError(f"{count} cells; profile {profile.name} has {len(every)}: 1 to {len(every)}")
     chosen = set(Random(number).sample(every, count))
-    return [cell for cell in every if cell in chosen]
+    return profile.of(chosen.__contains__)
 
 
-def audit(
-    profile: Profile, cells: Sequence[Cell], folder: Path, jobs: int = 2, progress: bool = True
-) -> pd.DataFrame:
-    """The cells computed anew, in `folder` alone, beside the profile's recorded curves and scores.
+def audit(profile: Profile, folder: Path, jobs: int = 2) -> pd.DataFrame:
+    """The cells of a part of a profile computed anew, in `folder` alone, beside their recorded numbers.
 
     A cell of the closed form answers for the unsteered model too.
 
@@ -76,10 +64,8 @@ def audit(
         FileNotFoundError: when there is no record.
     """
     record = {name: read_table(name, profile) for name in ("curves", *scores.BASE)}
-    of_profile = {item.name: getattr(profile, item.name) for item in fields(profile)}
     with _cache(folder):
-        found = compute_cells(_Sample(**of_profile, chosen=tuple(cells)), jobs, progress)
-        return pd.DataFrame([_row(one, profile, record) for one in found])
+        return pd.DataFrame([_row(one, profile, record) for one in compute_cells(profile, jobs)])
 
 
 def _row(one: CellResult, profile: Profile, record: dict[str, pd.DataFrame]) -> dict[str, object]:
@@ -158,6 +144,7 @@ def summary(table: pd.DataFrame, of: int) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; the exit status is 1 when a cell does not agree, or nothing could be computed."""
     parser = argparse.ArgumentParser(prog="python -m splitkit.audit", description=__doc__)
+    parser.add_argument("--profile", choices=sorted(PROFILES), default="embedded", help="whose record")
     parser.add_argument("--cells", type=int, default=12, help="how many cells to draw and to compute anew")
     parser.add_argument(
         "--draw", type=int, help="the number of an earlier draw; another one each time if left out"
@@ -165,7 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=cores(), help="processes side by side")
     chosen = parser.parse_args(arguments)
     number = secrets.randbelow(10**6) if chosen.draw is None else chosen.draw
-    profile, folder = PROFILES["embedded"], paths.CACHE / "audit" / str(number)
+    profile, folder = PROFILES[chosen.profile], paths.CACHE / "audit" / str(number)
     try:
         paths.require_clone("The committed results")
         if chosen.jobs < 1:
@@ -173,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         drawn = draw(profile, chosen.cells, number)
         print(f"draw {number} (the same cells again: --draw {number})", flush=True)
         check_writable(folder)
-        table = audit(profile, drawn, folder, chosen.jobs)
+        table = audit(drawn, folder, chosen.jobs)
         print(summary(table, len(profile.cells())), flush=True)
         if not table["agrees"].all():
             print(f"\nwhat was computed is in {folder}")

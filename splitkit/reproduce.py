@@ -1,7 +1,10 @@
-"""The main job: every cell, every notebook, then the verdicts. `python -m splitkit.reproduce --help`."""
+"""The main job: a slice of the record computed anew, all notebooks, then the verdicts; or the whole record.
+
+A slice is one model, one task of each family, every form and objective, one seed; everything else is read
+from the committed tables. With --seeds, and for other profiles, everything is computed.
+"""
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -11,29 +14,46 @@ from splitkit.judging.judges import JudgeError
 from splitkit.runs.cell_results import CellResult
 from splitkit.runs.cells import CellError, compute_cells
 from splitkit.runs.engines import Dask, Engine, EngineError, Loky, cores, prepare_workers, read_slurm
-from splitkit.runs.kept_tables import FAILED, MADE
+from splitkit.runs.kept_tables import make_tables
 from splitkit.runs.notebooks import NotebookError, run_notebooks
 from splitkit.runs.preflight import check_device
 from splitkit.runs.profiles import PROFILES, Profile, get_profile
-from splitkit.runs.results import notes_folder, read_table
+from splitkit.runs.results import notes, notes_folder, read_table
 from splitkit.steering.model_files import is_shipped
 from splitkit.storage import paths
 from splitkit.storage.files import DamagedFolder, RunInProgress, check_writable, exclusive
+from splitkit.studies import studies
 from splitkit.studies.claims import CLAIMS
-from splitkit.studies.tables import make_tables
+from splitkit.tasks import first_tasks, task_family
+
+SLICE = "embedded-qwen2:axbench/ocean:0"
+"""Model, AxBench concept and seed that `make reproduce` computes anew unless told otherwise."""
 
 
 class ReproduceError(RuntimeError):
     """A part of the run failed; the rest was made, and all that is finished is kept."""
 
 
-def _said(path: Path) -> str:
-    """A path as a reader looks for it: from the repository's root where it lies there."""
-    return path.relative_to(paths.ROOT).as_posix() if path.is_relative_to(paths.ROOT) else str(path)
+def slice_of(profile: Profile, text: str) -> Profile:
+    """The part of a profile that MODEL:CONCEPT:SEED names; what is left out at the end is as in `SLICE`.
+
+    One task of each family: the concept, and of the other families the first. ValueError for a name or number
+    that the profile has not.
+    """
+    said = text.split(":")
+    model, concept, seed = [*said, *SLICE.split(":")[len(said) :]][:3]
+    concepts = [task for task in profile.tasks if task_family(task) == "axbench"]
+    for given, there in zip((model, concept, seed), (profile.models, concepts, profile.seeds), strict=True):
+        if given not in map(str, there):
+            raise ValueError(
+                f"--slice is MODEL:CONCEPT:SEED, and {given!r} is none of {', '.join(map(str, there))}"
+            )
+    tasks = {**first_tasks(profile.tasks), "axbench": concept}.values()
+    return profile.of(lambda cell: (cell.model, cell.seed) == (model, int(seed)) and cell.task in tasks)
 
 
 def summary(profile: Profile, executed: Sequence[Path]) -> str:
-    """The verdicts as a table, how the new tables compare with the committed ones, and where to look."""
+    """The verdicts as a table, how the new tables compare with those there were, and where to look."""
     from tabulate import tabulate
 
     lines = []
@@ -46,14 +66,31 @@ def summary(profile: Profile, executed: Sequence[Path]) -> str:
         lines += [tabulate(shown.to_numpy().tolist(), list(shown.columns), floatfmt=".3g"), ""]
         claims = [CLAIMS[claim] for claim in dict.fromkeys(table["claim"])]
         lines += [f"{claim.id}: {claim.text} ({claim.where})" for claim in claims]
-    compared = sorted(notes_folder(profile).glob("*.txt"))
-    lines += ["", *(path.read_text(encoding="utf-8").strip() for path in compared), ""]
-    lines += [
-        f"figures    {_said(profile.figures)}",
-        f"tables     {_said(profile.results)}",
-        f"notebooks  {_said(executed[0].parent) if executed else 'none'}",
-    ]
+    lines += ["", *comparison(profile), ""]
+    places = {"figures": profile.figures, "tables": profile.results}
+    places |= {"notebooks": executed[0].parent} if executed else {}
+    for name, path in places.items():
+        # as a reader looks for it: from the repository's root where it lies there
+        inside = path.is_relative_to(paths.ROOT)
+        lines.append(f"{name:10} {path.relative_to(paths.ROOT).as_posix() if inside else path}")
     return "\n".join(lines)
+
+
+def comparison(profile: Profile) -> list[str]:
+    """What a run computed anew, how that compares with what was there, and which tables it only read."""
+    written = notes(profile)
+    lines = [str(one) for one in written if one.status != "kept"]
+    rows, moved = sum(one.rows for one in written), sum(one.moved for one in written)
+    if compared := [one for one in written if one.status != "new"]:
+        largest = max(one.max_deviation for one in compared)
+        lines.append(f"{rows - moved:,} of {rows:,} rows agree, largest deviation {largest:.2g}")
+    cells = f"{len(profile.cells())} of {len(profile.whole.cells())} cells"
+    lines.insert(0, f"computed anew: {cells}, {len(written)} tables, {rows:,} rows")
+    if read := {path.stem for path in profile.results.glob("*.csv")} - {one.name for one in written}:
+        lines.append(f"only read: {', '.join(sorted(read))}")
+    if profile.part:
+        lines.append("the other cells' rows are as they were")
+    return lines
 
 
 def reproduce(
@@ -70,26 +107,21 @@ def reproduce(
     folder = paths.BUILD / "notebooks" / profile.folder
     check_writable(profile.results, profile.figures, paths.CACHE, folder)
     prepare_workers()
-    os.environ["SPLITKIT_RECOMPUTE"] = "0" if from_committed else "1"
-    os.environ[MADE] = os.environ[FAILED] = ""
     failed: list[str] = []
     executed: list[Path] = []
     with exclusive(profile.results, f"reproducing profile {profile.name}"):
         start = time.perf_counter()
-        for note in notes_folder(profile).glob("*.txt"):
+        for note in notes_folder(profile).glob("*.json"):
             note.unlink()
         if not from_committed:
             # tables are made here, wherever the cells are
             check_device(profile)
             print(judging(compute_cells(profile, jobs, True, engine)), end="", flush=True)
-            failed += make_tables(profile, jobs, paths.BUILD / "failed" / profile.folder)
+            failed += make_tables(studies(), profile, jobs)
         try:
             executed = run_notebooks(profile, folder, jobs, lambda line: print(line, flush=True))
         except NotebookError as error:
             failed.append(str(error))
-        finally:
-            for name in (MADE, FAILED):
-                os.environ.pop(name, None)
         minutes = (time.perf_counter() - start) / 60
     if failed:
         print(f"{summary(profile, executed)}\n", flush=True)
@@ -130,8 +162,14 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--seeds",
         type=int,
-        default=1,
-        help="how many of the profile's seeds to compute; the rows of the others stay as committed",
+        help="all cells of so many of the profile's seeds, of which embedded has 3; the others' rows stay "
+        "as they are. Without it the embedded profile computes a slice, another profile its first seed",
+    )
+    parser.add_argument(
+        "--slice",
+        metavar="MODEL:CONCEPT:SEED",
+        help="what to compute anew of the embedded profile: psychopathy, powerseeking and this concept of "
+        f"AxBench, in every form and objective; {SLICE} unless given",
     )
     parser.add_argument(
         "--from-committed", action="store_true", help="redraw from the committed results, train nothing"
@@ -170,16 +208,22 @@ def _engine(chosen: argparse.Namespace) -> Engine:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; the exit status is 1 when anything failed."""
     chosen = _options().parse_args(arguments)
-    os.environ["SPLITKIT_SEEDS"] = str(chosen.seeds)
     try:
         paths.require_clone("The notebooks and their results")
         profile = get_profile(chosen.profile, chosen.model)
+        if chosen.slice and (chosen.seeds or not profile.committed):
+            raise ValueError("--slice is of the whole embedded profile, and goes without --seeds")
         if chosen.from_committed and not profile.committed:
             raise ValueError(f"profile {profile.name} has no committed results to redraw from; embedded has")
         if chosen.jobs is not None and chosen.jobs < 1:
             raise ValueError(f"--jobs is a number of processes, 1 or more, not {chosen.jobs}")
         if chosen.jobs is None:
             chosen.jobs = cores() if all(map(is_shipped, profile.models)) else 1
+        if chosen.seeds is None and profile.committed and not chosen.from_committed:
+            profile = slice_of(profile, chosen.slice or SLICE)
+        else:
+            seeds = len(profile.seeds) if chosen.from_committed else 1
+            profile = profile.first_seeds(seeds if chosen.seeds is None else chosen.seeds)
         print(reproduce(profile, chosen.jobs, chosen.from_committed, _engine(chosen)))
     except (
         OSError,

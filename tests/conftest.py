@@ -38,15 +38,6 @@ from splitkit.steering.pairs import Pair
 torch.set_num_threads(1)
 
 
-@pytest.fixture(autouse=True)
-def no_run_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a run tells its processes through the environment stays in its own test."""
-    for name in ("SPLITKIT_SEEDS", "SPLITKIT_MADE", "SPLITKIT_FAILED"):
-        # set first, so that what a test leaves there is taken away again
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
-
-
 ARCHITECTURES = ("gemma2", "qwen2", "llama")
 FORMS = ("local_weight", "lora", "vector")
 LAYER = 1

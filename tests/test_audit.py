@@ -35,7 +35,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr(paths, "RESULTS", folder / "results")
         patch.setenv("SPLITKIT_RESULTS", str(folder / "results"))
         found = cells.compute_cells(SMOKE, 1, progress=False)
-        write_table(mean_curves.curve_table(SMOKE, 1, progress=False), "curves", SMOKE)
+        write_table(mean_curves.mean_curves.__wrapped__(SMOKE, 1)["curves"], "curves", SMOKE)
         for name, table in scores.tables(found).items():
             write_table(table, name, SMOKE)
         yield folder
@@ -44,7 +44,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def test_a_record_that_is_right_agrees_and_a_changed_one_does_not(recorded, tmp_path) -> None:
     folder = recorded
     drawn = audit.draw(SMOKE, 1, number=3)
-    fresh = audit.audit(SMOKE, drawn, tmp_path / "audit", 1, progress=False)
+    fresh = audit.audit(drawn, tmp_path / "audit", 1)
     assert sorted(path.name for path in (tmp_path / "audit").iterdir() if path.is_dir()) == [
         "answers",
         "curves",
@@ -63,7 +63,7 @@ def test_a_record_that_is_right_agrees_and_a_changed_one_does_not(recorded, tmp_
         table = read_table(name, SMOKE)
         table.loc[0, column] = table.loc[0, column] + by
         table.to_csv(path, index=False)
-        moved = audit.audit(SMOKE, drawn, tmp_path / "audit", 1, progress=False)
+        moved = audit.audit(drawn, tmp_path / "audit", 1)
         path.write_bytes(right)
         assert moved["agrees"].tolist() == [False]
         assert moved["reason"].item().startswith(f"{name}: column '{column}' moved")
@@ -73,7 +73,7 @@ def test_a_record_that_is_right_agrees_and_a_changed_one_does_not(recorded, tmp_
     right, table = path.read_bytes(), read_table("curves", SMOKE)
     for other in (table.iloc[1:], table.drop(columns="utility")):
         other.to_csv(path, index=False)
-        strange = audit.audit(SMOKE, drawn, tmp_path / "audit", 1, progress=False)
+        strange = audit.audit(drawn, tmp_path / "audit", 1)
         assert not strange["agrees"].item()
     path.write_bytes(right)
 
@@ -81,7 +81,7 @@ def test_a_record_that_is_right_agrees_and_a_changed_one_does_not(recorded, tmp_
     path = folder / "results" / "answer_scores.csv"
     table = read_table("answer_scores", SMOKE)
     table.assign(score=table["score"].where(table["question"] > 0, 7.0)).iloc[:-1].to_csv(path, index=False)
-    tipped = audit.audit(SMOKE, drawn, tmp_path / "audit", 1, progress=False)
+    tipped = audit.audit(drawn, tmp_path / "audit", 1)
     assert (tipped["answers"].item(), tipped["changed"].item()) == (SMOKE.n_test - 1, 1)
 
 
@@ -93,7 +93,7 @@ def test_workers_that_know_another_cache_are_not_asked(recorded, tmp_path, monke
     assert (
         warm(joblib.delayed(os.getenv)("SPLITKIT_CACHE") for _ in range(2)) == [str(recorded / "cache")] * 2
     )
-    fresh = audit.audit(SMOKE, SMOKE.cells(), tmp_path / "audit", 2, progress=False)
+    fresh = audit.audit(SMOKE, tmp_path / "audit", 2)
     assert fresh["agrees"].tolist() == [True]
     assert len(list((tmp_path / "audit" / "trained").glob("*/meta.json"))) == 1
     assert recorded / "cache" == paths.CACHE
@@ -112,7 +112,8 @@ def test_the_unsteered_model_is_held_against_the_record_too() -> None:
 def test_a_draw_repeats_and_names_how_many_there_are() -> None:
     embedded = PROFILES["embedded"]
     assert audit.draw(embedded, 12, 5) == audit.draw(embedded, 12, 5) != audit.draw(embedded, 12, 6)
-    assert audit.draw(embedded, 888, 1) == embedded.cells()
+    assert audit.draw(embedded, 888, 1).cells() == embedded.cells()
+    assert len(audit.draw(embedded, 12, 5).cells()) == 12
     assert len(embedded.cells()) == 888
     for count in (0, 889):
         with pytest.raises(ValueError, match="1 to 888"):

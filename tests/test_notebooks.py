@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
+import papermill
 import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from splitkit.runs.notebooks import notebooks, parameters_of, run_notebook
+from splitkit.runs.notebooks import notebooks, run_notebook
 from splitkit.runs.profiles import get_profile
 from splitkit.storage import paths
 from splitkit.storage.digests import data_digest
@@ -63,7 +64,7 @@ def faults(notebook: NotebookNode) -> list[str]:
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_committed_notebook_is_whole(path: Path) -> None:
     assert faults(nbformat.read(path, as_version=4)) == []
-    assert {"PROFILE", "MODEL"} <= parameters_of(path), (
+    assert {"PROFILE", "MODEL"} <= set(papermill.inspect_notebook(str(path))), (
         "a cell tagged `parameters` must set PROFILE and MODEL"
     )
 
@@ -73,7 +74,6 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Folders for the notebooks' kernels, shared by all, so that a cell is computed once."""
     folder = tmp_path_factory.mktemp("smoke")
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("SPLITKIT_RECOMPUTE", raising=False)
         for name in ("RESULTS", "FIGURES", "CACHE"):
             patch.setenv(f"SPLITKIT_{name}", str(folder / name.lower()))
         yield folder

@@ -1,114 +1,146 @@
-"""Committed tables: read where the profile's are committed, computed where they are not or when asked to."""
+"""Kept tables: a study's tables, read where they are there and up to date, else computed and written."""
 
-import os
+import functools
+import json
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Literal
 
 import pandas as pd
-from pandas.api.types import is_numeric_dtype
 
-from splitkit.runs import results
-from splitkit.runs.profiles import PROFILES, Profile
+from splitkit.runs.profiles import Profile
+from splitkit.runs.results import read_table, table_key, write_table
+from splitkit.storage import paths
+from splitkit.storage.files import held, write_whole
 
-MADE = "SPLITKIT_MADE"
-"""The variable that names the tables, comma-separated, that this run has computed already."""
+Compute = Callable[[Profile, int], Mapping[str, pd.DataFrame]]
+Source = Literal["cells", "first seed", "tables", "itself"]
 
-FAILED = "SPLITKIT_FAILED"
-"""The variable that names the tables, comma-separated, that could not be computed in this run."""
-
-FOUND = ("answer", "at_bound", "c2", "c3", "flag", "note", "readable")
-"""Columns of texts, or of truths that may be undefined, that are results and name no row."""
+_MADE: ContextVar[set[str] | None] = ContextVar("made", default=None)
+"""Names of the tables that the main job has made so far; None outside of it."""
 
 
 class TableError(RuntimeError):
     """A table is needed that could not be made in this run."""
 
 
-def committed_tables(
-    names: Sequence[str],
-    profile: Profile,
-    compute: Callable[[], Mapping[str, pd.DataFrame]],
-    *,
-    tolerance: float,
-    digits: int = 6,
-) -> dict[str, pd.DataFrame]:
-    """The tables of those names: the embedded profile's from the committed files, else from `compute`.
+class Study:
+    """A function (profile, jobs) -> tables, and the names that its tables are kept under."""
 
-    With SPLITKIT_RECOMPUTE=1, or when one of them is missing, the embedded profile's are computed too, and a
-    committed table keeps its bytes where the new one agrees with it (see `results.write_table`). Tables that
-    SPLITKIT_MADE names were computed in this run (see `studies.tables`) and are read, whatever the profile.
-    KeyError when `compute` gives other tables than it was asked for. Tables whose computation failed are
-    named in SPLITKIT_FAILED: TableError to whoever needs one of them later in the run, not a second attempt.
+    def __init__(
+        self,
+        compute: Compute,
+        names: Sequence[str],
+        tolerance: float,
+        digits: int,
+        of: Source,
+        means: Sequence[str],
+    ) -> None:
+        functools.update_wrapper(self, compute)
+        self.names, self._compute, self._tolerance, self._digits = tuple(names), compute, tolerance, digits
+        self._of, self._means = of, tuple(means)
 
-    A run with fewer seeds than the profile has (SPLITKIT_SEEDS) computes the rows of its own seeds; those of
-    the others stay as committed, so that what follows is the same tables whoever runs it.
+    def __call__(self, profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
+        """The tables of a profile by their names; those of the record are read, see `kept`.
+
+        TableError, while the main job runs, for a table that it could not make.
+        """
+        for name in self.names:
+            if (trace := _trace(name, profile)).exists() and held(profile.results):
+                raise TableError(f"the table {name!r} could not be made in this run, see {trace}")
+        made = _MADE.get()
+        there = all(_up_to_date(name, profile) for name in self.names)
+        due = made is not None and not set(self.names) <= made and self._at_hand(profile)
+        if due or not there:
+            self._make(profile, jobs)
+            if made is not None:
+                made.update(self.names)
+        return {name: read_table(name, profile) for name in self.names}
+
+    def _at_hand(self, profile: Profile) -> bool:
+        """Whether a run of these cells has what the tables are made of."""
+        if not profile.part or self._of in ("cells", "tables"):
+            return True
+        own = [cell for cell in profile.whole.cells() if cell.seed == profile.seeds[0]]
+        return (any if self._of == "first seed" else all)(cell in profile.part for cell in own)
+
+    def _make(self, profile: Profile, jobs: int) -> None:
+        start = time.perf_counter()
+        of = profile if self._of in ("cells", "first seed") else profile.whole
+        tables = self._compute(of, jobs)
+        if set(tables) != set(self.names):
+            raise KeyError(f"computed were the tables {sorted(tables)}, to be kept are {sorted(self.names)}")
+        seconds = time.perf_counter() - start
+        for name in self.names:
+            if not (of.part and name in self._means and _up_to_date(name, profile)):
+                write_table(
+                    tables[name], name, of, digits=self._digits, tolerance=self._tolerance, seconds=seconds
+                )
+
+
+def kept(
+    *names: str, tolerance: float, digits: int = 6, of: Source = "cells", means: Sequence[str] = ()
+) -> Callable[[Compute], Study]:
+    """Keep the tables that a function (profile, jobs) returns under these names.
+
+    The committed profile's tables are read where they are there. Those of another profile are read where they
+    were made by the present code, models and data, for the same profile. The main job computes every table
+    once (see `make_tables`); a table that agrees with the one that is there keeps its bytes.
+
+    Args:
+        tolerance: how far a number may be off, as a share of max(1, |number there|).
+        digits: significant digits that are written.
+        of: what a run of some of the profile's cells does. "cells": each row comes of one model, task and
+            seed, and the run writes its own rows. "first seed": the same, of the first seed alone. "tables":
+            the function reads kept tables, which hold all rows, and gets the whole profile. "itself": the
+            function trains and measures for itself; a run that has not all cells of the first seed reads.
+        means: those of the names that only all cells together give; a run of some cells reads them.
     """
-    if lost := [name for name in names if name in _named_in(FAILED)]:
-        raise TableError(f"needs the table {lost[0]!r}, which could not be made in this run")
-    there = all((profile.results / f"{name}.csv").exists() for name in names)
-    made = set(names) <= set(_named_in(MADE))
-    read = made or (profile.committed and os.environ.get("SPLITKIT_RECOMPUTE") != "1")
-    if not (there and read):
-        try:
-            _make(names, profile, compute, tolerance, digits)
-        except Exception as error:
-            if not isinstance(error, TableError):
-                os.environ[FAILED] = ",".join([*_named_in(FAILED), *names])
-            raise
-    return {name: results.read_table(name, profile) for name in names}
+    return lambda compute: Study(compute, names, tolerance, digits, of, means)
 
 
-def _named_in(variable: str) -> list[str]:
-    """The names that an environment variable holds, comma-separated."""
-    return [name for name in os.environ.get(variable, "").split(",") if name]
+def make_tables(studies: Iterable[Study], profile: Profile, jobs: int) -> list[str]:
+    """Make the tables of every study, one after the other, in `jobs` processes; what failed, in words.
 
-
-def _make(
-    names: Sequence[str],
-    profile: Profile,
-    compute: Callable[[], Mapping[str, pd.DataFrame]],
-    tolerance: float,
-    digits: int,
-) -> None:
-    """Compute tables and write them, with the committed rows of the seeds that this run leaves out."""
-    start = time.perf_counter()
-    tables = compute()
-    if set(tables) != set(names):
-        raise KeyError(f"computed were the tables {sorted(tables)}, to be kept are {sorted(names)}")
-    seconds = time.perf_counter() - start
-    for name in names:
-        table = _with_other_seeds(tables[name], name, profile)
-        results.write_table(table, name, profile, digits=digits, tolerance=tolerance, seconds=seconds)
-
-
-def _with_other_seeds(table: pd.DataFrame, name: str, profile: Profile) -> pd.DataFrame:
-    """`table` and, after it, the committed rows of the seeds that this run leaves out."""
-    left_out = set(PROFILES[profile.name].seeds if profile.name in PROFILES else ()) - set(profile.seeds)
-    if "seed" not in table or not left_out or not (profile.results / f"{name}.csv").exists():
-        return table
-    committed = results.read_table(name, profile)
-    if list(committed.columns) != list(table.columns):
-        return table
-    # what was made from tables that hold all seeds already has their rows
-    own = table[~table["seed"].isin(left_out)]
-    both = pd.concat([own, committed[committed["seed"].isin(left_out)]], ignore_index=True)
-    return both.loc[_as_in(committed, both)].reset_index(drop=True)
-
-
-def _as_in(reference: pd.DataFrame, table: pd.DataFrame) -> pd.Index:
-    """The rows of `table` in the order of `reference`, known by seed and texts but `FOUND`; new ones last.
-
-    All else are results, which may have moved; rows alike in what is left keep their order.
+    Seconds go to standard output. A failure ends neither the other tables nor the run. Its traceback is kept
+    until the next run; as long as `profile.results` is held, whoever needs the table gets a TableError.
     """
-    named = [name for name in reference if not is_numeric_dtype(reference[name]) and name not in FOUND]
-    # a mean over seeds has a word in place of its seed, so that the column is among the texts already
-    keys = list(dict.fromkeys([*named, "seed"]))
+    for old in _trace("", profile).parent.glob("*.txt"):
+        old.unlink()
+    failed: list[str] = []
+    token = _MADE.set(set())
+    try:
+        for study in studies:
+            start = time.perf_counter()
+            try:
+                study(profile, jobs)
+                said = f"table {', '.join(study.names)}: {time.perf_counter() - start:.1f} s"
+            except Exception as error:
+                for name in study.names:
+                    write_whole(_trace(name, profile), traceback.format_exc())
+                what = f"{'' if isinstance(error, TableError) else f'{type(error).__name__}: '}{error}"
+                said = f"table {', '.join(study.names)} failed: {what}"
+                said += f"\n  traceback: {_trace(study.names[0], profile)}"
+                failed.append(said)
+            sys.stdout.write(f"{said}\n")
+            sys.stdout.flush()
+    finally:
+        _MADE.reset(token)
+    return failed
 
-    def labels(rows: pd.DataFrame) -> pd.Index:
-        # an empty text and an absent value are one thing in a CSV file
-        texts = rows[keys].astype(object).where(rows[keys].notna(), "").astype(str)
-        return pd.MultiIndex.from_frame(texts.assign(nth=texts.groupby(keys).cumcount()))
 
-    place = pd.Series(range(len(reference)), index=labels(reference))
-    found = place.reindex(labels(table)).set_axis(table.index)
-    return found.sort_values(kind="stable", na_position="last").index
+def _trace(name: str, profile: Profile) -> Path:
+    """Where the traceback of a table that failed lies."""
+    return paths.CACHE / "failed" / profile.folder / f"{name}.txt"
+
+
+def _up_to_date(name: str, profile: Profile) -> bool:
+    """Whether a table can be read: it is on record, or what it was made of is what there is now."""
+    there, origin = (profile.results / f"{name}.{end}" for end in ("csv", "provenance.json"))
+    if profile.committed or not (there.exists() and origin.exists()):
+        return profile.committed and there.exists()
+    return json.loads(origin.read_text(encoding="utf-8")).get("key") == table_key(profile)

@@ -1,12 +1,11 @@
 """Notebooks: found, given their parameters, and run through papermill, several side by side."""
 
-import ast
 import os
 import re
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import joblib
@@ -27,28 +26,6 @@ def notebooks() -> list[Path]:
     return sorted(paths.NOTEBOOKS.glob("[0-9]*.ipynb"))
 
 
-def _sources(notebook: Path) -> list[str]:
-    """The sources of the notebook's code cells."""
-    import nbformat
-
-    return [cell.source for cell in nbformat.read(notebook, as_version=4).cells if cell.cell_type == "code"]
-
-
-def parameters_of(notebook: Path) -> set[str]:
-    """The names assigned in the notebook's cells tagged `parameters`."""
-    import nbformat
-
-    cells = nbformat.read(notebook, as_version=4).cells
-    tagged = [cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])]
-    targets = [
-        target
-        for source in tagged
-        for node in ast.parse(source).body
-        for target in (node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)])
-    ]
-    return {target.id for target in targets if isinstance(target, ast.Name)}
-
-
 def run_notebook(notebook: Path, profile: Profile, folder: Path) -> Path:
     """Run a notebook from scratch with PROFILE set, and MODEL where the profile has one only.
 
@@ -61,10 +38,10 @@ def run_notebook(notebook: Path, profile: Profile, folder: Path) -> Path:
     from papermill.exceptions import PapermillExecutionError
 
     parameters = {"PROFILE": profile.name} | ({"MODEL": profile.only} if profile.only else {})
-    known = parameters_of(notebook)
+    known = sorted(papermill.inspect_notebook(str(notebook)))
     # papermill itself would only warn, and every notebook would run with its default
     if unknown := sorted(set(parameters) - set(known)):
-        raise NotebookError(f"{notebook.name} takes no parameter {unknown}; it has {sorted(known) or 'none'}")
+        raise NotebookError(f"{notebook.name} takes no parameter {unknown}; it has {known or 'none'}")
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, suffix=".tmp") as temporary:
         unfinished = Path(temporary) / notebook.name
@@ -85,8 +62,11 @@ def run_notebook(notebook: Path, profile: Profile, folder: Path) -> Path:
         except PapermillExecutionError as error:
             failed = folder / f"{notebook.stem}.failed.ipynb"
             os.replace(unfinished, failed)
+            # the cell of injected parameters counts too
+            where = f"code cell {error.exec_count - 1} (`{next(filter(None, error.source.splitlines()))}`)"
+            message = _COLOUR.sub("", error.evalue).strip()
             raise NotebookError(
-                _failure(notebook, error.source, error.ename, error.evalue, failed)
+                f"{notebook.name} failed in {where}\n  {error.ename}: {message}\n  unfinished copy: {failed}"
             ) from error
         except Exception as error:
             raise NotebookError(
@@ -109,10 +89,8 @@ def run_notebooks(
     turn. NotebookError tells of all that failed; the others are kept.
     """
     found, failed = notebooks(), []
-    # a process that was started for something else does not know the settings of this run
-    settings = {name: value for name, value in os.environ.items() if name.startswith("SPLITKIT_")}
     work = joblib.Parallel(n_jobs=jobs, backend="loky", return_as="generator", batch_size=1)
-    outcomes = work(joblib.delayed(_attempt)(notebook, profile, folder, settings) for notebook in found)
+    outcomes = work(joblib.delayed(_attempt)(notebook, profile, folder) for notebook in found)
     for number, (notebook, (seconds, error)) in enumerate(zip(found, outcomes, strict=True), start=1):
         if error is None:
             report(f"[{number}/{len(found)}] {notebook.name}: {seconds:.0f} s")
@@ -123,24 +101,11 @@ def run_notebooks(
     return [folder / notebook.name for notebook in found]
 
 
-def _attempt(
-    notebook: Path, profile: Profile, folder: Path, settings: Mapping[str, str]
-) -> tuple[float, str | None]:
+def _attempt(notebook: Path, profile: Profile, folder: Path) -> tuple[float, str | None]:
     """The seconds that a notebook took, and how it failed, if it did: one must not end the others."""
-    os.environ.update(settings)
     start = time.perf_counter()
     try:
         run_notebook(notebook, profile, folder)
     except NotebookError as error:
         return time.perf_counter() - start, str(error)
     return time.perf_counter() - start, None
-
-
-def _failure(notebook: Path, source: str, name: str, value: str, copy: Path) -> str:
-    """Where a notebook failed, in words."""
-    sources = _sources(notebook)
-    number = sources.index(source) + 1 if source in sources else None
-    first = next((line for line in source.splitlines() if line.strip()), "")
-    where = f"code cell {number} of {len(sources)}" if number else "the cell of injected parameters"
-    message = _COLOUR.sub("", value).strip()
-    return f"{notebook.name} failed in {where} (`{first}`)\n  {name}: {message}\n  unfinished copy: {copy}"

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -120,6 +120,8 @@ class Profile:
     """Tokens that an open answer to the paper's own questions may have: AxBench's are cut there too."""
     only: str = ""
     """The one model that the profile was narrowed to."""
+    part: frozenset[Cell] = frozenset()
+    """The cells of a run that computes these alone and reads the others' results; empty for a run of all."""
 
     def size(self, what: str, task: str) -> int:
         """How many pairs or questions of a task there are for "train", "sweep", "choose" or "test"."""
@@ -143,8 +145,8 @@ class Profile:
         return replace(self, models=(name,), only=name)
 
     def cells(self) -> list[Cell]:
-        """Every cell of the profile, seed by seed. diffmean is a closed form and has the first seed only."""
-        return [
+        """Its cells, seed by seed. diffmean is a closed form and has the first seed only."""
+        every = [
             Cell(model=model, task=task, form=form, objective=objective, seed=seed)
             for number, seed in enumerate(self.seeds)
             for model in self.models
@@ -152,6 +154,7 @@ class Profile:
             for form, objective in dict.fromkeys(self.combinations + self.answered)
             if objective != "diffmean" or number == 0
         ]
+        return [cell for cell in every if cell in self.part] if self.part else every
 
     def swept(self, cell: Cell) -> bool:
         """Whether a cell of this profile has curves."""
@@ -163,10 +166,19 @@ class Profile:
         return (cell.form, cell.objective) in self.answered
 
     def first_seeds(self, count: int) -> "Profile":
-        """The same profile with its first `count` seeds. ValueError unless there are as many."""
+        """The part of the profile that has its first `count` seeds. ValueError unless there are as many."""
         if count > (n := len(self.seeds)) or count < 1:
             raise ValueError(f"{count} seeds; profile {self.name} has {n}: 1 to {n}")
-        return replace(self, seeds=self.seeds[:count])
+        return self.of(lambda cell: cell.seed in self.seeds[:count]) if count < n else self
+
+    def of(self, wanted: Callable[[Cell], bool]) -> "Profile":
+        """The part of the profile that has the cells that are wanted."""
+        return replace(self, part=frozenset(filter(wanted, self.cells())))
+
+    @property
+    def whole(self) -> "Profile":
+        """The profile that this one is a part of."""
+        return replace(self, part=frozenset()) if self.part else self
 
     @property
     def committed(self) -> bool:
@@ -294,19 +306,15 @@ PROFILES |= {made.name: made for made in (rehearsal(PROFILES["laptop"]), rehears
 
 
 def get_profile(name: str, model: str = "") -> Profile:
-    """The profile of that name, with its first SPLITKIT_SEEDS seeds where the environment says so.
+    """The profile of that name.
 
     With `model`, one of the profile's or any other that `load_model` takes, narrowed to that one. Models that
     are not shipped run on SPLITKIT_DEVICE where the environment says so. KeyError lists the profiles;
-    ValueError for a SPLITKIT_SEEDS that is no number from 1 to that of the profile's seeds, and for a `model`
-    that is no folder, hub id or shipped model.
+    ValueError for a `model` that is no folder, hub id or shipped model.
     """
     if name not in PROFILES:
         raise KeyError(f"no profile {name!r}; there are {sorted(PROFILES)}")
-    profile, count = PROFILES[name], os.environ.get("SPLITKIT_SEEDS", "")
-    if count and not count.isdigit():
-        raise ValueError(f"SPLITKIT_SEEDS is a number of seeds, not {count!r}")
-    profile = profile.narrowed(model) if model else profile
+    profile = PROFILES[name].narrowed(model) if model else PROFILES[name]
     if device := os.environ.get("SPLITKIT_DEVICE", ""):
         profile = replace(profile, device=device)
-    return profile.first_seeds(int(count)) if count else profile
+    return profile

@@ -1,17 +1,20 @@
 """Result tables with their provenance, compared with the committed reference before they replace it."""
 
+import hashlib
 import json
 import math
 import platform
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from splitkit.datasets.tasks import data_files
 from splitkit.runs.judged_answers import identity, is_judged
@@ -19,32 +22,43 @@ from splitkit.runs.profiles import Profile, get_profile
 from splitkit.steering.model_files import named_model_digest
 from splitkit.steering.pairs import PAPER
 from splitkit.storage import paths
-from splitkit.storage.digests import data_digest
+from splitkit.storage.digests import code_digest, data_digest, file_digest
 from splitkit.storage.files import check_writable, write_whole
 
+FOUND = ("answer", "at_bound", "c2", "c3", "flag", "note", "readable")
+"""Columns of texts, or of truths that may be undefined, that are results and name no row."""
+_CODE = ("curves", "datasets", "judging", "paper.py", "runs", "steering", "studies", "tasks.py", "world")
+"""The code that a kept table is made by."""
+_REVISED = ("splitkit", "data/hparams.csv", "data/world", "data/models")
 _PACKAGES = ("torch", "transformers", "numpy", "scipy", "pandas")
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How a new table compares with the one that was there."""
+    """How a new table compares with the one that was there; `moved` says which of its rows do not agree."""
 
     agrees: bool
     max_deviation: float
     reason: str
+    moved: np.ndarray
 
 
 @dataclass(frozen=True)
 class Written:
-    """What `write_table` did: status is 'new', 'kept' (the reference's bytes stay) or 'replaced'."""
+    """What `write_table` did: status is 'new', 'kept' (the reference's bytes stay) or 'replaced'.
 
-    path: Path
+    Of `rows` computed rows `moved` do not agree with the reference.
+    """
+
+    name: str
     status: str
     max_deviation: float
     reason: str
+    rows: int
+    moved: int
 
     def __str__(self) -> str:
-        return f"{self.path.name}: {self.status} ({self.reason})"
+        return f"{self.name}.csv: {self.status} ({self.reason})"
 
 
 def round_significant(frame: pd.DataFrame, digits: int | Mapping[str, int] = 6) -> pd.DataFrame:
@@ -65,61 +79,65 @@ def compare(
     `max_deviation` is the largest |new - old| / max(1, |old|); infinite where rows or columns differ, or
     where one of two unequal numbers is infinite.
     """
+    every = np.ones(len(new), dtype=bool)
     if list(new.columns) != list(old.columns):
-        return Comparison(False, math.inf, f"columns were {list(old.columns)}, are {list(new.columns)}")
+        said = f"columns were {list(old.columns)}, are {list(new.columns)}"
+        return Comparison(False, math.inf, said, every)
     if len(new) != len(old):
-        return Comparison(False, math.inf, f"{len(old)} rows before, {len(new)} now")
-    worst, excess, beyond = 0.0, "", pd.Series(False, index=range(len(old)))
+        return Comparison(False, math.inf, f"{len(old)} rows before, {len(new)} now", every)
+    worst, reason, moved = 0.0, "", ~every
     for column in new.columns:
-        a, b = new[column].reset_index(drop=True), old[column].reset_index(drop=True)
-        if not (pd.api.types.is_numeric_dtype(a) and pd.api.types.is_numeric_dtype(b)):
-            # an empty text and an absent value are one thing in a CSV file
-            texts = [values.astype(object).where(values.notna(), "").astype(str) for values in (a, b)]
-            if not (texts[0] == texts[1]).all():
-                return Comparison(False, math.inf, f"column {column!r} holds other entries")
-            continue
-        if not (a.isna() == b.isna()).all():
-            return Comparison(False, math.inf, f"column {column!r} is undefined in other rows")
-        left, right = a.astype(float), b.astype(float)
-        deviation = (left - right).abs() / right.abs().clip(lower=1.0)
-        # beside an infinity the quotient is 0 or undefined
-        deviation = deviation.mask(left.abs().eq(math.inf) | right.abs().eq(math.inf), math.inf)
-        deviation = deviation.where(left != right, 0.0)
-        largest = float(deviation.max()) if deviation.notna().any() else 0.0
+        deviation, said = _deviation(new[column].reset_index(drop=True), old[column].reset_index(drop=True))
         allowed = tolerance if isinstance(tolerance, (int, float)) else tolerance.get(column, 1e-3)
-        if largest > allowed:
-            excess = excess or f"column {column!r} moved by {largest:.2g} in row {deviation.idxmax()}"
-        beyond |= deviation > allowed
-        worst = max(worst, largest)
-    if excess:
-        return Comparison(False, worst, f"{excess}, beyond tolerance in {beyond.sum()} of {len(old)} rows")
-    return Comparison(True, worst, f"within tolerance, largest deviation {worst:.2g}")
+        beyond = (deviation > allowed).to_numpy()
+        if beyond.any() and not reason:
+            reason = (
+                f"column {column!r} {said or f'moved by {deviation.max():.2g} in row {deviation.idxmax()}'}"
+            )
+        # of no rows there is no largest one
+        moved, worst = moved | beyond, max(worst, float(deviation.max()))
+    if reason:
+        return Comparison(
+            False, worst, f"{reason}, beyond tolerance in {moved.sum()} of {len(old)} rows", moved
+        )
+    return Comparison(True, worst, f"within tolerance, largest deviation {worst:.2g}", moved)
+
+
+_FAR = {True: math.inf, False: 0.0}
+
+
+def _deviation(new: pd.Series, old: pd.Series) -> tuple[pd.Series, str]:
+    """|new - old| / max(1, |old|) row by row; infinite, with words for it, where one is no number."""
+    if not (is_numeric_dtype(new) and is_numeric_dtype(old)):
+        return (_as_text(new) != _as_text(old)).map(_FAR), "holds other entries"
+    undefined = new.isna()
+    if not undefined.equals(old.isna()):
+        return (undefined != old.isna()).map(_FAR), "is undefined in other rows"
+    left, right = new.astype(float), old.astype(float)
+    deviation = (left - right).abs() / right.abs().clip(lower=1.0)
+    # beside an infinity the quotient is 0 or undefined
+    deviation = deviation.mask(left.abs().eq(math.inf) | right.abs().eq(math.inf), math.inf)
+    return deviation.where((left != right) & ~undefined, 0.0), ""
+
+
+def _as_text(values: pd.Series) -> pd.Series:
+    # an empty text and an absent value are one thing in a CSV file
+    return values.astype(object).where(values.notna(), "").astype(str)
 
 
 def _revision() -> str:
     """The code's revision, marked when the package or its data differ from it; 'unknown' without git."""
     if not paths.IN_CLONE:
         return "unknown"
+
+    def git(*arguments: str) -> str:
+        return subprocess.check_output(
+            ["git", *arguments], cwd=paths.ROOT, stderr=subprocess.DEVNULL, text=True
+        ).strip()
+
     try:
-        head = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=paths.ROOT, capture_output=True, text=True, check=True
-        ).stdout.strip()
-        changed = subprocess.run(
-            [
-                "git",
-                "status",
-                "--porcelain",
-                "--",
-                "splitkit",
-                "data/hparams.csv",
-                "data/world",
-                "data/models",
-            ],
-            cwd=paths.ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
+        head = git("rev-parse", "HEAD")
+        changed = git("status", "--porcelain", "--", *_REVISED)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return f"{head} with local changes" if changed else head
@@ -154,7 +172,7 @@ def provenance(profile: Profile, seconds: float | None = None) -> dict[str, Any]
             **({"files": files} if files else {}),
         },
         **({"judge": identity()} if any(map(is_judged, own)) else {}),
-        "seeds": list(profile.seeds),
+        "seeds": sorted({cell.seed for cell in profile.part}) or list(profile.seeds),
         "packages": {name: version(name) for name in _PACKAGES},
         "python": platform.python_version(),
         "revision": _revision(),
@@ -162,6 +180,14 @@ def provenance(profile: Profile, seconds: float | None = None) -> dict[str, Any]
         "gpu": _accelerator(),
         "seconds": None if seconds is None else round(seconds, 1),
     }
+
+
+def table_key(profile: Profile) -> str:
+    """A digest of code, models, data, judge and profile: a table made under another one is out of date."""
+    made_of = {name: provenance(profile.whole).get(name) for name in ("models", "data", "judge")}
+    made_of |= {"profile": asdict(profile.whole) | {"part": None}, "code": code_digest(_CODE)}
+    made_of |= {"settings": file_digest(paths.DATA / "hparams.csv")}
+    return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def write_table(
@@ -176,32 +202,87 @@ def write_table(
     """Write `<name>.csv` and `<name>.provenance.json` into the profile's results folder, each whole or not.
 
     Floats are rounded to `digits` significant ones. A table that is there already and agrees within
-    `tolerance` (see `compare`) keeps its bytes, so that two machines give one committed file.
-    PermissionError names the folder.
+    `tolerance` (see `compare`) keeps its bytes, so that two machines give one committed file. A part of a
+    profile writes the rows of its own models, tasks and seeds; of these, those that agree stay as they are.
+
+    PermissionError names the folder; ValueError where a part's table has other columns than the one there.
     """
     folder = profile.results
     check_writable(folder)
     path = folder / f"{name}.csv"
     new = round_significant(frame.reset_index(drop=True), digits)
-    status, comparison = "new", Comparison(False, 0.0, "there was none")
+    status, comparison = "new", Comparison(False, 0.0, "there was none", np.zeros(len(new), dtype=bool))
     if path.exists():
-        comparison = compare(new, read_table(name, profile), tolerance)
+        old = read_table(name, profile)
+        if profile.part:
+            if list(new.columns) != list(old.columns):
+                raise ValueError(f"{path} has other columns than its rows have now: make the whole record")
+            old, rest = own_rows(old, profile), old
+            new = own_rows(new, profile)
+            new = new.loc[_as_in(old, new)]
+        comparison = compare(new, old, tolerance)
         status = "kept" if comparison.agrees else "replaced"
+        if profile.part and status == "replaced":
+            new = _merged(new, old, rest, comparison.moved)
     if status != "kept":
         write_whole(path, new.to_csv(index=False, lineterminator="\n"))
-        record = json.dumps(provenance(profile, seconds), indent=2, sort_keys=True)
-        write_whole(folder / f"{name}.provenance.json", record + "\n")
-    written = Written(path, status, comparison.max_deviation, comparison.reason)
-    note = notes_folder(profile) / f"{name}.txt"
+    if status != "kept" or not profile.committed:
+        record = {"key": table_key(profile), **provenance(profile, seconds)}
+        write_whole(folder / f"{name}.provenance.json", json.dumps(record, indent=2, sort_keys=True) + "\n")
+    moved = comparison.moved
+    written = Written(name, status, comparison.max_deviation, comparison.reason, len(moved), int(moved.sum()))
+    note = notes_folder(profile) / f"{name}.json"
     # a table that a run writes again agrees with itself: that is no news of what was there before
     if status != "kept" or not note.exists():
-        write_whole(note, f"{written}\n")
+        write_whole(note, json.dumps(vars(written)) + "\n")
     return written
+
+
+def own_rows(table: pd.DataFrame, profile: Profile) -> pd.DataFrame:
+    """The rows of a table on the models, tasks and seeds of a profile's cells; all but for a part of one."""
+    keys = [name for name in ("model", "task", "seed") if name in table]
+    if not profile.part or not keys:
+        return table
+    own = {tuple(getattr(cell, name) for name in keys) for cell in profile.part}
+    return table[[row in own for row in table[keys].itertuples(index=False, name=None)]]
+
+
+def _merged(new: pd.DataFrame, own: pd.DataFrame, old: pd.DataFrame, moved: np.ndarray) -> pd.DataFrame:
+    """`old`, its rows `own` replaced by those of `new` that moved; in place where they are as many."""
+    if len(new) == len(own):
+        moved_rows = new.set_axis(own.index)[moved]
+        return pd.concat([old.drop(moved_rows.index), moved_rows]).sort_index()
+    both = pd.concat([new, old.drop(own.index)], ignore_index=True)
+    return both.loc[_as_in(old, both)]
+
+
+def _as_in(reference: pd.DataFrame, table: pd.DataFrame) -> pd.Index:
+    """The rows of `table` in the order of `reference`, known by seed and texts but `FOUND`; new ones last.
+
+    All else are results, which may have moved; rows alike in what is left keep their order.
+    """
+    named = [name for name in reference if not is_numeric_dtype(reference[name]) and name not in FOUND]
+    # a mean over seeds has a word in place of its seed, so that the column is among the texts already
+    keys = list(dict.fromkeys([*named, *({"seed"} & set(reference))]))
+
+    def labels(rows: pd.DataFrame) -> pd.Index:
+        texts = rows[keys].apply(_as_text)
+        return pd.MultiIndex.from_frame(texts.assign(nth=texts.groupby(keys).cumcount()))
+
+    place = pd.Series(range(len(reference)), index=labels(reference))
+    found = place.reindex(labels(table)).set_axis(table.index)
+    return found.sort_values(kind="stable", na_position="last").index
 
 
 def notes_folder(profile: Profile) -> Path:
     """Where a run's notes lie on how each table that it wrote compares with the one there was."""
     return paths.CACHE / "comparisons" / profile.folder
+
+
+def notes(profile: Profile) -> list[Written]:
+    """What the last run of a profile wrote, by the names of the tables."""
+    found = sorted(notes_folder(profile).glob("*.json"))
+    return [Written(**json.loads(path.read_text(encoding="utf-8"))) for path in found]
 
 
 def read_table(name: str, profile: Profile | str = "embedded") -> pd.DataFrame:

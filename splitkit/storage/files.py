@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 from filelock import FileLock, Timeout
 
 MANIFEST = "manifest.json"
@@ -221,3 +222,13 @@ def exclusive(folder: Path, purpose: str) -> Iterator[None]:
     finally:
         owner.unlink(missing_ok=True)
         lock.release()
+
+
+def held(folder: Path) -> bool:
+    """Whether a process that is still there holds `folder` by `exclusive`."""
+    try:
+        said = (folder / ".lock.owner").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return False
+    number = re.match(r"process (\d+)", said)
+    return number is not None and psutil.pid_exists(int(number[1]))

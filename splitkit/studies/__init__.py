@@ -2,3 +2,35 @@
 
 Imports everything but `plots` and the commands.
 """
+
+from collections.abc import Iterator
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from splitkit.runs.kept_tables import Study
+
+STUDIES = (
+    "mean_curves:mean_curves",
+    "scores:score_base",
+    "scores:main_tables",
+    "few_pairs:few_pairs",
+    "layers:layer_table",
+    "layers:yes_no_table",
+    "ablation:ablate",
+    "samples:samples",
+    "manifold.tables:geometry",
+    "loss_reduction:reductions",
+    "fits:cell_fits",
+    "fits:family_fits",
+    "joint_fit:joint_fits",
+    "fit_quality:fit_quality",
+    "rival_curves:rivalry",
+    "null_curves:null_fits",
+)
+"""Every study that keeps tables, as module:function, in the order in which they are made."""
+
+
+def studies() -> "Iterator[Study]":
+    """The functions that `STUDIES` names, each imported when its turn comes."""
+    yield from (resolve_name(f"splitkit.studies.{name}") for name in STUDIES)

@@ -11,7 +11,7 @@ from splitkit.curves.decay import mean_curve
 from splitkit.runs.cell_keys import hparams
 from splitkit.runs.cell_results import CellResult
 from splitkit.runs.cells import compute
-from splitkit.runs.kept_tables import committed_tables
+from splitkit.runs.kept_tables import kept
 from splitkit.runs.profiles import Cell, Profile, strength_grid
 from splitkit.tasks import first_tasks, task_family
 
@@ -37,12 +37,13 @@ def values_of(profile: Profile) -> Mapping[str, Sequence[float]]:
     return {name: tried[:: 3 if profile.small else 1] for name, tried in VALUES.items()}
 
 
-def ablate(profile: Profile, jobs: int = 2) -> pd.DataFrame:
+@kept("ablation", tolerance=0.05, of="itself")
+def ablate(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
     """Both curves of the SPLIT vector for every value (`values_of`) of one weight, the other two as recorded.
 
     Trained with the profile's pairs and settings at its first seed, on its first tasks of `FAMILIES` or,
-    where it has neither, on its first task; measured on the first test pairs over `GRID`. With the embedded
-    profile the table is read from the committed file. A killed run goes on where it was.
+    where it has neither, on its first task; measured on the first test pairs over `GRID`. A killed
+    run goes on where it was.
 
     Returns:
         One row per (model, task, weight, value, m): recorded (is it the cell's own value), m, m_relative (in
@@ -50,9 +51,7 @@ def ablate(profile: Profile, jobs: int = 2) -> pd.DataFrame:
         n_pairs_utility, norm (of the trained dh), cosine (with the dh of the recorded value), m_trained
         (the mean steering factor of the training, in matching strengths).
     """
-    return committed_tables(
-        ["ablation"], profile, lambda: {"ablation": _table(profile, jobs)}, tolerance=0.05
-    )["ablation"]
+    return {"ablation": _table(profile, jobs)}
 
 
 def ablated_cells(profile: Profile) -> list[Cell]:
@@ -84,7 +83,7 @@ def ablation_profile(profile: Profile) -> Profile:
 def _table(profile: Profile, jobs: int) -> pd.DataFrame:
     work = [(cell, *variant) for cell in ablated_cells(profile) for variant in variants(cell, profile)]
     # the recorded value is tried of every weight: its cell is computed once
-    results = compute([variant for *_, variant in work], ablation_profile(profile), jobs, progress=False)
+    results = compute([variant for *_, variant in work], ablation_profile(profile), jobs)
     found = {result.cell: (_dh(result), result) for result in results}
     parts = []
     for cell, weight, value, variant in work:

@@ -6,7 +6,7 @@ import pandas as pd
 from scipy.stats import ttest_rel
 
 from splitkit.runs.cells import compute_cells
-from splitkit.runs.kept_tables import committed_tables
+from splitkit.runs.kept_tables import kept
 from splitkit.runs.profiles import Profile
 from splitkit.runs.search import TASKS
 from splitkit.tasks import task_family
@@ -46,20 +46,18 @@ def few_pairs_profile(profile: Profile) -> Profile:
     )
 
 
-def few_pairs(profile: Profile, jobs: int = 2, progress: bool = True) -> pd.DataFrame:
+@kept("few_pairs", tolerance=1e-3, of="itself")
+def few_pairs(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
     """The scored test answers of every form and objective trained on two pairs, as `answer_scores`.
 
     Without questions that a judge left unscored, see `scoretables.complete`.
 
-    Committed as `few_pairs`; what it is compared by is `comparisons.differences`.
+    It is compared by `score_differences.differences`.
     """
     from splitkit.studies.scores import complete, tables
 
-    def compute() -> dict[str, pd.DataFrame]:
-        cells = compute_cells(few_pairs_profile(profile), jobs, progress)
-        return {"few_pairs": complete(tables(cells, jobs)["answer_scores"])}
-
-    return committed_tables(["few_pairs"], profile, compute, tolerance=1e-3)["few_pairs"]
+    cells = compute_cells(few_pairs_profile(profile), jobs)
+    return {"few_pairs": complete(tables(cells, jobs)["answer_scores"])}
 
 
 def concept_tests(answer_scores: pd.DataFrame) -> pd.DataFrame:

@@ -12,9 +12,8 @@ from splitkit import paper
 from splitkit.curves.bootstrap import DRAWS, SPLITS, Estimate, bootstrap_cell, interval_rows
 from splitkit.runs.cells import CellResult
 from splitkit.runs.engines import prepare_workers
-from splitkit.runs.kept_tables import committed_tables
-from splitkit.runs.profiles import PROFILES, Profile
-from splitkit.runs.results import read_table
+from splitkit.runs.kept_tables import kept
+from splitkit.runs.profiles import Profile
 from splitkit.studies.fits import fitted_curve
 from splitkit.studies.frames import CELL, ROW
 from splitkit.studies.mean_curves import swept_cells
@@ -22,31 +21,21 @@ from splitkit.tasks import FAMILIES, task_family
 
 KINDS = {2: "train", 6: "test", 7: "transfer"}
 """What each of the paper's tables of fits is about, in the words of the column `split`."""
+PRINTED = [paper.TABLES[number] for number in KINDS]
 INTERVALS = "fit_intervals"
 _PREFIX = {"preference": "pref", "utility": "util"}
 _Estimates = dict[tuple[str, str, str], Estimate]
 
 
-def fit_quality(profile: Profile, jobs: int = 2, progress: bool = True) -> dict[str, pd.DataFrame]:
-    """`fit_intervals` and Tables 2, 6 and 7 of a profile, from the committed files or from its cells.
+@kept(INTERVALS, *PRINTED, tolerance=0.05, digits=4, means=PRINTED)
+def fit_quality(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
+    """`fit_intervals` and Tables 2, 6 and 7 of a profile.
 
     Keys are the tables' file names: "fit_intervals" (one row per cell, split, curve and quantity, see
-    `bootstrap.bootstrap_cell`) and those of `paper.TABLES` (see `paper_table`). A run with fewer seeds than
-    the profile has (SPLITKIT_SEEDS) computes its own rows of the first and leaves the others, which are means
-    over all seeds, as they are committed.
+    `bootstrap.bootstrap_cell`) and those of `paper.TABLES` (see `paper_table`), which are means over all
+    cells: a run of some of them leaves these as they are.
     """
-    printed = [paper.TABLES[number] for number in KINDS]
-    there = all((profile.results / f"{name}.csv").exists() for name in printed)
-    every = PROFILES.get(profile.name, profile).seeds
-    kept = printed if there and set(every) - set(profile.seeds) else []
-    names = [name for name in (INTERVALS, *printed) if name not in kept]
-
-    def compute() -> dict[str, pd.DataFrame]:
-        found = _measure(profile, jobs, progress)
-        return {name: found[name] for name in names}
-
-    tables = committed_tables(names, profile, compute, tolerance=0.05, digits=4)
-    return tables | {name: read_table(name, profile) for name in kept}
+    return _measure(profile, jobs)
 
 
 def paper_table(draws: pd.DataFrame, number: int) -> pd.DataFrame:
@@ -139,11 +128,11 @@ def transfer_shape(intervals: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFram
     return pd.DataFrame(rows, columns=[*key, "r2", "correlation_squared"])
 
 
-def _measure(profile: Profile, jobs: int, progress: bool) -> dict[str, pd.DataFrame]:
-    cells = swept_cells(profile, jobs, progress)
+def _measure(profile: Profile, jobs: int) -> dict[str, pd.DataFrame]:
+    cells = swept_cells(profile, jobs)
     rows: list[dict[str, object]] = []
     draws: list[dict[str, object]] = []
-    for cell, estimates in _bootstrapped(cells, profile, jobs, progress):
+    for cell, estimates in _bootstrapped(cells, profile, jobs):
         rows += [{**cell.cell.key, **row} for row in interval_rows(estimates)]
         for (split, curve, quantity), estimate in estimates.items():
             if quantity == "r2":
@@ -156,12 +145,12 @@ def _measure(profile: Profile, jobs: int, progress: bool) -> dict[str, pd.DataFr
 
 
 def _bootstrapped(
-    cells: list[CellResult], profile: Profile, jobs: int, progress: bool
+    cells: list[CellResult], profile: Profile, jobs: int
 ) -> Iterator[tuple[CellResult, _Estimates]]:
     prepare_workers()
     work = joblib.Parallel(n_jobs=jobs, return_as="generator")
     found = work(joblib.delayed(_estimates)(cell, np.array(profile.grid)) for cell in cells)
-    with tqdm(total=len(cells), desc="bootstrap", unit="cell", disable=not progress) as bar:
+    with tqdm(total=len(cells), desc="bootstrap", unit="cell") as bar:
         for cell, estimates in zip(cells, found, strict=True):
             bar.update()
             yield cell, estimates

@@ -19,11 +19,12 @@ from splitkit.curves.decay import (
     utility_curve,
 )
 from splitkit.curves.validity import Validity
-from splitkit.runs.kept_tables import committed_tables
+from splitkit.runs.kept_tables import kept
 from splitkit.runs.profiles import Profile
+from splitkit.runs.results import own_rows
 from splitkit.studies.frames import CURVE, ODDS, family_curves, require
+from splitkit.studies.mean_curves import mean_curves
 
-TABLES = ("fits", "family_fits")
 _DECAY = [item.name for item in fields(Validity)]
 _NUMBERS = ["r2", "agreement", "breakdown_positive", "breakdown_negative"]
 _FITTERS = {"preference": fit_preference, "utility": fit_utility}
@@ -59,21 +60,21 @@ def fit_table(curves: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def fitted_tables(profile: Profile, curves: pd.DataFrame, jobs: int = 2) -> dict[str, pd.DataFrame]:
-    """Eq. 15 and 17 fitted to the training curves of a profile, from the committed files or computed.
+@kept("fits", tolerance=0.05, digits=4)
+def cell_fits(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
+    """Eq. 15 and 17 fitted to the training curves of every cell; the columns of `fit_table`."""
+    return {"fits": _fitted(own_rows(_training_curves(profile, jobs), profile), jobs)}
 
-    Returns:
-        "fits", a row per cell and curve, and "family_fits", the mean curves of the families fitted anew; the
-        columns of `fits.fit_table`. R² of a mean curve is not the mean of R².
-    """
 
-    def compute() -> dict[str, pd.DataFrame]:
-        train = curves[curves["split"] == "train"]
-        cells = train[train["seed"].isin(profile.seeds)]
-        tables = (cells, family_curves(train))
-        return {name: _fitted(table, jobs) for name, table in zip(TABLES, tables, strict=True)}
+@kept("family_fits", tolerance=0.05, digits=4, of="tables")
+def family_fits(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
+    """The same of the mean curves of the families; R² of a mean curve is not the mean of R²."""
+    return {"family_fits": _fitted(family_curves(_training_curves(profile, jobs)), jobs)}
 
-    return committed_tables(TABLES, profile, compute, tolerance=0.05, digits=4)
+
+def _training_curves(profile: Profile, jobs: int) -> pd.DataFrame:
+    curves = mean_curves(profile, jobs)["curves"]
+    return curves[curves["split"] == "train"]
 
 
 def _fitted(curves: pd.DataFrame, jobs: int) -> pd.DataFrame:

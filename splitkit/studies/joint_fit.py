@@ -13,9 +13,11 @@ from splitkit.curves.decay import COEFFICIENTS, check_points, fit_preference, fi
 from splitkit.curves.least_squares import coefficients, minimise_from, unexplained
 from splitkit.curves.solvers import candidates, decay, free_of, theta_of, validity_of
 from splitkit.curves.validity import Breakdown, Validity
-from splitkit.runs.kept_tables import committed_tables
+from splitkit.runs.kept_tables import kept
 from splitkit.runs.profiles import Profile
+from splitkit.runs.results import own_rows
 from splitkit.studies.frames import CURVE, ODDS
+from splitkit.studies.mean_curves import mean_curves
 
 TABLE = "joint_fits"
 SHARED = 5
@@ -113,12 +115,10 @@ def joint_table(curves: pd.DataFrame, jobs: int = 2) -> pd.DataFrame:
     )
 
 
-def joint_fits(profile: Profile, curves: pd.DataFrame, jobs: int = 2) -> pd.DataFrame:
-    """`joint_table` of the curves of a profile's seeds, from the committed file or computed."""
-    own = curves[curves["seed"].isin(profile.seeds)]
-    return committed_tables(
-        [TABLE], profile, lambda: {TABLE: joint_table(own, jobs)}, tolerance=0.05, digits=4
-    )[TABLE]
+@kept(TABLE, tolerance=0.05, digits=4)
+def joint_fits(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
+    """`joint_table` of the curves of a profile."""
+    return {TABLE: joint_table(own_rows(mean_curves(profile, jobs)["curves"], profile), jobs)}
 
 
 def _described(

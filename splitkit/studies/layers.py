@@ -6,7 +6,7 @@ import joblib
 import pandas as pd
 
 from splitkit.runs.cells import compute, compute_cell, own_threads
-from splitkit.runs.kept_tables import committed_tables
+from splitkit.runs.kept_tables import kept
 from splitkit.runs.profiles import Cell, Profile
 from splitkit.tasks import first_tasks
 
@@ -16,20 +16,20 @@ MOST_LAYERS = 8
 LAYERS, YES_NO = "psychopathy_layers", "psychopathy_yes_no"
 
 
-def yes_no_table(profile: Profile, jobs: int = 2) -> pd.DataFrame:
-    """Yes or no by likelihood and by text under a SPLIT vector, from the committed table or computed.
+@kept(YES_NO, tolerance=1e-3, of="itself")
+def yes_no_table(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
+    """Yes or no by likelihood and by text under a SPLIT vector.
 
     One row per model and strength (0, and those that m is chosen from), over the validation questions, first
     seed: model, m_relative, pairs, by_likelihood, by_text, neither, disagree (percent), covered; see
     `yesno.side_by_side`.
     """
-    return committed_tables([YES_NO], profile, lambda: {YES_NO: _both_ways(profile, jobs)}, tolerance=1e-3)[
-        YES_NO
-    ]
+    return {YES_NO: _both_ways(profile, jobs)}
 
 
-def layer_table(profile: Profile, jobs: int = 2, progress: bool = True) -> pd.DataFrame:
-    """Psychopathy accuracy of a SPLIT vector at each layer, from the committed table or computed.
+@kept(LAYERS, tolerance=1e-3, of="itself")
+def layer_table(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
+    """Psychopathy accuracy of a SPLIT vector at each layer.
 
     One row per model and layer (see `layers_of`), trained with the cell's settings, first seed: model, layer,
     steered (whether it is the layer of all other results), m_relative (the best of `evaluation.STRENGTHS` on
@@ -37,9 +37,7 @@ def layer_table(profile: Profile, jobs: int = 2, progress: bool = True) -> pd.Da
     unsteered (the same questions without steering), n (their number). m is chosen on the questions that are
     scored, for every layer alike: layers compare with each other, not with test scores.
     """
-    return committed_tables(
-        [LAYERS], profile, lambda: {LAYERS: _every_layer(profile, jobs, progress)}, tolerance=1e-3
-    )[LAYERS]
+    return {LAYERS: _every_layer(profile, jobs)}
 
 
 def findings(layers: pd.DataFrame) -> list[str]:
@@ -106,7 +104,7 @@ def _read_both_ways(profile: Profile, name: str) -> pd.DataFrame:
     return both
 
 
-def _every_layer(profile: Profile, jobs: int, progress: bool) -> pd.DataFrame:
+def _every_layer(profile: Profile, jobs: int) -> pd.DataFrame:
     from scipy.stats import binomtest
 
     from splitkit.runs.world_answers import STRENGTHS
@@ -121,7 +119,7 @@ def _every_layer(profile: Profile, jobs: int, progress: bool) -> pd.DataFrame:
         for layer in layers_of(profile.layer(name), depth(name))
     }
     rows = []
-    for result in compute(cells, asked, jobs, progress):
+    for result in compute(cells, asked, jobs):
         answers = result.answers("validation").groupby("m")["score"]
         m_relative, score = result.best
         head = {"model": result.cell.model, "layer": cells[result.cell], "steered": not result.cell.variant}

@@ -11,7 +11,7 @@ from jaxtyping import Int
 from splitkit.curves.decay import mean_curve
 from splitkit.curves.shapes import shape_table
 from splitkit.runs.cells import CellResult
-from splitkit.runs.kept_tables import committed_tables
+from splitkit.runs.kept_tables import kept
 from splitkit.runs.profiles import Profile, get_profile
 from splitkit.studies.fits import fit_table
 from splitkit.studies.frames import CELL
@@ -65,8 +65,9 @@ def summed(sweep: pd.DataFrame, lengths: Int[np.ndarray, "side pair"]) -> pd.Dat
     return sweep.assign(**dict(zip(names, values, strict=True)))
 
 
-def reductions(profile: Profile, jobs: int = 2, progress: bool = True) -> dict[str, pd.DataFrame]:
-    """Mean and sum beside each other on a part of a profile's cells, from the committed files or computed.
+@kept(*TABLES, tolerance=0.05, digits=4, of="first seed")
+def reductions(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
+    """Mean and sum beside each other on a part of a profile's cells.
 
     Returns:
         "reduction", a row per cell and reduction: the cell's keys, reduction, share_undefined (of all pairs
@@ -79,13 +80,7 @@ def reductions(profile: Profile, jobs: int = 2, progress: bool = True) -> dict[s
 
         "reduction_curves", a row per cell, reduction and m_relative with preference and utility.
     """
-    return committed_tables(
-        TABLES, profile, lambda: _measure(profile, jobs, progress), tolerance=0.05, digits=4
-    )
-
-
-def _measure(profile: Profile, jobs: int, progress: bool) -> dict[str, pd.DataFrame]:
-    chosen = _chosen(swept_cells(profile, jobs, progress), profile)
+    chosen = _chosen(swept_cells(profile, jobs), profile)
     if not chosen:
         raise ValueError(f"profile {profile.name} has no curves of {OBJECTIVE} at seed {profile.seeds[0]}")
     work = joblib.Parallel(n_jobs=jobs)

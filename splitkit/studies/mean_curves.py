@@ -7,7 +7,7 @@ import joblib
 import pandas as pd
 
 from splitkit.runs.cells import CellResult, compute_cells
-from splitkit.runs.kept_tables import committed_tables
+from splitkit.runs.kept_tables import kept
 from splitkit.runs.profiles import Profile, get_profile
 
 TOLERANCE = 0.05
@@ -16,22 +16,23 @@ TOGETHER = 64
 """Curves that are held as tables of their own."""
 
 
-def swept_cells(profile: Profile, jobs: int = 2, progress: bool = True) -> list[CellResult]:
+def swept_cells(profile: Profile, jobs: int = 2) -> list[CellResult]:
     """The finished cells of a profile that have curves."""
-    return [result for result in compute_cells(profile, jobs, progress) if "curves" in result.folders]
+    return [result for result in compute_cells(profile, jobs) if "curves" in result.folders]
 
 
-def curve_table(profile: Profile, jobs: int = 2, progress: bool = True) -> pd.DataFrame:
-    """Mean curves of every cell: one row per (model, task, form, objective, seed, split, m)."""
+@kept("curves", tolerance=TOLERANCE)
+def mean_curves(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
+    """Mean curves of every cell, see `curves`."""
     work = joblib.Parallel(n_jobs=jobs, return_as="generator")
     parts = work(
         joblib.delayed(curve_of)(result, split, profile.grid)
-        for result in swept_cells(profile, jobs, progress)
+        for result in swept_cells(profile, jobs)
         for split in ("train", "test")
     )
     # many small tables take several times the memory of one that holds their rows
     together = [pd.concat(some) for some in batched(parts, TOGETHER)]
-    return pd.concat(together, ignore_index=True)
+    return {"curves": pd.concat(together, ignore_index=True)}
 
 
 def batched(parts: Iterable[pd.DataFrame], size: int) -> Iterator[list[pd.DataFrame]]:
@@ -42,7 +43,7 @@ def batched(parts: Iterable[pd.DataFrame], size: int) -> Iterator[list[pd.DataFr
 
 
 def curve_of(result: CellResult, split: str, grid: Sequence[float]) -> pd.DataFrame:
-    """The mean curve of one cell and split, its part of `curve_table`."""
+    """The mean curve of one cell and split, its part of `mean_curves`."""
     from splitkit.curves.decay import mean_curve
 
     curve = mean_curve(result.sweep(split)).sort_values("m", ignore_index=True)
@@ -52,11 +53,8 @@ def curve_of(result: CellResult, split: str, grid: Sequence[float]) -> pd.DataFr
     return curve
 
 
-def curves(profile: Profile | str = "embedded", jobs: int = 2, progress: bool = True) -> pd.DataFrame:
+def curves(profile: Profile | str = "embedded", jobs: int = 2) -> pd.DataFrame:
     """The curves of a profile: the embedded profile's from the committed table, else from its cells.
-
-    With SPLITKIT_RECOMPUTE=1 the embedded profile's come from its cells too (missing ones are computed), and
-    the committed table keeps its bytes when they agree with it.
 
     Returns:
         One row per cell, split and strength: model, task, form, objective, seed, split ("train", "test"), m
@@ -69,7 +67,4 @@ def curves(profile: Profile | str = "embedded", jobs: int = 2, progress: bool = 
         ValueError, CellError, RunInProgress, EngineError: where cells have to be computed, see
             `cells.compute_cells`.
     """
-    chosen = get_profile(profile) if isinstance(profile, str) else profile
-    return committed_tables(
-        ["curves"], chosen, lambda: {"curves": curve_table(chosen, jobs, progress)}, tolerance=TOLERANCE
-    )["curves"]
+    return mean_curves(get_profile(profile) if isinstance(profile, str) else profile, jobs)["curves"]

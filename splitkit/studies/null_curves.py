@@ -6,7 +6,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from splitkit.curves.decay import fit_preference, fit_utility
-from splitkit.runs.kept_tables import committed_tables
+from splitkit.runs.kept_tables import kept
 from splitkit.runs.profiles import Profile
 
 SMOOTH, NOISE = "smooth random curve", "white noise"
@@ -50,14 +50,9 @@ def null_table(
     return pd.DataFrame([{**key, "r2": fit.r2} for (key, _, _), fit in zip(keys, fits, strict=True)])
 
 
-def null_fits(profile: Profile, jobs: int = 2) -> pd.DataFrame:
-    """`null_table` over the grid of a profile, from the committed file or computed; seed 0, as committed."""
+@kept(TABLE, tolerance=0.01, digits=4, of="itself")
+def null_fits(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
+    """`null_table` over the grid of a profile, seed 0."""
     # no more than there are measured curves to lay them beside
     n_random = min(50, len(profile.cells()))
-    return committed_tables(
-        [TABLE],
-        profile,
-        lambda: {TABLE: null_table(np.array(profile.grid), n_random, jobs=jobs)},
-        tolerance=0.01,
-        digits=4,
-    )[TABLE]
+    return {TABLE: null_table(np.array(profile.grid), n_random, jobs=jobs)}

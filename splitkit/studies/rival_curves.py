@@ -15,9 +15,11 @@ from scipy.optimize import brentq
 
 from splitkit.curves.decay import COEFFICIENTS, fit_preference, fit_utility
 from splitkit.curves.least_squares import coefficients, minimise_from, unexplained
-from splitkit.runs.kept_tables import committed_tables
+from splitkit.runs.kept_tables import kept
 from splitkit.runs.profiles import Profile
+from splitkit.runs.results import own_rows
 from splitkit.studies.frames import CURVE
+from splitkit.studies.mean_curves import mean_curves
 
 CANDIDATES: dict[str, str] = {
     "decay": "Eq. 15 / 17",
@@ -74,16 +76,12 @@ def rival_table(curves: pd.DataFrame, jobs: int = 2) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def rivalry(profile: Profile, curves: pd.DataFrame, jobs: int = 2) -> pd.DataFrame:
-    """`rival_table` of the training curves of a profile's first seed, from the committed file or computed."""
+@kept(TABLE, tolerance=0.05, digits=4, of="first seed")
+def rivalry(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
+    """`rival_table` of the training curves of a profile's first seed."""
+    curves = own_rows(mean_curves(profile, jobs)["curves"], profile)
     first = curves[(curves["split"] == "train") & (curves["seed"] == profile.seeds[0])]
-    return committed_tables(
-        [TABLE],
-        profile,
-        lambda: {TABLE: rival_table(first, jobs)},
-        tolerance=0.05,
-        digits=4,
-    )[TABLE]
+    return {TABLE: rival_table(first, jobs)}
 
 
 def standing(table: pd.DataFrame) -> pd.DataFrame:

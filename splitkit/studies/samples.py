@@ -9,7 +9,7 @@ import pandas as pd
 
 from splitkit import tasks
 from splitkit.runs.cells import CellResult, compute_cells, own_threads
-from splitkit.runs.kept_tables import committed_tables
+from splitkit.runs.kept_tables import kept
 from splitkit.runs.profiles import Profile
 from splitkit.steering.pairs import PAPER
 from splitkit.world import scoring
@@ -24,8 +24,9 @@ _KEYS = ["model", "task", "form", "objective", "m_relative"]
 _COMPONENTS = ["concept", "instruction", "fluency", "readable"]
 
 
-def samples(profile: Profile, jobs: int = 2, progress: bool = True) -> dict[str, pd.DataFrame]:
-    """The tables `samples` and `unsteered` of a profile, from the committed files or from its cells.
+@kept("samples", "unsteered", tolerance=1e-3, of="first seed")
+def samples(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
+    """The tables `samples` and `unsteered` of a profile.
 
     samples: one row per model, first task of each family, form, objective and strength: model, task, form,
     objective, m_relative (0 where both are "vanilla"), question, answer, score, and what there is of concept,
@@ -34,9 +35,7 @@ def samples(profile: Profile, jobs: int = 2, progress: bool = True) -> dict[str,
     unsteered: one row per model and task: model, task, n, score, and the means of those components, over the
     validation questions that m is chosen on, without steering. What a line over the strength starts from.
     """
-    return committed_tables(
-        ["samples", "unsteered"], profile, lambda: _compute(profile, jobs, progress), tolerance=1e-3
-    )
+    return _compute(profile, jobs)
 
 
 def first_tasks(profile: Profile) -> dict[str, str]:
@@ -90,8 +89,8 @@ def _written(score: float) -> str:
     return "not scored" if pd.isna(score) else f"{score:.2f}"
 
 
-def _compute(profile: Profile, jobs: int, progress: bool) -> dict[str, pd.DataFrame]:
-    cells = [result for result in compute_cells(profile, jobs, progress) if "answers" in result.folders]
+def _compute(profile: Profile, jobs: int) -> dict[str, pd.DataFrame]:
+    cells = [result for result in compute_cells(profile, jobs) if "answers" in result.folders]
     shown = list(first_tasks(profile).values())
     unsteered = _unsteered(profile, jobs)
     first = unsteered[(unsteered["question"] == 0) & unsteered["task"].isin(shown)]
@@ -131,9 +130,8 @@ def _steered(result: CellResult) -> pd.DataFrame:
 def _unsteered(profile: Profile, jobs: int) -> pd.DataFrame:
     """Answers of every model to every task's validation questions without an intervention, and scores."""
     work = joblib.Parallel(n_jobs=jobs)
-    parts = work(
-        joblib.delayed(_answered)(name, task, profile) for name in profile.models for task in profile.tasks
-    )
+    asked = dict.fromkeys((cell.model, cell.task) for cell in profile.cells())
+    parts = work(joblib.delayed(_answered)(name, task, profile) for name, task in asked)
     return pd.concat(parts, ignore_index=True)
 
 

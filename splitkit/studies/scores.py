@@ -9,8 +9,8 @@ from scipy.stats import spearmanr
 
 from splitkit import paper
 from splitkit.runs.cells import CellResult, compute_cells
-from splitkit.runs.kept_tables import committed_tables
-from splitkit.runs.profiles import Profile, get_profile
+from splitkit.runs.kept_tables import kept
+from splitkit.runs.profiles import Profile
 from splitkit.studies.frames import ROW
 from splitkit.studies.score_differences import METRICS, differences, intervals
 
@@ -23,10 +23,10 @@ FORMS = (VANILLA, "local_weight", "lora", "vector")
 OBJECTIVES = (VANILLA, "diffmean", "sft", "reps", "split", "dpo")
 
 
-def score_base(
-    profile: Profile | str = "embedded", jobs: int = 2, progress: bool = True
-) -> dict[str, pd.DataFrame]:
-    """The three tables of scores, from the committed files or from the profile's cells.
+# within 0.001 no answer has changed
+@kept(*BASE, tolerance=1e-3)
+def score_base(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
+    """The three tables of scores of a profile.
 
     All that follows (means, intervals, Tables 3 and 4, verdicts) is computed from these, as they are returned
     here. The unsteered model is form and objective "vanilla", seed 0, m = 0: what the closed form's cells
@@ -45,11 +45,7 @@ def score_base(
         "strength_scores": one row per cell and strength of the search: the five keys, m_relative, and the
         means over the validation questions of score, concept and fluency.
     """
-    chosen = get_profile(profile) if isinstance(profile, str) else profile
-    # within 0.001 no answer has changed: the three tables are kept or replaced together
-    return committed_tables(
-        BASE, chosen, lambda: tables(compute_cells(chosen, jobs, progress), jobs), tolerance=1e-3
-    )
+    return tables(compute_cells(profile, jobs), jobs)
 
 
 def tables(cells: Iterable[CellResult], jobs: int = 1) -> dict[str, pd.DataFrame]:
@@ -133,20 +129,13 @@ def rank_correlation(beside: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def main_tables(answer_scores: pd.DataFrame, profile: Profile) -> dict[str, pd.DataFrame]:
-    """Tables 3 and 4 and "score_differences": from the committed files, or from the scored answers.
-
-    Of questions that a judge left unscored somewhere see `complete`.
-    """
-
-    def compute() -> dict[str, pd.DataFrame]:
-        answers = complete(answer_scores)
-        found = intervals(answers)
-        made = {paper.TABLES[number]: paper_table(found, number) for number in (3, 4)}
-        return made | {"score_differences": differences(answers)}
-
-    names = [*(paper.TABLES[number] for number in (3, 4)), "score_differences"]
-    return committed_tables(names, profile, compute, tolerance=1e-3, digits=5)
+@kept(paper.TABLES[3], paper.TABLES[4], "score_differences", tolerance=1e-3, digits=5, of="tables")
+def main_tables(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
+    """Tables 3 and 4 and "score_differences" of the scored answers; of unscored ones see `complete`."""
+    answers = complete(score_base(profile, jobs)["answer_scores"])
+    found = intervals(answers)
+    made = {paper.TABLES[number]: paper_table(found, number) for number in (3, 4)}
+    return made | {"score_differences": differences(answers)}
 
 
 def _cell(result: CellResult) -> dict[str, pd.DataFrame]:

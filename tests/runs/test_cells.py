@@ -15,6 +15,7 @@ import torch
 
 from splitkit import tasks
 from splitkit.runs import cell_keys, cells
+from splitkit.runs.kept_tables import make_tables
 from splitkit.runs.profiles import PROFILES, Cell, Profile, get_profile, strength_grid
 from splitkit.storage import digests, paths
 from splitkit.storage.files import RunInProgress, exclusive
@@ -192,7 +193,7 @@ def test_a_second_run_on_the_cache_is_refused(calls: list[dict[str, Any]]) -> No
 
 
 def test_the_curve_table_is_tidy(calls: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
-    table = mean_curves.curve_table(PROFILE, jobs=1, progress=False)
+    table = mean_curves.mean_curves.__wrapped__(PROFILE, jobs=1)["curves"]
     assert list(table.columns[:8]) == [
         "model",
         "task",
@@ -213,14 +214,13 @@ def test_curves_come_from_the_committed_table_unless_asked(
 ) -> None:
     embedded = Profile(**{**vars(PROFILE), "name": "embedded"})
     monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
-    monkeypatch.delenv("SPLITKIT_RECOMPUTE", raising=False)
-    first = mean_curves.curves(embedded, jobs=1, progress=False)
+    first = mean_curves.curves(embedded, jobs=1)
     assert len(calls) == 4
     monkeypatch.setattr(paths, "CACHE", tmp_path / "empty cache")
-    assert mean_curves.curves(embedded, jobs=1, progress=False).equals(first)
+    assert mean_curves.curves(embedded, jobs=1).equals(first)
     assert len(calls) == 4
-    monkeypatch.setenv("SPLITKIT_RECOMPUTE", "1")
-    assert mean_curves.curves(embedded, jobs=1, progress=False).equals(first)
+    assert make_tables([mean_curves.mean_curves], embedded, 1) == []
+    assert mean_curves.curves(embedded, jobs=1).equals(first)
     assert len(calls) == 8
 
 

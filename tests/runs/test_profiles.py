@@ -51,19 +51,15 @@ def test_the_embedded_profile_is_the_papers_section_3_to_5() -> None:
     assert profile.size("train", "psychopathy") == 500 and profile.size("train", "axbench/ocean") == 64
 
 
-def test_fewer_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SPLITKIT_SEEDS", "1")
-    assert get_profile("embedded").seeds == (0,) and get_profile("smoke").seeds == (0,)
-    monkeypatch.setenv("SPLITKIT_SEEDS", "4")
+def test_fewer_seeds() -> None:
+    embedded = PROFILES["embedded"]
+    first = embedded.first_seeds(1)
+    assert [cell for cell in embedded.cells() if cell.seed == 0] == first.cells()
+    assert first.whole == embedded == embedded.first_seeds(3) and first.committed
     with pytest.raises(ValueError, match="4 seeds; profile embedded has 3: 1 to 3"):
-        get_profile("embedded")
-    monkeypatch.setenv("SPLITKIT_SEEDS", "one")
-    with pytest.raises(ValueError, match="number of seeds, not 'one'"):
-        get_profile("embedded")
-    with pytest.raises(ValueError, match="1 to 3"):
-        PROFILES["embedded"].first_seeds(4)
+        embedded.first_seeds(4)
     with pytest.raises(ValueError, match="0 seeds; profile embedded has 3: 1 to 3"):
-        PROFILES["embedded"].first_seeds(0)
+        embedded.first_seeds(0)
 
 
 def test_only_the_embedded_profile_writes_among_the_committed_files(monkeypatch: pytest.MonkeyPatch) -> None:

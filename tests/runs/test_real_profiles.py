@@ -15,17 +15,37 @@ import splitkit as sk
 from splitkit.judging.judges import JudgeError
 from splitkit.runs import cell_keys, judged_answers, notebooks, results
 from splitkit.runs.cells import CellError, compute_cell, compute_cells
+from splitkit.runs.kept_tables import make_tables
 from splitkit.runs.profiles import Cell, Profile, get_profile
 from splitkit.storage import paths
-from splitkit.studies import score_views, unified_view
+from splitkit.studies import (
+    ablation,
+    few_pairs,
+    layers,
+    loss_reduction,
+    mean_curves,
+    samples,
+    score_views,
+    unified_view,
+)
 from splitkit.studies import scores as studie_scores
-from splitkit.studies.tables import MAKERS
+from splitkit.studies.manifold import tables
 from tests import madedata
 from tests.judging.test_llm import KEY, Server, completion, grade, shown
 from tests.standins import by_hash, write_models
 
 GEMMA, QWEN = get_profile("laptop").models
-TABLES = ("curves", "scores", "few pairs", "layers", "ablation", "samples", "geometry", "reductions")
+STUDIES = (
+    mean_curves.mean_curves,
+    studie_scores.score_base,
+    few_pairs.few_pairs,
+    layers.layer_table,
+    layers.yes_no_table,
+    ablation.ablate,
+    samples.samples,
+    tables.geometry,
+    loss_reduction.reductions,
+)
 """All that load a model; the fits that follow see tables only, whatever the profile."""
 RUN = {
     "00_start_here": "nothing is in bold",
@@ -41,9 +61,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Serv
     server.answer = by_hash
     write_models(folder / "models", [GEMMA, QWEN])
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("SPLITKIT_SEEDS", "SPLITKIT_MADE", "SPLITKIT_RECOMPUTE", "SPLITKIT_RESULTS"):
+        for name in ("SPLITKIT_RESULTS", "SPLITKIT_FIGURES"):
             patch.delenv(name, raising=False)
-        patch.delenv("SPLITKIT_FIGURES", raising=False)
         madedata.install_everywhere(patch, folder / "data", madedata.made())
         patch.setenv("SPLITKIT_MODELS", str(folder / "models"))
         patch.setenv("SPLITKIT_CACHE", str(folder / "cache"))
@@ -61,8 +80,7 @@ def profile(world: tuple[Path, Server]) -> Profile:
     """The laptop profile's rehearsal on one of its models, its cells and tables made."""
     chosen = get_profile("laptop-rehearsal", QWEN)
     compute_cells(chosen, jobs=1, progress=False)
-    for name in TABLES:
-        MAKERS[name](chosen, 1)
+    assert make_tables(STUDIES, chosen, 1) == []
     return chosen
 
 
@@ -79,11 +97,11 @@ def one_cell(model: str = QWEN, task: str = "paper/powerseeking") -> Profile:
 
 
 def test_every_table_that_loads_a_model_is_made(profile: Profile) -> None:
-    found = studie_scores.score_base(profile, jobs=1, progress=False)
+    found = studie_scores.score_base(profile, jobs=1)
     scores = found["scores"]
     assert set(scores["task"]) == set(profile.tasks) and set(scores["model"]) == {QWEN}
     assert scores["score"].notna().all()
-    written = studie_scores.main_tables(found["answer_scores"], profile)
+    written = studie_scores.main_tables(profile)
     assert set(written) == {"table3_main", "table4_dpo", "score_differences"}
     beside = studie_scores.beside_paper(written["table3_main"], 3)
     assert beside["paper"].notna().any()
@@ -124,11 +142,7 @@ def test_no_key_is_in_any_file(profile: Profile, world: tuple[Path, Server]) -> 
 
 
 @pytest.mark.parametrize("name", RUN)
-def test_notebooks_run_by_profile_and_model_alone(
-    name: str, profile: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = [path.stem for path in profile.results.glob("*.csv")]
-    monkeypatch.setenv("SPLITKIT_MADE", ",".join(made))
+def test_notebooks_run_by_profile_and_model_alone(name: str, profile: Profile, tmp_path: Path) -> None:
     executed = notebooks.run_notebook(paths.NOTEBOOKS / f"{name}.ipynb", profile, tmp_path)
     text = json.dumps(nbformat.read(executed, as_version=4), ensure_ascii=False)
     assert RUN[name] in text

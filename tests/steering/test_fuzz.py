@@ -22,7 +22,7 @@ from splitkit.judging.endpoint import Nonsense, _content
 from splitkit.judging.rubrics import RUBRICS, parse_reply
 from splitkit.runs import cell_keys
 from splitkit.runs.engines import Slurm, read_slurm
-from splitkit.runs.profiles import PROFILES, Cell, get_profile, strength_grid
+from splitkit.runs.profiles import Cell, strength_grid
 from splitkit.steering.interventions import Intervention, load_intervention
 from splitkit.storage import paths
 from splitkit.storage.files import MANIFEST, DamagedFolder, damage, read_kept, whole_folder
@@ -164,22 +164,6 @@ def test_a_grid_is_symmetric_or_refused(limit: float, n: int) -> None:
         assert str(n) in str(error) or str(limit) in str(error)
         return
     assert len(grid) == n and grid == tuple(-m for m in reversed(grid))
-
-
-@given(count=st.text(max_size=3) | st.integers(-2, 9).map(str))
-@fuzz(100)
-def test_a_number_of_seeds_is_one_or_refused(count: str) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        try:
-            patch.setenv("SPLITKIT_SEEDS", count)
-        except (ValueError, UnicodeEncodeError):
-            return  # no environment can hold it
-        try:
-            profile = get_profile("embedded")
-        except ValueError as error:
-            assert "seeds" in str(error) or "SPLITKIT_SEEDS" in str(error)
-            return
-    assert profile.seeds == PROFILES["embedded"].seeds[: int(count) if count else None]
 
 
 @given(content=spoiled('{"jobs": 2, "memory": "8GB"}'))

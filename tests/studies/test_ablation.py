@@ -71,7 +71,7 @@ def test_computed_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.delenv("SPLITKIT_RESULTS", raising=False)
     monkeypatch.setattr(paths, "CACHE", tmp_path)
     monkeypatch.setattr(ablation, "VALUES", {"lambda_n": (0.0,)})
-    first = ablation.ablate(TINY, jobs=1)
+    first = ablation.ablate(TINY, jobs=1)["ablation"]
     assert first.groupby("value").size().to_dict() == {0.0: 13, 0.5: 13}
     own = first[first["recorded"]]
     assert own["value"].eq(0.5).all() and own["cosine"].eq(1.0).all()
@@ -83,7 +83,7 @@ def test_computed_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     trained = []
     real = training.train
     monkeypatch.setattr(training, "train", lambda *a, **k: trained.append(k) or real(*a, **k))
-    pd.testing.assert_frame_equal(ablation.ablate(TINY, jobs=1), first)
+    pd.testing.assert_frame_equal(ablation.ablate(TINY, jobs=1)["ablation"], first)
     assert len(trained) == 1, "what was kept is not trained again"
     assert sorted((tmp_path / "trained").glob("*_vector_*")) == kept
 

@@ -8,8 +8,8 @@ import pytest
 
 from splitkit.runs.profiles import get_profile
 from splitkit.storage import paths
-from splitkit.studies import frames
-from splitkit.studies.fits import fit_table, fitted_tables
+from splitkit.studies import fits, frames
+from splitkit.studies.fits import fit_table
 
 M = np.linspace(-4, 4, 11)
 
@@ -63,17 +63,17 @@ def test_families_come_in_the_papers_order() -> None:
 def test_fits_are_computed_once_and_of_training_curves_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("SPLITKIT_RECOMPUTE", raising=False)
     monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
     train = pd.concat([cell("axbench/ocean", 1.0), cell("axbench/music", 3.0)], ignore_index=True)
     curves = pd.concat([train, train.assign(split="test")], ignore_index=True)
     profile = get_profile("embedded")
-    tables = fitted_tables(profile, curves, jobs=1)
-    assert list(tables) == ["fits", "family_fits"]
+    monkeypatch.setattr(fits, "mean_curves", lambda *_: {"curves": curves})
+    tables = fits.cell_fits(profile, jobs=1) | fits.family_fits(profile, jobs=1)
     assert tables["fits"]["task"].tolist() == ["axbench/ocean"] * 2 + ["axbench/music"] * 2
     assert tables["family_fits"][frames.CURVE].drop_duplicates().to_numpy().tolist() == [
         ["embedded-qwen2", "axbench", "lora", "sft", "mean", "train"]
     ]
     # a second time they are read, not computed: curves that could not be fitted do no harm
-    assert fitted_tables(profile, curves.head(3), jobs=1)["fits"].equals(tables["fits"])
+    monkeypatch.setattr(fits, "mean_curves", lambda *_: {"curves": curves.head(3)})
+    assert fits.cell_fits(profile, jobs=1)["fits"].equals(tables["fits"])

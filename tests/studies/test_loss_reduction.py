@@ -61,11 +61,10 @@ def test_the_table_says_what_changes(tmp_path: Path, monkeypatch: pytest.MonkeyP
         lambda *_: [SimpleNamespace(cell=one, sweep=made_sweep) for one in cells],
     )
     monkeypatch.setattr(loss_reduction, "answer_lengths", lambda *_, **__: np.array([[5, 8], [6, 12]]))
-    monkeypatch.delenv("SPLITKIT_RECOMPUTE", raising=False)
     monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
     profile = replace(PROFILE, grid=tuple(GRID))
-    tables = loss_reduction.reductions(profile, jobs=1, progress=False)
+    tables = loss_reduction.reductions(profile, jobs=1)
     table = tables["reduction"].set_index("reduction")
     assert table.index.tolist() == ["mean", "sum"]
     undefined = made_sweep("train")["utility"].isna().mean()
@@ -87,4 +86,4 @@ def test_the_table_says_what_changes(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_profile_without_such_cells_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loss_reduction, "swept_cells", lambda *_: [])
     with pytest.raises(ValueError, match="smoke has no curves of split"):
-        loss_reduction._measure(get_profile("smoke"), jobs=1, progress=False)
+        loss_reduction.reductions.__wrapped__(get_profile("smoke"), jobs=1)

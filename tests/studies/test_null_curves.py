@@ -26,8 +26,7 @@ def test_shapes_without_a_decay_are_fitted_and_noise_is_not() -> None:
 
 
 def test_the_committed_table_has_the_one_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(null_curves, "committed_tables", lambda names, profile, compute, **_: compute())
     made = []
     monkeypatch.setattr(null_curves, "null_table", lambda *a, **k: made.append((a[1], k)))
-    null_curves.null_fits(get_profile("smoke"), jobs=1)
+    null_curves.null_fits.__wrapped__(get_profile("smoke"), jobs=1)
     assert made == [(min(50, len(get_profile("smoke").cells())), {"jobs": 1})]

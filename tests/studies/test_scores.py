@@ -9,6 +9,7 @@ import pytest
 
 from splitkit import paper
 from splitkit.runs.cells import CellResult
+from splitkit.runs.kept_tables import make_tables
 from splitkit.runs.profiles import Cell, get_profile
 from splitkit.runs.results import read_table
 from splitkit.storage import paths
@@ -102,14 +103,13 @@ def test_answers_that_are_not_a_cells(tmp_path: Path) -> None:
 def test_committed_rows_of_other_seeds_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
-    monkeypatch.delenv("SPLITKIT_RECOMPUTE", raising=False)
     made = made_cells(tmp_path / "cells")
     monkeypatch.setattr(studie_scores, "compute_cells", lambda *_: made)
     profile = get_profile("embedded")
     first = studie_scores.score_base(profile)
     made.pop(1)  # the cell of seed 1
-    monkeypatch.setenv("SPLITKIT_RECOMPUTE", "1")
-    again = studie_scores.score_base(profile.first_seeds(1))
+    assert make_tables([studie_scores.score_base], profile.first_seeds(1), 1) == []
+    again = studie_scores.score_base(profile)
     for name in studie_scores.BASE:
         assert (again[name]["seed"] == 1).sum() == (first[name]["seed"] == 1).sum() > 0
         assert len(again[name]) == len(first[name])

@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from splitkit.curves.decay import mean_curve
 from splitkit.runs.cells import CellResult, own_threads
-from splitkit.runs.kept_tables import committed_tables
-from splitkit.runs.profiles import Profile, get_profile
+from splitkit.runs.kept_tables import kept
+from splitkit.runs.profiles import Profile
 from splitkit.studies.manifold.relation import relation_table
 from splitkit.studies.mean_curves import swept_cells
 from splitkit.tasks import task_family
@@ -33,10 +33,9 @@ CLOUD_TOKENS = 80
 """Strengths (in matching strengths; the grid's nearest are taken) and tokens of the drawn cloud."""
 
 
-def geometry(
-    profile: Profile | str = "embedded", jobs: int = 2, progress: bool = True
-) -> dict[str, pd.DataFrame]:
-    """The `TABLES` of a profile: the embedded profile's from the committed files, else from its cells.
+@kept(*TABLES, tolerance=0.05, digits=4, of="first seed")
+def geometry(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
+    """The `TABLES` of a profile.
 
     manifold_distance: per cell, strength and site the mean distance over tokens by each estimator, how far
     they moved from m = 0 (mean |h' - h| / mean |h|), the mean PrefOdds and UtilOdds of the test pairs;
@@ -47,22 +46,17 @@ def geometry(
     what a direction that is used looks like, the
     gradient of preference. manifold_relation: see `splitkit.studies.manifold.relation.relation_table`.
     """
-    chosen = get_profile(profile) if isinstance(profile, str) else profile
-    return committed_tables(TABLES, chosen, lambda: _tables(chosen, jobs, progress), tolerance=0.05, digits=4)
-
-
-def _tables(profile: Profile, jobs: int, progress: bool) -> dict[str, pd.DataFrame]:
     from splitkit.studies.manifold.reference import nature
 
     groups: dict[tuple[str, str], list[CellResult]] = {}
-    for result in swept_cells(profile, jobs, progress):
+    for result in swept_cells(profile, jobs):
         if result.cell.seed == profile.seeds[0]:
             groups.setdefault((result.cell.model, result.cell.task), []).append(result)
     models = list(dict.fromkeys(model for model, _ in groups))
     with Parallel(n_jobs=jobs) as work:
         natures = dict(zip(models, work(delayed(nature)(model, profile) for model in models), strict=True))
         tasks = [delayed(measure)(part, profile, natures[model]) for (model, _), part in groups.items()]
-        measured = list(tqdm(work(tasks), total=len(tasks), desc="geometry", disable=not progress))
+        measured = list(tqdm(work(tasks), total=len(tasks), desc="geometry"))
     tables = {name: pd.concat([part[name] for part in measured], ignore_index=True) for name in TABLES[:-1]}
     return tables | {TABLES[-1]: relation_table(tables["manifold_distance"])}
 

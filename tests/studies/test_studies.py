@@ -1,0 +1,27 @@
+"""The list of studies: every function that keeps a table is in it, once."""
+
+from pathlib import Path
+
+from splitkit import studies
+from splitkit.runs.kept_tables import Study
+from splitkit.storage import paths
+
+
+def test_every_study_is_in_the_list() -> None:
+    folder = Path(studies.__file__).parent
+    found = sorted(
+        f"{'.'.join(path.relative_to(folder).with_suffix('').parts)}:{after.split('def ')[1].split('(')[0]}"
+        for path in folder.rglob("*.py")
+        for after in path.read_text(encoding="utf-8").split("\n@kept(")[1:]
+    )
+    assert found == sorted(studies.STUDIES)
+
+
+def test_every_table_has_one_study() -> None:
+    every = list(studies.studies())
+    assert all(isinstance(one, Study) for one in every)
+    names = [name for one in every for name in one.names]
+    assert len(names) == len(set(names))
+    # the others are written by notebooks and by the search
+    others = {"search", "shapes", "unified_view", "unified_view_change", "verdicts"}
+    assert {path.stem for path in (paths.DATA / "results").glob("*.csv")} == {*names} | others
