@@ -1,12 +1,16 @@
 # Everything runs in its own virtual environment, .venv, which each target makes when it is not there.
 .DEFAULT_GOAL := help
-.PHONY: help venv reproduce audit rehearse search figures notebooks models test bench lint clean
+.PHONY: help venv reproduce record audit rehearse search figures notebooks models test bench lint clean
 
 PYTHON ?= python3
 PROFILE ?= embedded
 # empty: as many processes as there are cores, 8 at most
 JOBS ?=
-SEEDS ?= 1
+# empty: of `reproduce` a slice, of `record` all
+SEEDS ?=
+# empty: the default of splitkit/reproduce.py; MODEL:CONCEPT:SEED, as in embedded-gemma2:axbench/music:0
+SLICE ?=
+MODEL ?=
 CELLS ?= 12
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -32,11 +36,16 @@ $(INSTALLED): pyproject.toml requirements.lock
 	$(BIN)/python -m pip install -qq --constraint requirements.lock --editable '.[dev]'
 	@touch $@
 
-reproduce: $(INSTALLED)  ## compute all, run the notebooks, redraw the figures, end with the verdicts
-	$(BIN)/python -m splitkit.reproduce --profile $(PROFILE) $(if $(JOBS),--jobs $(JOBS)) --seeds $(SEEDS)
+REPRODUCE = $(BIN)/python -m splitkit.reproduce --profile $(PROFILE) $(if $(MODEL),--model $(MODEL)) $(if $(JOBS),--jobs $(JOBS))
+
+reproduce: $(INSTALLED)  ## compute a slice anew (SLICE names another), run the notebooks, redraw the figures, end with the verdicts
+	$(REPRODUCE) $(if $(SLICE),--slice $(SLICE)) $(if $(SEEDS),--seeds $(SEEDS))
+
+record: $(INSTALLED)  ## compute everything anew, all seeds (or the first SEEDS); a killed run goes on where it was
+	$(REPRODUCE) --seeds $(or $(SEEDS),all)
 
 audit: $(INSTALLED)  ## compute CELLS cells of the record, drawn by lot, anew and compare (12: about a minute)
-	$(BIN)/python -m splitkit.audit --cells $(CELLS) $(if $(DRAW),--draw $(DRAW)) $(if $(JOBS),--jobs $(JOBS))
+	$(BIN)/python -m splitkit.audit --profile $(PROFILE) --cells $(CELLS) $(if $(DRAW),--draw $(DRAW)) $(if $(JOBS),--jobs $(JOBS))
 
 # Stand-ins: random models with the real vocabularies, the real data files in DATA, a judge on this machine.
 rehearse: $(INSTALLED)  ## all of the laptop profile in small, on stand-ins for its models; DATA: a folder of the data files

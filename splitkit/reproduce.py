@@ -161,8 +161,9 @@ def _options() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--seeds",
-        type=int,
-        help="all cells of so many of the profile's seeds, of which embedded has 3; the others' rows stay "
+        type=lambda said: said if said == "all" else int(said),
+        metavar="N",
+        help="all cells of the first N seeds, or of all; the rows of the others stay "
         "as they are. Without it the embedded profile computes a slice, another profile its first seed",
     )
     parser.add_argument(
@@ -211,7 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         paths.require_clone("The notebooks and their results")
         profile = get_profile(chosen.profile, chosen.model)
-        if chosen.slice and (chosen.seeds or not profile.committed):
+        if chosen.slice and (chosen.seeds is not None or not profile.committed):
             raise ValueError("--slice is of the whole embedded profile, and goes without --seeds")
         if chosen.from_committed and not profile.committed:
             raise ValueError(f"profile {profile.name} has no committed results to redraw from; embedded has")
@@ -222,8 +223,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if chosen.seeds is None and profile.committed and not chosen.from_committed:
             profile = slice_of(profile, chosen.slice or SLICE)
         else:
-            seeds = len(profile.seeds) if chosen.from_committed else 1
-            profile = profile.first_seeds(seeds if chosen.seeds is None else chosen.seeds)
+            default = "all" if chosen.from_committed else 1
+            seeds = default if chosen.seeds is None else chosen.seeds
+            profile = profile.first_seeds(len(profile.seeds) if seeds == "all" else seeds)
         print(reproduce(profile, chosen.jobs, chosen.from_committed, _engine(chosen)))
     except (
         OSError,

@@ -15,6 +15,8 @@ from splitkit.storage.files import RunInProgress, exclusive
 from splitkit.studies import verdicts
 
 SMOKE = get_profile("smoke")
+EMBEDDED = get_profile("embedded")
+KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
 def toy(folder: Path, name: str, *sources: str, parameters: str = 'PROFILE = "embedded"') -> Path:
@@ -23,7 +25,7 @@ def toy(folder: Path, name: str, *sources: str, parameters: str = 'PROFILE = "em
     cells = [new_markdown_cell("# Toy"), tagged, *(new_code_cell(source) for source in sources)]
     path = folder / name
     folder.mkdir(parents=True, exist_ok=True)
-    nbformat.write(new_notebook(cells=cells), path)
+    nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": KERNEL}), path)
     return path
 
 

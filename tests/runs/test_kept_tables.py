@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from pandas.api.types import is_numeric_dtype
 
+from splitkit import studies
 from splitkit.runs import kept_tables, results
 from splitkit.runs.kept_tables import TableError, kept, make_tables
 from splitkit.runs.profiles import Profile, get_profile
@@ -19,6 +20,7 @@ from splitkit.storage.files import exclusive
 COMMITTED = sorted((paths.DATA / "results").glob("*.csv"))
 EMBEDDED = get_profile("embedded")
 SMOKE = get_profile("smoke")
+STUDIES = list(studies.studies())
 
 
 @pytest.fixture(autouse=True)
@@ -112,17 +114,17 @@ def test_what_some_cells_do_not_give_is_read(in_a_run: None) -> None:
     def tables(*names: str) -> dict[str, pd.DataFrame]:
         return dict.fromkeys(names, record.assign(x=value))
 
-    studies = {
+    made = {
         "cells": asked("cells", "mean", tables=lambda: tables("cells", "mean"), means=["mean"]),
         "first seed": asked("first", tables=lambda: tables("first"), of="first seed"),
         "tables": asked("tables", tables=lambda: tables("tables"), of="tables"),
         "itself": asked("itself", tables=lambda: tables("itself"), of="itself"),
     }
-    assert make_tables(studies.values(), EMBEDDED, 1) == []
+    assert make_tables(made.values(), EMBEDDED, 1) == []
     value = 0.9
     for one in results.notes_folder(part).glob("*"):
         one.unlink()
-    assert make_tables(studies.values(), part, 1) == []
+    assert make_tables(made.values(), part, 1) == []
     found = {
         name: read_table(name, part)["x"].tolist() for name in ("cells", "mean", "first", "tables", "itself")
     }
@@ -131,7 +133,7 @@ def test_what_some_cells_do_not_give_is_read(in_a_run: None) -> None:
     assert set(map(tuple, found.values())) == {(0.5, 0.5, 0.5)}
     assert [note.name for note in notes(part)] == ["cells", "tables"]
     # a run of the whole first seed computes what is of it
-    assert make_tables(studies.values(), EMBEDDED.first_seeds(1), 1) == []
+    assert make_tables(made.values(), EMBEDDED.first_seeds(1), 1) == []
     assert read_table("itself", part)["x"].tolist() == [0.9] * 3
     assert read_table("mean", part)["x"].tolist() == [0.5] * 3
 
@@ -156,24 +158,22 @@ def turned_round(table: pd.DataFrame) -> pd.DataFrame:
 def test_a_part_beside_the_committed_rows_gives_the_committed_table(
     path: Path, tmp_path: Path, in_a_run: None
 ) -> None:
+    name = path.stem
     (tmp_path / "results").mkdir()
     shutil.copy(path, tmp_path / "results")
-    committed = read_table(path.stem, EMBEDDED)
-    slices = [
-        EMBEDDED.first_seeds(1),
-        EMBEDDED.of(lambda c: (c.model, c.task) == ("embedded-qwen2", "powerseeking")),
-    ]
-    for part in slices:
-        # what a table holds that was made of merged ones, and what one holds that was not
-        runs = [turned_round(committed), results.own_rows(committed, part)]
-        for rows in runs if {"task", "seed"} & set(committed) else [committed]:
+    committed = read_table(name, EMBEDDED)
+    of = next((one._of for one in STUDIES if name in one.names), "tables")
+    parts = [EMBEDDED.first_seeds(1), EMBEDDED.of(lambda c: c.model[9] == "q" and c.task == "powerseeking")]
+    for part in parts:
+        runs = [committed]
+        if of in ("cells", "first seed"):
+            # what a table holds that was made of merged ones, and what one holds that was not
+            runs = [turned_round(committed), results.own_rows(committed, part)]
+        for rows in runs:
             kept_tables._MADE.set(set())
-            made = asked(path.stem, tables=lambda made=rows: {path.stem: made}, tolerance=0.0)(part)[
-                path.stem
-            ]
+            made = asked(name, tables=lambda made=rows: {name: made}, tolerance=0.0, of=of)(part)[name]
             pd.testing.assert_frame_equal(made, committed)
-            (note,) = notes(part)
-            assert note.status == "kept" and note.moved == 0
+            assert [(note.status, note.moved) for note in notes(part)] in ([], [("kept", 0)])
     assert (tmp_path / "results" / path.name).read_bytes() == path.read_bytes()
 
 
@@ -233,7 +233,7 @@ def test_a_failed_table_costs_only_what_is_made_of_it(
         assert sorted(path.name for path in folder.iterdir()) == ["curves.txt", "fits.txt"]
         assert str(folder / "curves.txt") in failed[0] and str(folder / "curves.txt") in failed[1]
         assert 'raise ValueError("no such curves")' in (folder / "curves.txt").read_text(encoding="utf-8")
-        assert "table scores: 0.0 s" in capsys.readouterr().out
+        assert "table scores: " in capsys.readouterr().out
         # neither does a notebook of this run compute it again or read an older one
         for needed in (curves, fits):
             with pytest.raises(TableError, match="could not be made in this run"):

@@ -130,5 +130,5 @@ def test_a_table_written_again_does_not_hide_what_it_replaced(folder: Path) -> N
     results.write_table(table, "t", PROFILE)
     assert "beyond tolerance in 2 of 3 rows" in results.write_table(other, "t", PROFILE).reason
     assert results.write_table(other, "t", PROFILE).status == "kept"
-    note = results.notes_folder(PROFILE) / "t.txt"
-    assert note.read_text(encoding="utf-8").startswith("t.csv: replaced")
+    (note,) = results.notes(PROFILE)
+    assert str(note).startswith("t.csv: replaced") and (note.rows, note.moved) == (3, 2)

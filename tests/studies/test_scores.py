@@ -190,7 +190,8 @@ def test_written_tables_are_those_read(tmp_path: Path, monkeypatch: pytest.Monke
     ]
     answers = pd.DataFrame(rows).assign(model=MODEL, task="powerseeking", concept=math.nan)
     profile = get_profile("embedded")
-    made = studie_scores.main_tables(answers, profile)
+    monkeypatch.setattr(studie_scores, "score_base", lambda *_: {"answer_scores": answers})
+    made = studie_scores.main_tables(profile)
     assert list(made) == ["table3_main", "table4_dpo", "score_differences"]
     for name, table in made.items():
         pd.testing.assert_frame_equal(table, read_table(name, profile))
