@@ -6,7 +6,7 @@ PYTHON ?= python3
 PROFILE ?= embedded
 # empty: as many processes as there are cores, 8 at most
 JOBS ?=
-# empty: of `reproduce` a slice, of `record` all
+# empty: a slice for `reproduce`, every seed for `record`
 SEEDS ?=
 # empty: the default of splitkit/reproduce.py; MODEL:CONCEPT:SEED, as in embedded-gemma2:axbench/music:0
 SLICE ?=

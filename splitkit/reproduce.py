@@ -223,9 +223,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if chosen.seeds is None and profile.committed and not chosen.from_committed:
             profile = slice_of(profile, chosen.slice or SLICE)
         else:
-            default = "all" if chosen.from_committed else 1
-            seeds = default if chosen.seeds is None else chosen.seeds
-            profile = profile.first_seeds(len(profile.seeds) if seeds == "all" else seeds)
+            every = chosen.from_committed or chosen.seeds == "all"
+            seeds = 1 if chosen.seeds is None else chosen.seeds
+            profile = profile.first_seeds(len(profile.seeds) if every else seeds)
         print(reproduce(profile, chosen.jobs, chosen.from_committed, _engine(chosen)))
     except (
         OSError,
