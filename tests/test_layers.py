@@ -26,12 +26,6 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 """The folders and top modules that each of them may import; `splitkit/__init__.py` may name all."""
 
-EXCEPTIONS: set[tuple[str, str]] = set()
-"""Imports that break the rule until they are untangled: (importer, imported)."""
-
-CROWDED: set[str] = set()
-"""Folders with more than twenty files until they are tidied."""
-
 FILES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
     for path in PACKAGE.rglob("*.py")
@@ -64,26 +58,16 @@ def test_every_import_points_down() -> None:
         for name in names
         if name.split(".")[0] not in MAY_IMPORT[module.split(".")[0]]
     }
-    assert upward <= EXCEPTIONS, f"upward imports: {sorted(upward - EXCEPTIONS)}"
+    assert upward == set()
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    graph = {
-        module: {name for name in names if (module, name) not in EXCEPTIONS}
-        for module, names in IMPORTS.items()
-    }
     try:
-        TopologicalSorter(graph).prepare()
+        TopologicalSorter(IMPORTS).prepare()
     except CycleError as error:
         raise AssertionError(f"a circle, each imported by the next: {' < '.join(error.args[1])}") from None
 
 
 def test_a_folder_has_at_most_twenty_files() -> None:
     folders = {path.parent for path in FILES.values()} | {PACKAGE}
-    crowded = {folder.name for folder in folders if len(list(folder.glob("*.py"))) > 20}
-    assert crowded <= CROWDED
-
-
-def test_the_exceptions_are_still_needed() -> None:
-    assert [pair for pair in EXCEPTIONS if pair[1] not in IMPORTS.get(pair[0], ())] == []
-    assert [name for name in CROWDED if len(list((PACKAGE / name).glob("*.py"))) <= 20] == []
+    assert [folder.name for folder in folders if len(list(folder.glob("*.py"))) > 20] == []
