@@ -261,7 +261,8 @@ def test_provenance_says_which_seeds_a_part_computed(tmp_path: Path, in_a_run: N
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
-def test_what_was_found_to_be_true_names_no_row(path: Path) -> None:
+def test_what_was_found_to_be_true_names_no_row(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "RESULTS", path.parent)
     table = read_table(path.stem)
     truths = [name for name in table if set(table[name].dropna().map(type)) == {bool}]
     # with an undefined one among them pandas takes them for texts
