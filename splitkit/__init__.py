@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from splitkit.steering.sweeps import matching_strength, sweep
     from splitkit.steering.trainer import TrainConfig
     from splitkit.steering.training import train
-    from splitkit.studies.mean_curves import curves
     from splitkit.tasks import first_tasks, load_pairs, task_family
 
 __version__ = "0.1.0"
@@ -55,7 +54,6 @@ _HOME: dict[str, str] = {
     "get_profile": "runs.profiles",
     "Cell": "runs.profiles",
     "compute_cells": "runs.cells",
-    "curves": "studies.mean_curves",
 }
 
 __all__ = [
@@ -66,7 +64,6 @@ __all__ = [
     "Pair",
     "TrainConfig",
     "compute_cells",
-    "curves",
     "first_tasks",
     "fit_preference",
     "fit_utility",

@@ -34,6 +34,12 @@ def test_the_public_names_are_those_with_a_home() -> None:
     assert len(splitkit.__all__) <= 25
 
 
+def test_no_public_name_is_a_folders_too() -> None:
+    # of the two, the one that was imported last would be found under it
+    folders = {path.name for path in Path(splitkit.__file__).parent.iterdir() if path.is_dir()}
+    assert folders.isdisjoint(splitkit.__all__)
+
+
 def test_an_unknown_name_lists_the_public_ones() -> None:
     with pytest.raises(AttributeError, match=r"no 'steer'.*load_model.*sweep"):
         splitkit.steer  # noqa: B018

@@ -228,7 +228,7 @@ def beside_answers(curves: pd.DataFrame, strengths: pd.DataFrame) -> pd.DataFram
     """`operating_point` on trial: what answers score at the strength that losses alone choose.
 
     Args:
-        curves: mean curves of `splitkit.curves`; those of test pairs choose.
+        curves: mean curves, of `mean_curves.curves`; those of test pairs choose.
         strengths: `strength_scores` of `scoretables.score_base`, the scores of validation answers.
 
     Returns:
