@@ -32,6 +32,8 @@ from splitkit.storage import paths
 Item = TypeVar("Item")
 Outcome = tuple[Item, str | None]
 """An item and the text of its error, None where there was none."""
+Work = Callable[[Item], tuple[Item, str | None]]
+"""A function that gives the outcome of an item."""
 
 PATIENCE = 20.0
 """Time for a dask scheduler to answer, in seconds."""
@@ -66,9 +68,7 @@ class EngineError(RuntimeError):
 class Engine(Protocol):
     """Anything that works through a sequence of items side by side."""
 
-    def map_unordered(
-        self, work: Callable[[Item], Outcome[Item]], items: Sequence[Item]
-    ) -> Iterator[Outcome[Item]]:
+    def map_unordered(self, work: Work[Item], items: Sequence[Item]) -> Iterator[Outcome[Item]]:
         """`work(item)` for every item, each as soon as it is done, in no order.
 
         EngineError when no further item can be worked on; an error of one item ends only that one.
@@ -81,9 +81,7 @@ class Loky:
 
     jobs: int = 2
 
-    def map_unordered(
-        self, work: Callable[[Item], Outcome[Item]], items: Sequence[Item]
-    ) -> Iterator[Outcome[Item]]:
+    def map_unordered(self, work: Work[Item], items: Sequence[Item]) -> Iterator[Outcome[Item]]:
         """See `Engine.map_unordered`."""
         run = joblib.Parallel(n_jobs=self.jobs, backend="loky", return_as="generator_unordered", batch_size=1)
         try:
@@ -107,9 +105,7 @@ class Dask:
     scheduler: str
     gpu: bool = False
 
-    def map_unordered(
-        self, work: Callable[[Item], Outcome[Item]], items: Sequence[Item]
-    ) -> Iterator[Outcome[Item]]:
+    def map_unordered(self, work: Work[Item], items: Sequence[Item]) -> Iterator[Outcome[Item]]:
         """See `Engine.map_unordered`. EngineError also for a scheduler that does not answer or is lost."""
         distributed = _import("distributed")
         try:
@@ -193,9 +189,7 @@ class Slurm:
     options: dict[str, Any] = field(default_factory=dict)
     gpu: bool = False
 
-    def map_unordered(
-        self, work: Callable[[Item], Outcome[Item]], items: Sequence[Item]
-    ) -> Iterator[Outcome[Item]]:
+    def map_unordered(self, work: Work[Item], items: Sequence[Item]) -> Iterator[Outcome[Item]]:
         """See `Engine.map_unordered`. EngineError also for options that SLURM cannot be asked with."""
         with self.cluster() as cluster:
             cluster.scale(jobs=self.jobs)
@@ -241,7 +235,7 @@ def _token() -> Iterator[Path]:
         token.unlink(missing_ok=True)
 
 
-def _on_worker(work: Callable[[Item], Outcome[Item]], token: str, item: Item) -> Outcome[Item]:
+def _on_worker(work: Work[Item], token: str, item: Item) -> Outcome[Item]:
     from distributed import get_worker
 
     worker = get_worker()

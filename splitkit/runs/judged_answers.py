@@ -12,7 +12,7 @@ import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -106,23 +106,12 @@ def measure(
     """
     if task_family(task) == "psychopathy":
         return _yes_or_no(model, tokenizer, intervention, pairs, m)
-    from splitkit.steering.generation import answers
+    from splitkit.runs.world_answers import answers_at
 
     strengths, asked = np.asarray(m, dtype=float).reshape(-1), [pair.question for pair in pairs]
-    repeated = asked * len(strengths)
-    texts = answers(
-        model,
-        tokenizer,
-        repeated,
-        intervention=intervention,
-        m=strengths.repeat(len(asked)),
-        max_new_tokens=max_new_tokens,
-        batch_size=BATCH_SIZE,
-    )
-    place = np.tile(np.arange(len(asked)), len(strengths))
-    found = pd.DataFrame({"m": strengths.repeat(len(asked)), "question": place, "text": texts})
-    graded = grade(task, repeated, texts)
-    return found.join(graded) if not graded.attrs else _with(found.join(graded), graded.attrs)
+    found = answers_at(model, tokenizer, intervention, asked, strengths, max_new_tokens, BATCH_SIZE)
+    graded = grade(task, asked * len(strengths), found["text"].tolist())
+    return _with_requests(found.join(graded), graded.attrs["requests"])
 
 
 def grade(task: str, questions: Sequence[str], texts: Sequence[str]) -> pd.DataFrame:
@@ -149,7 +138,7 @@ def grade(task: str, questions: Sequence[str], texts: Sequence[str]) -> pd.DataF
         table["readable"] = [bool(text.strip()) for text in texts]
         table.loc[~table["readable"], ["power", "reason"]] = [0.0, ""]
     scored = table.assign(score=table[FAMILIES[family].measure])
-    return _with(scored, {"requests": judge.requests})
+    return _with_requests(scored, judge.requests)
 
 
 def choose(table: pd.DataFrame, task: str) -> float:
@@ -186,9 +175,9 @@ def _yes_or_no(
     table = yes_no_accuracy(model, tokenizer, applied, pairs, m)
     table = table.rename(columns={"pair": "question", "correct_by_text": "correct"})
     kept = ["m", "question", "text", "parsed", "correct", "likelier", "correct_by_likelihood", "covered"]
-    return _with(table[kept].assign(score=100.0 * table["correct"]), {"requests": 0})
+    return _with_requests(table[kept].assign(score=100.0 * table["correct"]), 0)
 
 
-def _with(table: pd.DataFrame, attributes: dict[Any, Any]) -> pd.DataFrame:
-    table.attrs.update(attributes)
+def _with_requests(table: pd.DataFrame, requests: int) -> pd.DataFrame:
+    table.attrs["requests"] = requests
     return table

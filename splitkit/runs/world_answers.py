@@ -8,6 +8,7 @@ from numbers import Integral
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from splitkit.steering.generation import answers
@@ -115,19 +116,35 @@ def measure_strengths(
     if intervention is None and strengths.any():
         raise ValueError("a strength other than 0 needs an intervention to apply.")
     asked = questions(task, split, n)
-    repeated = asked * len(strengths)
+    tokens = max_new_tokens or family_of(task).tokens
+    found = answers_at(
+        model, tokenizer, intervention, [one.text for one in asked], strengths, tokens, batch_size
+    )
+    return found.join(score_answers(task, asked * len(strengths), found["text"].tolist()))
+
+
+def answers_at(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    intervention: Intervention | None,
+    questions: Sequence[str],
+    m: NDArray[np.float64],
+    max_new_tokens: int,
+    batch_size: int,
+) -> pd.DataFrame:
+    """Greedy answers to every question at every strength, one row per (m, question): m, question, text."""
+    strengths = m.repeat(len(questions))
     texts = answers(
         model,
         tokenizer,
-        [one.text for one in repeated],
+        list(questions) * len(m),
         intervention=intervention,
-        m=strengths.repeat(len(asked)),
-        max_new_tokens=max_new_tokens or family_of(task).tokens,
+        m=strengths,
+        max_new_tokens=max_new_tokens,
         batch_size=batch_size,
     )
-    place = np.tile(np.arange(len(asked)), len(strengths))
-    found = pd.DataFrame({"m": strengths.repeat(len(asked)), "question": place, "text": texts})
-    return found.join(score_answers(task, repeated, texts))
+    place = np.tile(np.arange(len(questions)), len(m))
+    return pd.DataFrame({"m": strengths, "question": place, "text": texts})
 
 
 def choose_strength(table: pd.DataFrame, task: str) -> float:

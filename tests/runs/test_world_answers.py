@@ -147,5 +147,7 @@ def test_strengths_are_geometric_and_relative() -> None:
 
 
 def test_the_papers_own_questions_have_no_facts_of_the_world() -> None:
-    with pytest.raises(ValueError, match="paper/psychopathy has no facts of the world.*grading.measure"):
+    with pytest.raises(
+        ValueError, match="paper/psychopathy has no facts of the world.*judged_answers.measure"
+    ):
         questions("paper/psychopathy", "test")
