@@ -8,14 +8,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from splitkit import paper
     from splitkit.curves.decay import fit_preference, fit_utility, mean_curve
     from splitkit.curves.log_odds import preference_log_odds, utility_log_odds
     from splitkit.curves.operating_point import operating_point
     from splitkit.runs.cells import compute_cells
     from splitkit.runs.profiles import PROFILES, Cell, get_profile
+    from splitkit.steering.generation import answers
     from splitkit.steering.interventions import Intervention, load_intervention
     from splitkit.steering.models import MODELS, load_model, model_digest
-    from splitkit.steering.objectives import split_loss
+    from splitkit.steering.objectives import OBJECTIVES, ObjectiveInputs, split_loss
     from splitkit.steering.pairs import Pair
     from splitkit.steering.sweeps import matching_strength, sweep
     from splitkit.steering.trainer import TrainConfig
@@ -30,6 +32,7 @@ warnings.filterwarnings("ignore", message="IProgress not found")
 warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given to the executor")
 
 _HOME: dict[str, str] = {
+    "paper": "paper",
     "MODELS": "steering.models",
     "load_model": "steering.models",
     "model_digest": "steering.models",
@@ -41,6 +44,9 @@ _HOME: dict[str, str] = {
     "load_intervention": "steering.interventions",
     "train": "steering.training",
     "TrainConfig": "steering.trainer",
+    "OBJECTIVES": "steering.objectives",
+    "ObjectiveInputs": "steering.objectives",
+    "answers": "steering.generation",
     "sweep": "steering.sweeps",
     "matching_strength": "steering.sweeps",
     "preference_log_odds": "curves.log_odds",
@@ -58,11 +64,14 @@ _HOME: dict[str, str] = {
 
 __all__ = [
     "MODELS",
+    "OBJECTIVES",
     "PROFILES",
     "Cell",
     "Intervention",
+    "ObjectiveInputs",
     "Pair",
     "TrainConfig",
+    "answers",
     "compute_cells",
     "first_tasks",
     "fit_preference",
@@ -75,6 +84,7 @@ __all__ = [
     "mean_curve",
     "model_digest",
     "operating_point",
+    "paper",
     "preference_log_odds",
     "split_loss",
     "sweep",
@@ -88,7 +98,8 @@ def __getattr__(name: str) -> Any:
     """Load a public name at first use (PEP 562); any other name is an error that lists the public ones."""
     if name not in _HOME:
         raise AttributeError(f"splitkit has no {name!r}; its public names: {', '.join(__all__)}")
-    value = getattr(import_module(f"splitkit.{_HOME[name]}"), name)
+    module = import_module(f"splitkit.{_HOME[name]}")
+    value = module if _HOME[name] == name else getattr(module, name)
     globals()[name] = value  # asked once per name
     return value
 

@@ -6,9 +6,12 @@ from itertools import islice
 import joblib
 import pandas as pd
 
+from splitkit.curves.shapes import linear_by_centre as linear_by_centre
+from splitkit.curves.shapes import shape_table
 from splitkit.runs.cells import CellResult, compute_cells
 from splitkit.runs.kept_tables import kept
 from splitkit.runs.profiles import Profile, get_profile
+from splitkit.runs.results import read_table, write_table
 
 TOLERANCE = 0.05
 """Within it, in nats over max(1, |value|), curves of another machine are the committed ones."""
@@ -68,3 +71,9 @@ def curves(profile: Profile | str = "embedded", jobs: int = 2) -> pd.DataFrame:
             `cells.compute_cells`.
     """
     return mean_curves(get_profile(profile) if isinstance(profile, str) else profile, jobs)["curves"]
+
+
+def kept_shapes(curves: pd.DataFrame, profile: Profile, split: str) -> pd.DataFrame:
+    """`shapes.shape_table` of the curves of one split, kept as the profile's `shapes.csv`."""
+    write_table(shape_table(curves, split=split), "shapes", profile, tolerance=0.05)
+    return read_table("shapes", profile)

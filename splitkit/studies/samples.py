@@ -8,6 +8,7 @@ import joblib
 import pandas as pd
 
 from splitkit import tasks
+from splitkit.runs.answers import load, measure, pairs
 from splitkit.runs.cells import CellResult, compute_cells, own_threads
 from splitkit.runs.kept_tables import kept
 from splitkit.runs.profiles import Profile
@@ -111,11 +112,9 @@ def _compute(profile: Profile, jobs: int) -> dict[str, pd.DataFrame]:
 
 def _worded(rows: pd.DataFrame, task: str, profile: Profile) -> pd.DataFrame:
     """The same rows with the question in words, its place in the split being 0, and the text as `answer`."""
-    from splitkit.runs import answers
-
     # the first model's: of AxBench's own questions one that it has no answer to is left out
-    loaded = answers.load(profile, profile.models[0]) if task.startswith("paper/axbench/") else ()
-    asked = answers.pairs(profile, task, "validation", *loaded)[0].question
+    loaded = load(profile, profile.models[0]) if task.startswith("paper/axbench/") else ()
+    asked = pairs(profile, task, "validation", *loaded)[0].question
     return rows.assign(question=asked).rename(columns={"text": "answer"})
 
 
@@ -136,11 +135,9 @@ def _unsteered(profile: Profile, jobs: int) -> pd.DataFrame:
 
 
 def _answered(name: str, task: str, profile: Profile) -> pd.DataFrame:
-    from splitkit.runs import answers
-
     with own_threads():
-        model, tokenizer = answers.load(profile, name)
-        table = answers.measure(
+        model, tokenizer = load(profile, name)
+        table = measure(
             profile, model, tokenizer, None, task, "validation", [0.0], profile.size("choose", task)
         )
     return table.assign(model=name, task=task, form=UNSTEERED, objective=UNSTEERED, m_relative=0.0)

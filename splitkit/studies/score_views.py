@@ -9,7 +9,7 @@ from splitkit.curves.operating_point import operating_point
 from splitkit.runs.judged_answers import is_judged
 from splitkit.runs.profiles import Profile
 from splitkit.runs.results import read_table
-from splitkit.runs.search import KEYS, SEEDS, TASKS, TRIALS, final_scores, trials
+from splitkit.runs.search import KEYS, OWN, SEEDS, TASKS, TRIALS, final_scores, trials
 from splitkit.studies.frames import CELL, ROW
 from splitkit.studies.score_differences import CEILING, METRICS
 from splitkit.studies.scores import VANILLA, beside_paper
@@ -25,13 +25,32 @@ def metrics_of(table: pd.DataFrame, families: Iterable[str]) -> list[str]:
     return [name for name, metric in METRICS.items() if metric.family in wanted and table[name].notna().any()]
 
 
-def budget_view(model: str, form: str, family: str, objectives: Iterable[str]) -> pd.DataFrame:
+def budget_view(model: str, form: str, family: str) -> pd.DataFrame:
     """The learning rates that the search tried: one row per trial, a column per objective.
 
     Equal budgets are seen to be equal; trial 0 is the paper's row, which may differ between objectives.
     """
-    columns = {name: [f"{row['lr']:g}" for row in trials(model, form, name, family)] for name in objectives}
+    columns = {name: [f"{row['lr']:g}" for row in trials(model, form, name, family)] for name in OWN}
     return pd.DataFrame(columns, index=pd.RangeIndex(TRIALS, name="trial"))
+
+
+def settings_drawn() -> list[str]:
+    """The settings, besides the learning rate, that the search draws for each objective, in words."""
+    lines = []
+    for objective, own in OWN.items():
+        drawn = [f"{name} {', '.join(map(str, values))}" for name, values in own.items()]
+        lines.append(f"{objective}: {'; '.join(drawn) or 'none'}")
+    return lines
+
+
+def negative_sides() -> list[str]:
+    """The factor that each objective steers its mirrored side by, in words."""
+    from splitkit.steering.objectives import OBJECTIVES
+    from splitkit.steering.trainer import NEGATIVE
+    from splitkit.steering.training import default_config
+
+    used = {objective: default_config("vector", objective).negative for objective in OBJECTIVES}
+    return [f"{one}: {negative}, mirrored factor {NEGATIVE[negative]:g} m" for one, negative in used.items()]
 
 
 def search_view(search: pd.DataFrame, family: str) -> pd.DataFrame:

@@ -19,9 +19,11 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from splitkit.runs.profiles import Profile
+from splitkit.runs.results import read_table, write_table
 from splitkit.steering import model_files
 from splitkit.steering.architectures import resolve_sites
-from splitkit.steering.forms import FORMS
+from splitkit.steering.forms import FORMS, PAPER_LAYERS, parameter_table
 from splitkit.steering.interventions import Intervention
 from splitkit.steering.memory import count_parameters, inner_width
 from splitkit.steering.models import MODELS, load_model
@@ -37,6 +39,9 @@ COMPARED = ("rewritten", "untouched", "1 % off", "BOS too", "bias before the nor
 """With what steering is compared; only the first is the same."""
 FLOOR = 1e-17
 """No difference is reported as smaller: below what float64 can tell."""
+
+Models = dict[str, tuple[PreTrainedModel, PreTrainedTokenizerBase]]
+"""Models with their tokenizers, by name."""
 
 LARGE = 50_000_000
 """Number of parameters from which on a small copy stands for a model."""
@@ -75,9 +80,7 @@ def subject(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, str]:
     return model.eval(), tokenizer, said
 
 
-def subjects(
-    names: Sequence[str],
-) -> tuple[dict[str, tuple[PreTrainedModel, PreTrainedTokenizerBase]], list[str]]:
+def subjects(names: Sequence[str]) -> tuple[Models, list[str]]:
     """`subject` of each of some models: models and tokenizers by name, and a line for each that has one."""
     found = {name: subject(name) for name in names}
     models = {name: (model, tokenizer) for name, (model, tokenizer, _) in found.items()}
@@ -298,3 +301,33 @@ def _activations(model: PreTrainedModel, batch: Batch, iv: Intervention, m: floa
             for handle in handles:
                 handle.remove()
     return seen
+
+
+def down_projection(model: PreTrainedModel, layer: int) -> nn.Module:
+    """The layer's down-projection, whose weight is W in Eq. 1."""
+    return resolve_sites(model, layer).down
+
+
+def layer_parameters(names: Sequence[str]) -> pd.DataFrame:
+    """Parameters of each form in one layer, for models and for the paper's own."""
+    return parameter_table({name: layer_size(name) for name in names} | PAPER_LAYERS)
+
+
+def identities(
+    profile: Profile, models: Models, pairs: Sequence[Pair], strengths: Sequence[float], seed: int
+) -> pd.DataFrame:
+    """`identity_table` of several models, kept as the profile's `unified_view.csv`."""
+    table = pd.concat(identity_table(name, *own, pairs, strengths, seed) for name, own in models.items())
+    # a magnitude of -13 may be -11 on another processor, but not -7; one of 0 stays 0
+    write_table(table, "unified_view", profile, tolerance={"magnitude": 0.2, "m": 0.02})
+    return read_table("unified_view", profile)
+
+
+def changes(
+    profile: Profile, models: Models, pairs: Sequence[Pair], strengths: Sequence[float], seed: int
+) -> pd.DataFrame:
+    """`change_table` of several models, kept as the profile's `unified_view_change.csv`."""
+    table = pd.concat(change_table(name, *own, pairs, strengths, seed) for name, own in models.items())
+    tolerance = {"site": 0.2, "stream": 0.2, "stream_change": 0.02}
+    write_table(table, "unified_view_change", profile, digits=3, tolerance=tolerance)
+    return read_table("unified_view_change", profile)

@@ -95,7 +95,7 @@ def test_a_window_is_half_of_ones_own_best() -> None:
 
 
 def test_every_objective_has_the_same_drawn_rates() -> None:
-    shown = score_views.budget_view(_MODEL, "lora", "axbench", ["sft", "reps", "split"])
+    shown = score_views.budget_view(_MODEL, "lora", "axbench")
     drawn = shown.iloc[1:]
     assert (drawn["sft"] == drawn["split"]).all() and (drawn["reps"] == drawn["split"]).all()
     assert shown["sft"].is_unique
