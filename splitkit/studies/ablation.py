@@ -20,11 +20,11 @@ VALUES: dict[str, tuple[float, ...]] = {
     "gamma": (0.0, 2.0, 5.0, 10.0),
     "theta": (0.0, 0.3, 1.0, 2.0),
 }
-"""What is tried of each weight; the value that a cell's own settings have is tried besides."""
+"""Values of each weight that are tried, besides the one in a cell's own settings."""
 
 FAMILIES: tuple[str, ...] = ("powerseeking", "axbench")
 GRID: tuple[float, ...] = tuple(round(r, 6) for r in strength_grid(16.0, 13, 2 * math.acosh(8.0)))
-"""In matching strengths; with this curvature 1 is one of them."""
+"""Strengths in matching strengths; with this curvature 1 is one of them."""
 N_PAIRS = 16
 """Test pairs behind a curve, where the profile sweeps as many."""
 
@@ -33,7 +33,7 @@ _NOTICED = 0.05  # nats, or a share of the breakdown strength or of |dh|: less i
 
 
 def values_of(profile: Profile) -> Mapping[str, Sequence[float]]:
-    """What is tried of each weight: all `VALUES`, but of a small profile the two ends of each."""
+    """The values tried of each weight: all `VALUES`, but of a small profile the two ends of each."""
     return {name: tried[:: 3 if profile.small else 1] for name, tried in VALUES.items()}
 
 
@@ -145,7 +145,7 @@ def _breakdown(utility: "pd.Series[float]") -> float:
 
 
 def effects(rows: pd.DataFrame) -> pd.DataFrame:
-    """What a weight does between the smallest and the largest value that all models and tasks have.
+    """The effect of each weight between the smallest and the largest value that all models and tasks have.
 
     One row per (weight, quantity) with quantity one of gained, lost, reached, breakdown, norm: `low` and
     `high` (the two values), `rises` and `falls` (in how many of `cases`, those where it is defined, it

@@ -50,7 +50,7 @@ def few_pairs_profile(profile: Profile) -> Profile:
 def few_pairs(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
     """The scored test answers of every form and objective trained on two pairs, as `answer_scores`.
 
-    Without questions that a judge left unscored, see `scoretables.complete`.
+    Without questions that a judge left unscored, see `scores.complete`.
 
     It is compared by `score_differences.differences`.
     """

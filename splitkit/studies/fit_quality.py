@@ -20,7 +20,7 @@ from splitkit.studies.mean_curves import swept_cells
 from splitkit.tasks import FAMILIES, task_family
 
 KINDS = {2: "train", 6: "test", 7: "transfer"}
-"""What each of the paper's tables of fits is about, in the words of the column `split`."""
+"""The `split` of each of the paper's tables of fits, by the table's number."""
 PRINTED = [paper.TABLES[number] for number in KINDS]
 INTERVALS = "fit_intervals"
 _PREFIX = {"preference": "pref", "utility": "util"}
@@ -108,7 +108,7 @@ def r2_rows(intervals: pd.DataFrame) -> pd.DataFrame:
 
 
 def transfer_shape(intervals: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
-    """How train fits relate to test curves: the cell's keys, curve, r2, and correlation_squared.
+    """Train fits against test curves: the cell's keys, curve, r2, and correlation_squared.
 
     The squared correlation of the fit with the test curve is 1 where the fit is right up to an offset and a
     factor. `intervals` is `fit_intervals`, `curves` the table of mean curves. Cells without both are left

@@ -22,7 +22,7 @@ def yes_no_table(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
 
     One row per model and strength (0, and those that m is chosen from), over the validation questions, first
     seed: model, m_relative, pairs, by_likelihood, by_text, neither, disagree (percent), covered; see
-    `yesno.side_by_side`.
+    `yes_no.side_by_side`.
     """
     return {YES_NO: _both_ways(profile, jobs)}
 
@@ -32,7 +32,7 @@ def layer_table(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
     """Psychopathy accuracy of a SPLIT vector at each layer.
 
     One row per model and layer (see `layers_of`), trained with the cell's settings, first seed: model, layer,
-    steered (whether it is the layer of all other results), m_relative (the best of `evaluation.STRENGTHS` on
+    steered (whether it is the layer of all other results), m_relative (the best of `STRENGTHS` on
     the validation questions), score (accuracy there, in percent), low and high (its 95 % Wilson interval),
     unsteered (the same questions without steering), n (their number). m is chosen on the questions that are
     scored, for every layer alike: layers compare with each other, not with test scores.
@@ -41,7 +41,7 @@ def layer_table(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
 
 
 def findings(layers: pd.DataFrame) -> list[str]:
-    """What `layer_table` says, a sentence per model: the layer used, the best one, whether they differ."""
+    """A sentence per model on `layer_table`: the layer used, the best one, whether they differ."""
     sentences = []
     for model, rows in layers.groupby("model", sort=True):
         used, best = rows[rows["steered"]].iloc[0], rows.loc[rows["score"].idxmax()]

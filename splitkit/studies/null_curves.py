@@ -12,7 +12,7 @@ from splitkit.runs.profiles import Profile
 SMOOTH, NOISE = "smooth random curve", "white noise"
 TABLE = "null_fits"
 _LENGTH = 0.25
-"""How far, as a share of the grid, a smooth random curve keeps its course."""
+"""Length over which a smooth random curve keeps its course, as a share of the grid."""
 
 
 def null_curves(

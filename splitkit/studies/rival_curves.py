@@ -85,7 +85,7 @@ def rivalry(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
 
 
 def standing(table: pd.DataFrame) -> pd.DataFrame:
-    """How each rival stands: by curve and rival, the median of each criterion and in how many it is best.
+    """The standing of each rival: by curve, the median of each criterion and the share in which it is best.
 
     Columns: curve, rival, parameters, r2 (median), and for each of `CRITERIA` its median and
     `<criterion>_best`, the share of curves in which the rival has the lowest value.
@@ -103,7 +103,7 @@ def standing(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def conclusion(standing: pd.DataFrame) -> list[str]:
-    """What a table of `standing` says, in sentences: one per curve and left-out test, then one per curve.
+    """Sentences on a table of `standing`: one per curve and left-out test, then one per curve.
 
     The form of a curve is called special when it has the lowest median error on both tests and is the best
     of all in more than half of the curves on each.

@@ -80,7 +80,7 @@ def in_bold(text: str, task: str) -> str:
 
 
 def without_words(task: str) -> str:
-    """Why nothing is in bold in answers to a concept of the paper's data; empty for other tasks."""
+    """A note that nothing is in bold, for a concept of the paper's data; empty for other tasks."""
     if not task.startswith(f"{PAPER}axbench/"):
         return ""
     return "this concept has no list of words: nothing is in bold"

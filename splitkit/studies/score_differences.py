@@ -61,7 +61,7 @@ def intervals(answer_scores: pd.DataFrame) -> pd.DataFrame:
     to a quarter of the paired ones then leave out 0); where they do not differ, too wide.
 
     Args:
-        answer_scores: see `scoretables.score_base`.
+        answer_scores: see `scores.score_base`.
 
     Returns:
         One row per (model, form, objective, metric): model, family, form, objective, metric (a key of
@@ -86,7 +86,7 @@ def differences(answer_scores: pd.DataFrame) -> pd.DataFrame:
     DiffMean, a closed form, has one seed: there SPLIT's alone are drawn.
 
     Args:
-        answer_scores: see `scoretables.score_base`.
+        answer_scores: see `scores.score_base`.
 
     Returns:
         One row per (model, form, metric, rival): model, family, form, metric, rival, split and other (the two
@@ -119,7 +119,7 @@ def differences(answer_scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def at_ceiling(first: float, second: float, top: float) -> bool:
-    """Whether two means are both within 1 % of the top of their scale."""
+    """True if two means are both within 1 % of the top of their scale."""
     return min(first, second) >= top * (1 - CEILING)
 
 

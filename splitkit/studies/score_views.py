@@ -100,7 +100,7 @@ def score_view(table: pd.DataFrame, number: int, metric: str) -> pd.DataFrame:
 def difference_view(differences: pd.DataFrame, metric: str) -> pd.DataFrame:
     """SPLIT minus each rival on one metric, without DPO: "0.13 [0.02, 0.24]", p, and which of them is better.
 
-    The better one is "SPLIT" or "rival", or there is a "tie" or a "ceiling"; see `comparisons.differences`.
+    The better one is "SPLIT" or "rival", or there is a "tie" or a "ceiling": `score_differences.differences`.
     """
     rows = differences[(differences["metric"] == metric) & (differences["rival"] != "dpo")]
     numbers = rows[["difference", "low", "high"]].to_numpy()
@@ -111,7 +111,7 @@ def difference_view(differences: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def tally(differences: pd.DataFrame) -> pd.DataFrame:
-    """How often SPLIT was better, tied, worse or at the ceiling against the rivals of Table 3."""
+    """Counts of SPLIT better, tied, worse or at the ceiling against the other objectives of Table 3."""
     rows = differences[differences["rival"] != "dpo"]
     counts = rows.groupby(["model", "form", "outcome"]).size().unstack("outcome", fill_value=0)
     return counts.reindex(columns=["split better", "tie", "rival better", "ceiling"], fill_value=0)
@@ -120,7 +120,7 @@ def tally(differences: pd.DataFrame) -> pd.DataFrame:
 def leads(strengths: pd.DataFrame, family: str) -> pd.DataFrame:
     """SPLIT's mean minus its best rival's at each strength, DPO left out, averaged over ranges of m.
 
-    `strengths` is `strength_scores` of `scoretables.score_base`. A row per model, form and range of m, a
+    `strengths` is `strength_scores` of `scores.score_base`. A row per model, form and range of m, a
     column for each of concept, fluency and score (the two first where the family has them). The best rival
     may be another one in each column and at each strength.
     """
@@ -214,7 +214,7 @@ def search_table(profile: Profile) -> pd.DataFrame:
 
 
 def unscored(answer_scores: pd.DataFrame) -> list[str]:
-    """How many test answers a judge left unscored, a sentence per model and task that has such answers."""
+    """A sentence per model and task of which a judge left test answers unscored, with their number."""
     sentences = []
     for (model, task), rows in answer_scores.groupby(["model", "task"], sort=True):
         lost = rows["score"].isna()
@@ -228,7 +228,7 @@ def unscored(answer_scores: pd.DataFrame) -> list[str]:
 
 
 def ungraded(profile: Profile, family: str, answer_scores: pd.DataFrame) -> list[str]:
-    """What was not graded of a family's answers: what the judge is not asked, and what it left unscored."""
+    """Sentences on what of a family's answers has no grade: never asked for, or left unscored."""
     own = [task for task in profile.tasks if task_family(task) == family]
     said = []
     if family == "powerseeking" and any(map(is_judged, own)):
@@ -248,7 +248,7 @@ def beside_answers(curves: pd.DataFrame, strengths: pd.DataFrame) -> pd.DataFram
 
     Args:
         curves: mean curves, of `mean_curves.curves`; those of test pairs choose.
-        strengths: `strength_scores` of `scoretables.score_base`, the scores of validation answers.
+        strengths: `strength_scores` of `scores.score_base`, the scores of validation answers.
 
     Returns:
         One row per model, form and family of tasks: cells, m (median of the operating points, in matching

@@ -35,10 +35,9 @@ def score_base(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
     Returns:
         "scores": one row per cell and one per unsteered model and task: model, task, form, objective, seed,
         m, m_relative (m in units of the matching strength), validation (mean score at that m of the questions
-        that m was chosen by; NaN unsteered), score (mean over the test questions, see
-        `evaluation.score_answers`), n (test questions), and the means of `COMPONENTS`, NaN where a task has
-        not that one: concept, instruction, fluency, harmonic 0-2; power 0-4; correct in percent; readable and
-        neither (neither yes nor no) as shares.
+        that m was chosen by; NaN unsteered), score (mean over the test questions), n (test questions), and
+        the means of `COMPONENTS`, NaN where a task has not that one: concept, instruction, fluency, harmonic
+        0-2; power 0-4; correct in percent; readable and neither (neither yes nor no) as shares.
 
         "answer_scores": one row per test answer: the five keys of a cell, question, score, concept.
 
@@ -166,7 +165,7 @@ def _cell(result: CellResult) -> dict[str, pd.DataFrame]:
 def complete(answer_scores: pd.DataFrame) -> pd.DataFrame:
     """The rows without the questions that a judge left unscored in some cell of their model and task.
 
-    What is compared has then been asked the same questions everywhere; `scoreviews.unscored` counts them.
+    What is compared has then been asked the same questions everywhere; `score_views.unscored` counts them.
     """
     asked = ["model", "task", "question"]
     lost = answer_scores.loc[answer_scores["score"].isna(), asked].drop_duplicates()

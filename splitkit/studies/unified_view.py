@@ -36,7 +36,7 @@ from splitkit.steering.tokenization import Batch, Encoded, encode_pairs, pad_bat
 SLIP = 0.01
 """Relative error of m in the comparison that has to fail."""
 COMPARED = ("rewritten", "untouched", "1 % off", "BOS too", "bias before the norm")
-"""With what steering is compared; only the first is the same."""
+"""Names of the comparisons with steering; only the first has to be equal."""
 FLOOR = 1e-17
 """No difference is reported as smaller: below what float64 can tell."""
 
@@ -243,7 +243,7 @@ def change_table(
     strengths: Sequence[float],
     seed: int = 0,
 ) -> pd.DataFrame:
-    """What steering changes against m dh (Eq. 5), at the site itself and in the residual stream after it.
+    """The change by steering against m dh (Eq. 5), at the site and in the residual stream after it.
 
     Arguments as for `identity_table`.
 

@@ -203,7 +203,7 @@ def _share_above(r2: pd.Series, bar: float) -> float:
 
 
 def _as_good(pairs: pd.DataFrame) -> float:
-    """Of rows (curve, r2_train, r2_test), the share that fits on test among those that fit on train."""
+    """Share of the rows (curve, r2_train, r2_test) fitted well on train that are as good on test."""
     bar = pairs["curve"].map(GOOD_FIT)
     good = pairs["r2_train"] > bar
     kept = (pairs["r2_test"] > bar) | (pairs["r2_test"] >= pairs["r2_train"] - R2_SLACK)

@@ -1,4 +1,4 @@
-"""Surroundings: what the cells of one model, and of one model and task, are measured against.
+"""References that the cells of one model, and of one model and task, are measured against.
 
 Natural texts are the world's own dialogues: questions of the train split estimate the manifold, those of the
 validation split its unit. On the paper's own data they are the training questions with their answers.
@@ -44,7 +44,7 @@ N_CONTROL_PAIRS = 16
 
 @dataclass(frozen=True)
 class Nature:
-    """What all cells of one model share: natural activations, their manifolds, a probe of valid text."""
+    """Natural activations of a model, their manifolds, and a probe of valid text; its cells share them."""
 
     natural: Float[np.ndarray, "token hidden"]
     """At the steered layer."""
@@ -91,8 +91,8 @@ def nature(model_name: str, profile: Profile) -> Nature:
     )
 
 
-class Surroundings:
-    """What all cells of one model and task share: pairs run once up to the steered layer, and axes."""
+class Reference:
+    """Pairs run once up to the steered layer, and axes: all cells of one model and task share them."""
 
     def __init__(self, model_name: str, task: str, profile: Profile, nature: Nature) -> None:
         self.model, self.tokenizer = loaded = answers.load(profile, model_name)

@@ -1,4 +1,4 @@
-"""How utility depends on the distance to the manifold: one relation for all forms, or one for each?"""
+"""Utility against the distance to the manifold: one curve for all forms, or one for each."""
 
 from collections.abc import Sequence
 

@@ -23,7 +23,7 @@ from splitkit.tasks import task_family
 # what steers models is imported where it is used: to read the committed tables takes none of it
 if TYPE_CHECKING:
     from splitkit.steering.interventions import Intervention
-    from splitkit.studies.manifold.reference import Nature, Surroundings
+    from splitkit.studies.manifold.reference import Nature, Reference
 
 TABLES = ("manifold_distance", "manifold_projection", "manifold_cloud", "utility_angle", "manifold_relation")
 N_TOKENS = 200
@@ -70,10 +70,10 @@ def measure(results: Sequence[CellResult], profile: Profile, nature: "Nature") -
 def _measured(results: Sequence[CellResult], profile: Profile, nature: "Nature") -> dict[str, pd.DataFrame]:
     from splitkit.steering.models import model_digest
     from splitkit.steering.sweeps import matching_strength
-    from splitkit.studies.manifold.reference import N_CONTROLS, N_PAIRS, Surroundings
+    from splitkit.studies.manifold.reference import N_CONTROLS, N_PAIRS, Reference
 
     first = results[0].cell
-    around = Surroundings(first.model, first.task, profile, nature)
+    around = Reference(first.model, first.task, profile, nature)
     chosen = strengths(profile.grid)
     relative = np.array([profile.grid[i] for i in chosen])
     rows: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES[:-1]}
@@ -120,7 +120,7 @@ def strengths(grid: Sequence[float]) -> list[int]:
 def _add_strengths(
     rows: dict[str, list[pd.DataFrame]],
     key: dict[str, object],
-    around: "Surroundings",
+    around: "Reference",
     steered: dict[str, np.ndarray],
     relative: np.ndarray,
     curve: pd.DataFrame,
@@ -156,7 +156,7 @@ def _add_strengths(
 def _add_angles(
     rows: dict[str, list[pd.DataFrame]],
     key: dict[str, object],
-    around: "Surroundings",
+    around: "Reference",
     iv: "Intervention",
     unit: float,
 ) -> None:

@@ -74,5 +74,5 @@ def test_a_falling_curve_never_rises() -> None:
 
 
 def test_a_missing_column_is_named() -> None:
-    with pytest.raises(ValueError, match="lacks \\['utility'\\]"):
+    with pytest.raises(ValueError, match="lacks the columns \\['utility'\\]"):
         relation_table(distances(same_law=True).drop(columns="utility"))
