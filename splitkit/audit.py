@@ -28,10 +28,11 @@ from splitkit.studies import mean_curves, scores
 
 _KEYS = ["model", "task", "form", "objective", "seed"]
 TOLERANCE = mean_curves.TOLERANCE
-"""Of a number over max(1, |recorded|). The rounding of another processor, or of another order of sums, moves
-most curves by a thousandth of that; it also tips a greedy answer here and there, and a strength that ties."""
+"""Largest deviation that agrees, as a share of max(1, |recorded|). The rounding of another processor, or of
+another order of sums, moves most curves by a thousandth of that; it also tips a greedy answer here and there,
+and a strength that ties."""
 CONFIDENCE = 0.95
-"""The share of draws for which `bound` is right."""
+"""Share of draws for which `bound` is right."""
 
 
 def draw(profile: Profile, count: int, number: int) -> Profile:

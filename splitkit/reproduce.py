@@ -52,7 +52,7 @@ def slice_of(profile: Profile, text: str) -> Profile:
     return profile.of(lambda cell: (cell.model, cell.seed) == (model, int(seed)) and cell.task in tasks)
 
 
-def summary(profile: Profile, executed: Sequence[Path]) -> str:
+def summary(profile: Profile, executed: Sequence[Path], computed: int = 0) -> str:
     """The verdicts as a table, how the new tables compare with those there were, and where to look."""
     from tabulate import tabulate
 
@@ -66,7 +66,7 @@ def summary(profile: Profile, executed: Sequence[Path]) -> str:
         lines += [tabulate(shown.to_numpy().tolist(), list(shown.columns), floatfmt=".3g"), ""]
         claims = [CLAIMS[claim] for claim in dict.fromkeys(table["claim"])]
         lines += [f"{claim.id}: {claim.text} ({claim.where})" for claim in claims]
-    lines += ["", *comparison(profile), ""]
+    lines += ["", *comparison(profile, computed), ""]
     places = {"figures": profile.figures, "tables": profile.results}
     places |= {"notebooks": executed[0].parent} if executed else {}
     for name, path in places.items():
@@ -76,20 +76,23 @@ def summary(profile: Profile, executed: Sequence[Path]) -> str:
     return "\n".join(lines)
 
 
-def comparison(profile: Profile) -> list[str]:
-    """What a run computed anew, how that compares with what was there, and which tables it only read."""
+def comparison(profile: Profile, computed: int) -> list[str]:
+    """Lines on a run: cells and tables computed anew, beside those that were there, and tables only read."""
     written = notes(profile)
-    lines = [str(one) for one in written if one.status != "kept"]
-    rows, moved = sum(one.rows for one in written), sum(one.moved for one in written)
+    cells = f"{computed} of {len(profile.whole.cells())} cells"
+    lines = [f"computed anew: {cells}, {len(written)} tables, {sum(one.rows for one in written):,} rows"]
+    lines += [str(one) for one in written if one.status != "kept"]
     if compared := [one for one in written if one.status != "new"]:
+        rows, moved = sum(one.rows for one in compared), sum(one.moved for one in compared)
         largest = max(one.max_deviation for one in compared)
-        lines.append(f"{rows - moved:,} of {rows:,} rows agree, largest deviation {largest:.2g}")
-    cells = f"{len(profile.cells())} of {len(profile.whole.cells())} cells"
-    lines.insert(0, f"computed anew: {cells}, {len(written)} tables, {rows:,} rows")
+        lines.append(
+            f"compared: {rows - moved:,} of {rows:,} rows agree, largest deviation {largest:.2g}; "
+            f"moved: {', '.join(one.name for one in compared if one.moved) or 'none'}"
+        )
     if read := {path.stem for path in profile.results.glob("*.csv")} - {one.name for one in written}:
         lines.append(f"only read: {', '.join(sorted(read))}")
     if profile.part:
-        lines.append("the other cells' rows are as they were")
+        lines.append(f"rows of cells outside this run's {len(profile.part)} are as they were")
     return lines
 
 
@@ -109,6 +112,7 @@ def reproduce(
     prepare_workers()
     failed: list[str] = []
     executed: list[Path] = []
+    computed, began = 0, time.time()
     with exclusive(profile.results, f"reproducing profile {profile.name}"):
         start = time.perf_counter()
         for note in notes_folder(profile).glob("*.json"):
@@ -116,7 +120,9 @@ def reproduce(
         if not from_committed:
             # tables are made here, wherever the cells are
             check_device(profile)
-            print(judging(compute_cells(profile, jobs, True, engine)), end="", flush=True)
+            cells = compute_cells(profile, jobs, True, engine)
+            computed = sum(any(f.stat().st_mtime >= began for f in one.folders.values()) for one in cells)
+            print(judging(cells), end="", flush=True)
             failed += make_tables(studies(), profile, jobs)
         try:
             executed = run_notebooks(profile, folder, jobs, lambda line: print(line, flush=True))
@@ -124,10 +130,10 @@ def reproduce(
             failed.append(str(error))
         minutes = (time.perf_counter() - start) / 60
     if failed:
-        print(f"{summary(profile, executed)}\n", flush=True)
+        print(f"{summary(profile, executed, computed)}\n", flush=True)
         raise ReproduceError("\n".join([f"not all was made, after {minutes:.1f} minutes:", *failed, _KEPT]))
     print(f"all done in {minutes:.1f} minutes\n", flush=True)
-    return summary(profile, executed)
+    return summary(profile, executed, computed)
 
 
 _KEPT = """
@@ -136,7 +142,7 @@ it reads finished cells from the cache and computes only what is missing."""
 
 
 def judging(cells: Sequence[CellResult]) -> str:
-    """A line on who judged the answers of some cells, with how many requests; empty where nobody had to."""
+    """A line that names the judge of some cells' answers and counts requests; empty where there was none."""
     found = [judge for one in cells if "answers" in one.folders and (judge := one.judge())]
     if not found:
         return ""

@@ -62,7 +62,7 @@ class Study:
         return {name: read_table(name, profile) for name in self.names}
 
     def _at_hand(self, profile: Profile) -> bool:
-        """Whether a run of these cells has what the tables are made of."""
+        """Tell whether a run of these cells computes the tables, see `kept`."""
         if not profile.part or self._of in ("cells", "tables"):
             return True
         own = [cell for cell in profile.whole.cells() if cell.seed == profile.seeds[0]]
@@ -134,12 +134,12 @@ def make_tables(studies: Iterable[Study], profile: Profile, jobs: int) -> list[s
 
 
 def _trace(name: str, profile: Profile) -> Path:
-    """Where the traceback of a table that failed lies."""
+    """Path of the traceback of a table that failed."""
     return paths.CACHE / "failed" / profile.folder / f"{name}.txt"
 
 
 def _up_to_date(name: str, profile: Profile) -> bool:
-    """Whether a table can be read: it is on record, or what it was made of is what there is now."""
+    """Tell whether a table can be read: it is on record, or was made of the present code, models and data."""
     there, origin = (profile.results / f"{name}.{end}" for end in ("csv", "provenance.json"))
     if profile.committed or not (there.exists() and origin.exists()):
         return profile.committed and there.exists()

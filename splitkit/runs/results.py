@@ -1,9 +1,10 @@
-"""Result tables with their provenance, compared with the committed reference before they replace it."""
+"""Result tables with their provenance, compared with those that are there before they replace them."""
 
 import hashlib
 import json
 import math
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -35,7 +36,7 @@ _PACKAGES = ("torch", "transformers", "numpy", "scipy", "pandas")
 
 @dataclass(frozen=True)
 class Comparison:
-    """How a new table compares with the one that was there; `moved` says which of its rows do not agree."""
+    """A new table beside the one that was there; `moved` marks the new rows that do not agree."""
 
     agrees: bool
     max_deviation: float
@@ -45,9 +46,9 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Written:
-    """What `write_table` did: status is 'new', 'kept' (the reference's bytes stay) or 'replaced'.
+    """A table after `write_table`: its status is 'new', 'kept' (its bytes stay) or 'replaced'.
 
-    Of `rows` computed rows `moved` do not agree with the reference.
+    `rows` were computed; of these `moved` do not agree with the rows that were there.
     """
 
     name: str
@@ -62,7 +63,7 @@ class Written:
 
 
 def round_significant(frame: pd.DataFrame, digits: int | Mapping[str, int] = 6) -> pd.DataFrame:
-    """Round float columns to a number of significant digits, or the columns named to theirs (others: 6)."""
+    """Round float columns to significant digits; a mapping gives columns their own, others have 6."""
     rounded = frame.copy()
     for column in rounded.select_dtypes("floating").columns:
         n = digits if isinstance(digits, int) else digits.get(column, 6)
@@ -74,18 +75,18 @@ def round_significant(frame: pd.DataFrame, digits: int | Mapping[str, int] = 6) 
 def compare(
     new: pd.DataFrame, old: pd.DataFrame, tolerance: float | Mapping[str, float] = 1e-3
 ) -> Comparison:
-    """Whether |new - old| <= tolerance * max(1, |old|) in every number, and all else is equal.
+    """Compare two tables: they agree if |new - old| <= tolerance * max(1, |old|) and all else is equal.
 
     `max_deviation` is the largest |new - old| / max(1, |old|); infinite where rows or columns differ, or
     where one of two unequal numbers is infinite.
     """
-    every = np.ones(len(new), dtype=bool)
+    worst, reason, moved = 0.0, "", np.zeros(len(new), dtype=bool)
     if list(new.columns) != list(old.columns):
-        said = f"columns were {list(old.columns)}, are {list(new.columns)}"
-        return Comparison(False, math.inf, said, every)
-    if len(new) != len(old):
-        return Comparison(False, math.inf, f"{len(old)} rows before, {len(new)} now", every)
-    worst, reason, moved = 0.0, "", ~every
+        reason = f"columns were {list(old.columns)}, are {list(new.columns)}"
+    elif len(new) != len(old):
+        reason = f"{len(old)} rows before, {len(new)} now"
+    if reason:
+        return Comparison(False, math.inf, reason, ~moved)
     for column in new.columns:
         deviation, said = _deviation(new[column].reset_index(drop=True), old[column].reset_index(drop=True))
         allowed = tolerance if isinstance(tolerance, (int, float)) else tolerance.get(column, 1e-3)
@@ -146,11 +147,9 @@ def _revision() -> str:
 def _processor() -> str:
     """The CPU's name where Linux tells it, else what the platform says."""
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    text = cpuinfo.read_text(encoding="utf-8", errors="replace") if cpuinfo.exists() else ""
+    found = re.search(r"^model name\s*:\s*(.*\S)", text, re.MULTILINE)
+    return found[1] if found else platform.processor() or platform.machine()
 
 
 def _accelerator() -> str:
@@ -159,12 +158,11 @@ def _accelerator() -> str:
     return torch.cuda.get_device_name(0) if torch is not None and torch.cuda.is_available() else "none"
 
 
-def provenance(profile: Profile, seconds: float | None = None) -> dict[str, Any]:
-    """What a number depends on: digests of models and data, seeds, versions, revision, hardware, seconds."""
+def _sources(profile: Profile) -> dict[str, Any]:
+    """Digests of the models and the data of a profile, and its judge."""
     own = [task for task in profile.tasks if task.startswith(PAPER)]
     files = {name: digest for task in own for name, digest in data_files(task).items()}
     return {
-        "profile": profile.name,
         "models": {model: named_model_digest(model) for model in profile.models},
         "data": {
             "world": data_digest(paths.DATA / "world"),
@@ -172,6 +170,13 @@ def provenance(profile: Profile, seconds: float | None = None) -> dict[str, Any]
             **({"files": files} if files else {}),
         },
         **({"judge": identity()} if any(map(is_judged, own)) else {}),
+    }
+
+
+def provenance(profile: Profile, seconds: float | None = None) -> dict[str, Any]:
+    """The origin of a number: its sources, seeds, versions, revision, hardware and seconds."""
+    return _sources(profile) | {
+        "profile": profile.name,
         "seeds": sorted({cell.seed for cell in profile.part}) or list(profile.seeds),
         "packages": {name: version(name) for name in _PACKAGES},
         "python": platform.python_version(),
@@ -184,9 +189,8 @@ def provenance(profile: Profile, seconds: float | None = None) -> dict[str, Any]
 
 def table_key(profile: Profile) -> str:
     """A digest of code, models, data, judge and profile: a table made under another one is out of date."""
-    made_of = {name: provenance(profile.whole).get(name) for name in ("models", "data", "judge")}
-    made_of |= {"profile": asdict(profile.whole) | {"part": None}, "code": code_digest(_CODE)}
-    made_of |= {"settings": file_digest(paths.DATA / "hparams.csv")}
+    made_of = _sources(profile) | {"profile": asdict(profile) | {"part": None}, "code": code_digest(_CODE)}
+    made_of["settings"] = file_digest(paths.DATA / "hparams.csv")
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -275,12 +279,12 @@ def _as_in(reference: pd.DataFrame, table: pd.DataFrame) -> pd.Index:
 
 
 def notes_folder(profile: Profile) -> Path:
-    """Where a run's notes lie on how each table that it wrote compares with the one there was."""
+    """The folder of a run's notes: one for each table that it wrote, beside the table that was there."""
     return paths.CACHE / "comparisons" / profile.folder
 
 
 def notes(profile: Profile) -> list[Written]:
-    """What the last run of a profile wrote, by the names of the tables."""
+    """The tables that the last run of a profile wrote, by name."""
     found = sorted(notes_folder(profile).glob("*.json"))
     return [Written(**json.loads(path.read_text(encoding="utf-8"))) for path in found]
 
