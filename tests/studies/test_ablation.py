@@ -80,6 +80,7 @@ def test_computed_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert len(kept) == 2
     for stage in ("trained", "curves"):
         shutil.rmtree(next((tmp_path / stage).glob("*lambda_n-0.0*")))
+    shutil.rmtree(TINY.results)
     trained = []
     real = training.train
     monkeypatch.setattr(training, "train", lambda *a, **k: trained.append(k) or real(*a, **k))
