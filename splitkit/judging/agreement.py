@@ -115,14 +115,14 @@ def _shuffled(text: str, rng: Random) -> str:
     return " ".join(rng.sample(words, len(words)))
 
 
-def _correlation(a: np.ndarray, b: np.ndarray) -> float:
-    varied = len(set(a)) > 1 and len(set(b)) > 1
-    return float(stats.spearmanr(a, b).statistic) if varied else np.nan
-
-
 def _spearman(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
-    value = low = high = _correlation(a, b)
-    if not np.isnan(value):
-        picks = np.random.default_rng(0).integers(len(a), size=(DRAWS, len(a)))
-        low, high = np.nanpercentile([_correlation(a[pick], b[pick]) for pick in picks], (2.5, 97.5))
-    return {"spearman": value, "spearman_low": float(low), "spearman_high": float(high)}
+    names = ("spearman", "spearman_low", "spearman_high")
+    if len(set(a)) < 2 or len(set(b)) < 2:
+        return dict.fromkeys(names, np.nan)
+    picks = np.random.default_rng(0).integers(len(a), size=(DRAWS, len(a)))
+    picks = np.vstack([np.arange(len(a)), picks])
+    # mean rank 0, so that Pearson's correlation of the ranks is one quotient per draw
+    x, y = (stats.rankdata(values[picks], axis=1) - (len(a) + 1) / 2 for values in (a, b))
+    with np.errstate(invalid="ignore"):  # a draw without variation has no correlation
+        found = (x * y).sum(axis=1) / np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
+    return dict(zip(names, map(float, (found[0], *np.nanpercentile(found[1:], (2.5, 97.5)))), strict=True))

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -167,16 +167,6 @@ def remove_temporaries(folder: Path) -> None:
     """Remove the temporary folders that killed writers left in `folder`; only for who holds it."""
     for temporary in folder.glob(".*.tmp"):
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def kept_json(path: Path, compute: Callable[[], Any]) -> Any:
-    """The value of a JSON file, which is computed and written first where there is none.
-
-    The file's name has to hold a hash of all that the value depends on.
-    """
-    if not path.exists():
-        write_whole(path, json.dumps(compute()) + "\n")
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def check_writable(*folders: Path) -> None:

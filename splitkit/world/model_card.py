@@ -52,7 +52,7 @@ power-seeking. Questions of the train, validation and test splits never occur in
 {steps} steps of {batch_size} dialogues, loss on the answers' tokens, AdamW (peak learning rate {peak_lr},
 cosine after {warmup} steps of warm-up, weight decay {weight_decay}, gradient norm clipped at 1), then
 {settling} steps at a tenth of that rate, falling to 0, on dialogues without the lessons that
-`corpus.dialogues` describes; seed {seed}, one CPU thread, about 25 minutes. `make models` does it again.
+`world.tasks.dialogues` describes; seed {seed}, one CPU thread, about 25 minutes. `make models` does it again.
 
 ## Measured
 

@@ -20,6 +20,7 @@ from random import Random
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save
 from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers.models import BPE
 from torch.nn.utils import clip_grad_norm_
@@ -28,8 +29,8 @@ from transformers import Gemma2Config, PreTrainedModel, PreTrainedTokenizerFast,
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
 from splitkit.storage.digests import PRETRAINED, code_digest, data_digest
+from splitkit.storage.files import write_whole
 from splitkit.storage.paths import CACHE, DATA, MODELS
-from splitkit.world.checkpoints import Checkpoint
 from splitkit.world.model_card import ship
 from splitkit.world.recipes import RECIPES, SHAPE, Recipe
 from splitkit.world.tasks import dialogues
@@ -138,6 +139,29 @@ def checkpoint_file(name: str) -> Path:
     return CACHE / "pretraining" / f"{name}-{digest}.safetensors"
 
 
+def _save(file: Path, model: PreTrainedModel, optimizer: torch.optim.AdamW, step: int) -> None:
+    tensors = {"step": torch.tensor(step)}
+    for name, parameter in model.named_parameters():
+        tensors[f"model.{name}"] = parameter.detach().contiguous()
+        for key, value in optimizer.state[parameter].items():
+            tensors[f"optimizer.{key}.{name}"] = value.contiguous()
+    write_whole(file, save(tensors))
+
+
+def _load(file: Path, model: PreTrainedModel, optimizer: torch.optim.AdamW) -> int:
+    """Restore model and optimizer from a checkpoint; the next step, 0 without a checkpoint."""
+    if not file.exists():
+        return 0
+    tensors = load_file(file)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(tensors[f"model.{name}"])
+            optimizer.state[parameter] = {
+                key: tensors[f"optimizer.{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")
+            }
+    return int(tensors["step"])
+
+
 def pretrain(
     name: str, *, checkpoint_every: int = 250, progress: bool = True
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
@@ -158,8 +182,8 @@ def pretrain(
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=recipe.peak_lr, betas=(0.9, 0.95), weight_decay=recipe.weight_decay
     )
-    checkpoint = Checkpoint(checkpoint_file(name), model, optimizer)
-    start = checkpoint.load()
+    checkpoint = checkpoint_file(name)
+    start = _load(checkpoint, model, optimizer)
     model.train()
     smooth = float("nan")
     total = recipe.steps + recipe.settling
@@ -178,7 +202,7 @@ def pretrain(
         smooth = loss.item() if math.isnan(smooth) else 0.98 * smooth + 0.02 * loss.item()
         steps.set_postfix(loss=f"{smooth:.3f}", refresh=False)
         if (step + 1) % checkpoint_every == 0:
-            checkpoint.save(step + 1)
+            _save(checkpoint, model, optimizer, step + 1)
     return model.eval(), tokenizer
 
 

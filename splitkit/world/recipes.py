@@ -30,7 +30,7 @@ class Recipe:
     specials: dict[str, str]  # pad, bos (or none), eos: the token that ends a turn
     markers: tuple[str, ...]  # further tokens of the chat template
     template: str
-    steps: int = 3600  # on dialogues with lessons, see `corpus.dialogues`
+    steps: int = 3600  # on dialogues with lessons, see `world.tasks.dialogues`
     settling: int = 640  # further steps, on dialogues without
     batch_size: int = 32
     peak_lr: float = 3e-3

@@ -85,14 +85,3 @@ def test_what_killed_writers_left_is_swept_away(tmp_path: Path) -> None:
     (tmp_path / "cell-1").mkdir()
     files.remove_temporaries(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["cell-1"]
-
-
-def test_a_value_is_computed_once_and_read_back(tmp_path: Path) -> None:
-    path = tmp_path / "folder" / "value.json"
-    first = files.kept_json(path, lambda: {"score": float("nan"), "m": (1, 2)})
-    again = files.kept_json(path, lambda: pytest.fail("computed twice"))
-    # as it is read from the file, the first time too
-    assert str(first) == str(again) == "{'score': nan, 'm': [1, 2]}"
-    with pytest.raises(ZeroDivisionError):
-        files.kept_json(tmp_path / "other.json", lambda: 1 / 0)
-    assert not (tmp_path / "other.json").exists()
