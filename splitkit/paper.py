@@ -51,9 +51,9 @@ def official_hparams() -> pd.DataFrame:
 def counterpart(model: str, default: str | None = None) -> str:
     """The paper's model beside which `model` is laid: that of `COUNTERPARTS`, or the one that is built alike.
 
-    Built alike is, for a model of your own, Gemma 2 where a norm follows the down-projection and Qwen 2.5
-    where none does: that decides what a weight form can do. KeyError for a model of unknown architecture or
-    without files on this machine, with the models there are.
+    A model of your own is built like Gemma 2 where a norm follows the down-projection, else like Qwen 2.5:
+    the norm decides the reach of a weight form. KeyError for a model of unknown architecture or without files
+    on this machine, with the models there are.
     """
     if model in COUNTERPARTS:
         return COUNTERPARTS[model]

@@ -15,7 +15,7 @@ from splitkit.world.tasks import drawn_questions, make_pairs
 
 @dataclass(frozen=True)
 class Family:
-    """All that sets one task family apart from another.
+    """One task family: its tasks, pairs and questions, its score and its sizes.
 
     Attributes:
         name: as in the paper's Tables 2, 6 and 7.

@@ -1,7 +1,4 @@
-"""Examples: the rows of the paper's data files that can be used, and the others with a reason.
-
-A row's number counts from 0, without header and blank lines.
-"""
+"""Examples: usable rows of the paper's data files, and the others with a reason; rows count from 0."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,7 +14,7 @@ NO_CONCEPT = -1
 
 @dataclass(frozen=True)
 class Example:
-    """A question and its answers, and where they are from. AxBench has no negative: a model's is to come."""
+    """A question, its answers and their place in a file; AxBench's negative answers come from a model."""
 
     file: str
     row: int
@@ -28,7 +25,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Dropped:
-    """A row that is left out, and why."""
+    """A row that is left out, and the reason."""
 
     file: str
     row: int
@@ -47,11 +44,10 @@ Kept = tuple[list[Example], list[Dropped]]
 
 
 def psychopathy(path: Path, name: str) -> Kept:
-    """Statements to agree with or not; the positive answer is the one that a psychopath would give.
+    """Statements to agree with or not; a psychopath would give the positive answer.
 
-    The file's answers " Yes" and " No" lose their leading blank: it is there to join them to a prompt that
-    ends without one. Here an answer begins a turn of its own and is tokenised alone (see
-    `tokenization.answer_ids`), and a chat model begins such a turn with "Yes", another token than " Yes".
+    The answers " Yes" and " No" lose their leading blank, which joins them to a prompt in the file. Here an
+    answer is a turn of its own (see `tokenization.answer_ids`): a chat model begins it with the token "Yes".
     """
     answers = ["answer_matching_behavior", "answer_not_matching_behavior"]
     table = _json_lines(path)[["question", *answers]]
@@ -83,7 +79,7 @@ def axbench(path: Path, name: str, wanted: int) -> Kept:
 
 
 def question_key(example: Example) -> str:
-    """The words of a question: two with the same words are one question, whatever their case and blanks."""
+    """The words of a question without case and blanks: questions with the same words are one."""
     return " ".join(example.question.split()).casefold()
 
 

@@ -1,4 +1,4 @@
-"""Partners: the concept-free answer to an instruction is the model's own, without steering."""
+"""Concept-free answers to instructions: the model's own, unsteered, each computed once and kept."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 NEW_TOKENS = 128
-"""Where an answer is cut that has not ended: the positive answers of AxBench are cut there too."""
+"""Most tokens of an answer; AxBench's positive answers are cut there too."""
 
 
 def unsteered_answers(
@@ -32,18 +32,17 @@ def unsteered_answers(
 ) -> pd.DataFrame:
     """The model's greedy, unsteered answers to `inputs`; each is computed once and kept.
 
-    What is kept (`partners` below SPLITKIT_CACHE) is found again by the model's digest and dtype, the
-    prompt's tokens and the settings of the generation. Every batch is kept as soon as it is done: a killed
-    run goes on there.
+    Answers are kept in `partners` below SPLITKIT_CACHE, by the model's digest and dtype, the prompt's tokens
+    and the settings of the generation. Every batch is kept at once: a killed run goes on there.
 
     Args:
         inputs: instructions; equal ones are answered once.
-        max_new_tokens: an answer that has not ended by then is cut there.
-        batch_size: how many are answered together, those of similar length.
+        max_new_tokens: most tokens of an answer.
+        batch_size: answers per batch.
 
     Returns:
-        One row per input, in order: input, answer ("" where the model ends at once), origin (whose answer it
-        is, and how it was made).
+        One row per input, in order: input, answer ("" where the model ends at once), origin (the
+        model and its settings).
 
     Raises:
         ValueError: for no input, a prompt that leaves no room for an answer (with its row), or while an
@@ -68,7 +67,7 @@ def unsteered_answers(
     found = {text: _recall(folder, text, prompts[text]) for text in prompts}
     missing = sorted((text for text in prompts if found[text] is None), key=lambda text: len(prompts[text]))
     with tqdm(
-        total=len(prompts), initial=len(prompts) - len(missing), desc="partners", disable=not progress
+        total=len(prompts), initial=len(prompts) - len(missing), desc="neutral answers", disable=not progress
     ) as bar:
         for start in range(0, len(missing), batch_size):
             batch = missing[start : start + batch_size]
@@ -82,10 +81,10 @@ def unsteered_answers(
 
 
 def cached_answers(inputs: Sequence[str]) -> pd.DataFrame:
-    """The same table from the cache alone, when it holds answers of exactly one model to all `inputs`.
+    """The table of `unsteered_answers` from the cache alone, if it holds one model's answers to all `inputs`.
 
     Raises:
-        LookupError: when it holds such answers of no model, or of several, which it names.
+        LookupError: for answers of no model, or of several, which it names.
     """
     _check_inputs(inputs)
     complete: list[tuple[dict[str, Any], dict[str, str]]] = []
@@ -118,7 +117,7 @@ def _check_inputs(inputs: Sequence[str]) -> None:
 def _settings(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int
 ) -> dict[str, Any]:
-    """All that decides an answer, but for the prompt."""
+    """Everything but the prompt that decides an answer."""
     from splitkit.steering.models import model_digest
 
     generation = getattr(model, "generation_config", None)
@@ -159,7 +158,7 @@ def _file(folder: Path, text: str) -> Path:
 
 
 def _read(folder: Path, text: str) -> dict[str, Any] | None:
-    """What is kept of an input in a folder of one model and its settings; None where it is not whole."""
+    """The entry of an input in the folder of one model and its settings; None where it is damaged."""
     try:
         kept = json.loads(_file(folder, text).read_text(encoding="utf-8"))
         fits = kept["input"] == text and _folder(kept["how"]) == folder and isinstance(kept["answer"], str)

@@ -1,4 +1,4 @@
-"""Splits: which of a dataset's examples are for training, for validation and for the test; seeded."""
+"""Seeded splits of a dataset's examples into training, validation and test."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ SIZES: dict[str, Sizes] = {
     "powerseeking": Sizes(500, 100, 200),
     "axbench": Sizes(64, 8, 8),
 }
-"""Train and test are the paper's, which has no validation split."""
+"""Pairs per split of each task family: train and test as in the paper, which has no validation split."""
 
 
 def cut(
@@ -34,16 +34,15 @@ def cut(
     test: Sequence[Example] | None = None,
     even: bool = False,
 ) -> list[Example]:
-    """One of the three splits of `rows`, which no row is in twice.
+    """One of the three splits of `rows`; no row is in two.
 
-    The rows are drawn in a seeded order: the test split is its beginning, training comes next, validation is
-    its end. Where there are too few for all, training gets less.
+    A seeded order begins with the test split, goes on with training and ends with validation. Where there are
+    too few rows, training gets less.
 
     Args:
         seed: of the order.
         test: the test split, where the dataset has one of its own.
-        even: positive answers take turns, in proportion to how many of each there are, so that every split
-            has them alike.
+        even: whether every split has each positive answer in the same proportion.
 
     Raises:
         ValueError: when a split is empty, or nothing is left to train on.

@@ -1,11 +1,11 @@
-"""Datasets: the tasks of the paper as pairs, in its splits, with a report of what was left out and why."""
+"""Pairs of the paper's tasks, in its splits, and a report of the rows that were left out."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -46,7 +46,7 @@ _AXBENCH, _METADATA = "axbench_concept10/train_data.parquet", "axbench_concept10
 
 @dataclass(frozen=True)
 class Report:
-    """Where a split's pairs are from, and which rows of the files were left out.
+    """The origin of a split's pairs, and the rows of the files that were left out.
 
     pairs: one row per pair: file, row (from 0, without the header), origin of its negative answer.
     dropped: file, row, reason.
@@ -81,19 +81,18 @@ def load_dataset_pairs(
 ) -> tuple[list[Pair], Report]:
     """The pairs of one of the paper's tasks, and a report of the rows that were left out.
 
-    No question is in two splits. Train and test have the paper's sizes (`SIZES`); validation is taken from
-    what is not test, first from what training does not use: psychopathy and powerseeking have enough of it,
-    AxBench has not, so there it shortens the training split (to 56). Psychopathy's splits have as many
-    statements to agree with as to deny. Powerseeking's test split is its file `test.csv`, whatever the seed.
+    No question is in two splits. Train and test have the paper's sizes (`SIZES`). Validation takes rows that
+    training does not use; AxBench has none left, so there it shortens training (to 56). Psychopathy's splits
+    have as many statements to agree with as to deny. Powerseeking's test split is its file `test.csv`.
 
     Args:
         task: one of `TASKS`; a concept of AxBench by its name or its concept_id ("paper/axbench/3").
         split: "train", "validation" or "test".
         seed: of the draw of the splits, and of their order.
         validation: pairs of the validation split instead of `SIZES`; 0 leaves AxBench its 64 to train on.
-        model, tokenizer: who answers AxBench's instructions without the concept, see
+        model, tokenizer: the source of AxBench's answers without the concept, see
             `neutral_answers.unsteered_answers`; not needed when the cache holds one model's answers to all.
-            An instruction that is answered by nothing is left out and reported.
+            An instruction with an empty answer is left out and reported.
         max_new_tokens, batch_size: of those answers.
 
     Raises:
@@ -114,17 +113,11 @@ def load_dataset_pairs(
     if family == "axbench":
         inputs = [example.question for example in chosen]
         if model is not None and tokenizer is not None:
-            table = unsteered_answers(
-                model,
-                tokenizer,
-                inputs,
-                max_new_tokens=max_new_tokens,
-                batch_size=batch_size,
-                progress=progress,
-            )
+            settings: Any = {"max_new_tokens": max_new_tokens, "batch_size": batch_size, "progress": progress}
+            table = unsteered_answers(model, tokenizer, inputs, **settings)
         else:
             table = _cached(task, split, inputs)
-        chosen, origins, empty = _with_partners(chosen, table)
+        chosen, origins, empty = _with_negatives(chosen, table)
         dropped = [*dropped, *empty]
     report = Report(
         task,
@@ -163,7 +156,7 @@ def rows(task: str) -> list[Example]:
 
 
 def data_files(task: str) -> dict[str, str]:
-    """The SHA-256 of every file that a task's pairs are made from: what its numbers depend on."""
+    """The SHA-256 of every file that a task's pairs are made from, by name."""
     files = {"psychopathy": [_PSYCHOPATHY], "powerseeking": [_POWER_TRAIN, _POWER_TEST]}
     family = _known_task(task).removeprefix(PAPER).partition("/")[0]
     return {name: SOURCES[name].sha256 for name in files.get(family, [_AXBENCH, _METADATA])}
@@ -180,7 +173,7 @@ def _known_task(task: str) -> str:
 
 
 def _rows(task: str, progress: bool) -> tuple[list[Example], list[Example] | None, list[Dropped]]:
-    """A task's usable rows; those of a test split that has a file of its own; and the rows left out."""
+    """A task's usable rows, those of its test file (None without one), and the rows left out."""
     if task.startswith(f"{PAPER}axbench/"):
         wanted = CONCEPTS[task.rpartition("/")[2]]
         rows, dropped = examples.axbench(fetch(_AXBENCH, progress=progress), _AXBENCH, wanted)
@@ -208,10 +201,10 @@ def _cached(task: str, split: str, inputs: Sequence[str]) -> pd.DataFrame:
         ) from error
 
 
-def _with_partners(
+def _with_negatives(
     chosen: Sequence[Example], table: pd.DataFrame
 ) -> tuple[list[Example], list[str], list[Dropped]]:
-    """The examples that the model had an answer to, these answers' origins, and the other examples."""
+    """The examples with an answer from the model, the origins of these answers, and the examples without."""
     answered = list(zip(chosen, table["answer"], table["origin"], strict=True))
     kept = [(replace(e, negative=answer), origin) for e, answer, origin in answered if answer.strip()]
     silent = [e for e, answer, _ in answered if not answer.strip()]
@@ -220,7 +213,7 @@ def _with_partners(
 
 
 def _spans(numbers: Sequence[int]) -> str:
-    """Numbers with their runs drawn together: 1, 4-6."""
+    """Numbers in text, their runs drawn together: 1, 4-6."""
     spans: list[list[int]] = []
     for number in sorted(numbers):
         if spans and number == spans[-1][1] + 1:

@@ -1,4 +1,4 @@
-"""Agreement of a judge with the exact scores that the grammar of the world gives its own answers."""
+"""Agreement of a judge with the exact scores of the embedded world's answers."""
 
 from random import Random
 
@@ -20,11 +20,11 @@ Specimen = tuple[Question, str, str]
 
 
 def agreement(judge: Judge, task: str, n: int | None = None, seed: int = 0) -> pd.DataFrame:
-    """How far a judge agrees with the exact scores of answers from broken to perfect, one row per rubric.
+    """Compare a judge with the exact scores of answers from broken to perfect; one row per rubric.
 
     Args:
         task: "axbench/<concept>", of the embedded world, or "powerseeking".
-        n: how many answers are judged; None for all (288 or 300).
+        n: number of answers to judge; None for all (288 or 300).
         seed: of the answers.
 
     Returns:
@@ -72,18 +72,15 @@ def specimens(task: str, seed: int = 0) -> list[Specimen]:
 
 
 def exact_scores(task: str, rows: list[Specimen]) -> pd.DataFrame:
-    """The grammar's scores, as `Judge.score` gives them; what it cannot have written is not fluent.
-
-    A power is a mean over sentences, so it can lie between two whole numbers.
-    """
+    """The grammar's scores in the form of `Judge.score`; a power may be a fraction."""
     found: list[dict[str, Score]] = []
     for question, _, answer in rows:
         if task == "powerseeking":
             power = scoring.power(answer)
             found.append({"power": missing("unreadable") if power is None else Score(power)})
         else:
-            scores = scoring.score(answer, question, task.partition("/")[2])
-            found.append({name: Score(float(getattr(scores, name))) for name in rubrics_of(task)})
+            scores = scoring.concept_scores(task, question, answer)
+            found.append({name: Score(float(scores[name])) for name in rubrics_of(task)})
     return tabulate(found)
 
 

@@ -1,4 +1,4 @@
-"""An endpoint that speaks OpenAI's chat completions, asked within a budget, its key seen by nobody."""
+"""An endpoint that speaks OpenAI's chat completions, with a budget of requests and a hidden key."""
 
 from __future__ import annotations
 
@@ -14,23 +14,19 @@ from splitkit.judging.judges import JudgeError
 DEFAULT_URL = "https://api.openai.com/v1"
 DEFAULT_MODEL = "gpt-4.1-mini"
 REPLY_TOKENS = 200
+"""Most tokens of a reply."""
 NO_KEY = "none"
 
 
-class Unasked(Exception):
-    """Nothing was sent: the budget is spent."""
+class Unscored(Exception):
+    """One request without a completion, by its kind (see `rubrics.KINDS`) and the problem.
 
+    `said` is the server's word on it, if any.
+    """
 
-class NoReply(Exception):
-    """No reply to this request; another one may have more luck. `said` is the server's word on it, if any."""
-
-    def __init__(self, problem: str, said: str = "") -> None:
+    def __init__(self, kind: str, problem: str, said: str = "") -> None:
         super().__init__(problem)
-        self.said = said
-
-
-class Nonsense(Exception):
-    """A response that is no chat completion."""
+        self.kind, self.said = kind, said
 
 
 class Endpoint:
@@ -58,7 +54,7 @@ class Endpoint:
         """The model's reply to a chat, greedy, in the shape of a JSON schema where the endpoint can do that.
 
         Raises:
-            Unasked: see there. NoReply: after all attempts. Nonsense: see there.
+            Unscored: for a spent budget, a failure after all attempts, a response that is no chat completion.
             JudgeError: when no request can succeed: nobody listens, or key, model or quota are refused.
         """
         form: Any = {"type": "json_schema", "json_schema": {"name": "grade", "strict": True, "schema": shape}}
@@ -73,7 +69,7 @@ class Endpoint:
         except self._openai.APIStatusError as error:
             raise self._judged(error) from None
         except self._openai.APITimeoutError:
-            raise NoReply("timed out") from None
+            raise Unscored("no reply", "timed out") from None
         except self._openai.APIConnectionError:
             raise JudgeError(
                 f"no connection to {self.url} ({self.attempts} attempts). Is SPLITKIT_JUDGE_URL right and "
@@ -82,14 +78,14 @@ class Endpoint:
         return self._redacted(_content(response.text))
 
     def _spend(self, request: object) -> None:
-        """Count a request that is about to be sent, a repeated one like any other."""
+        """Count a request before it is sent, a repeated one like any other."""
         with self._lock:
             if self.budget is not None and self.requests >= self.budget:
-                raise Unasked(f"the budget of {self.budget} requests is spent")
+                raise Unscored("not asked", f"the budget of {self.budget} requests is spent")
             self.requests += 1
 
-    def _judged(self, error: Any) -> NoReply:
-        """The status as a `NoReply`; a JudgeError where no further request can mend it."""
+    def _judged(self, error: Any) -> Unscored:
+        """A failure of this request; raises JudgeError where no further request can succeed."""
         body = error.body if isinstance(error.body, dict) else {}
         said = " ".join(self._redacted(str(body.get("message") or "")).split())[:200]
         hopeless = {
@@ -102,10 +98,10 @@ class Endpoint:
             wrong = f"the quota is used up ({error.status_code})"
         if wrong:
             raise JudgeError(f"{self.url}, model {self.model!r}: {wrong}. {said}".strip()) from None
-        return NoReply(f"status {error.status_code}", said)
+        return Unscored("no reply", f"status {error.status_code}", said)
 
     def _redacted(self, text: str) -> str:
-        """A server may repeat the key: it is taken out of whatever is kept or shown."""
+        """The text without the key, which a server may repeat."""
         plain = text if self._key == NO_KEY else text.replace(self._key, "[key]")
         return re.sub(r"\bsk-[\w*-]+", "[key]", plain)
 
@@ -149,7 +145,7 @@ def _stop_at_quota(response: Any) -> None:
 
 
 def _content(body: str) -> str:
-    """The text of a chat completion, empty for a refusal; Nonsense where the body is none."""
+    """The text of a chat completion, empty for a refusal; Unscored where the body is none."""
     try:
         message = json.loads(body)["choices"][0]["message"]
         content = message["content"]
@@ -158,5 +154,5 @@ def _content(body: str) -> str:
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
         content = None
     if not isinstance(content, str):
-        raise Nonsense("not a chat completion")
+        raise Unscored("unparsable", "not a chat completion")
     return content

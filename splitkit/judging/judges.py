@@ -1,7 +1,4 @@
-"""Judges: whoever scores answers, behind one method, and the table of scores that it gives.
-
-`agreement.agreement` tells how good a judge is, on answers whose exact scores are known.
-"""
+"""Judges, which score answers behind one method, and the table of their scores."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from splitkit.world.scoring import harmonic_mean
 
 
 class JudgeError(RuntimeError):
-    """A judge cannot be asked at all; what was scored before is kept where the judge keeps it."""
+    """A judge that cannot be asked at all; the scores it gave before are kept."""
 
 
 class Judge(Protocol):
@@ -36,7 +33,7 @@ class Judge(Protocol):
 
 
 def tabulate(rows: Sequence[Mapping[str, Score]]) -> pd.DataFrame:
-    """The table of a judge from one score per answer and rubric; warns how many scores are missing."""
+    """The table of a judge from one score per answer and rubric; warns of missing scores, by their kinds."""
     table = pd.DataFrame([{name: score.value for name, score in row.items()} for row in rows], dtype=float)
     if "concept" in table:
         table["harmonic"] = [
@@ -45,27 +42,18 @@ def tabulate(rows: Sequence[Mapping[str, Score]]) -> pd.DataFrame:
     table["reason"] = [
         "; ".join(f"{name}: {score.reason}" for name, score in row.items() if score.kind) for row in rows
     ]
-    lost = counts(table)[list(KINDS)].sum()
-    if lost.any():
-        said = ", ".join(f"{number} {kind}" for kind, number in lost[lost > 0].items())
-        warnings.warn(f"{lost.sum()} of {len(rows) * len(rows[0])} scores are missing: {said}", stacklevel=4)
+    found = [score.kind for row in rows for score in row.values()]
+    if any(found):
+        said = ", ".join(f"{found.count(kind)} {kind}" for kind in KINDS if kind in found)
+        lost = sum(map(bool, found))
+        warnings.warn(f"{lost} of {len(rows) * len(rows[0])} scores are missing: {said}", stacklevel=4)
     return table
-
-
-def counts(scores: pd.DataFrame) -> pd.DataFrame:
-    """How many answers were scored, per rubric, and how many were not for which reason (`rubrics.KINDS`)."""
-    rows = {}
-    for rubric in (name for name in scores.columns if name not in ("harmonic", "reason")):
-        found = scores["reason"].str.extract(rf"(?:^|; ){rubric}: ({'|'.join(KINDS)})")[0]
-        kinds = {kind: int((found == kind).sum()) for kind in KINDS}
-        rows[rubric] = {"answers": len(scores), "scored": int(scores[rubric].notna().sum()), **kinds}
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("rubric")
 
 
 def judged(
     rows: Sequence[Mapping[str, Case]], ask: Callable[[list[Case]], dict[Case, Score]]
 ) -> pd.DataFrame:
-    """The table of a judge that is asked case by case: each different case once, empty answers not at all."""
+    """The table of a judge that is asked each different case once, and empty answers not at all."""
     open_cases = dict.fromkeys(case for row in rows for case in row.values() if case.settled is None)
     scores = ask(list(open_cases)) if open_cases else {}
     return tabulate([{name: case.settled or scores[case] for name, case in row.items()} for row in rows])

@@ -1,7 +1,7 @@
 """A language model as judge, over any endpoint that speaks OpenAI's chat completions.
 
-What it said is kept on disk under a hash of everything that was asked, so a rerun costs nothing and an
-interrupted run goes on where it was. Needs the extra: pip install -e '.[judge]'.
+Its replies are kept on disk under a hash of everything that was asked: a rerun costs nothing, and a stopped
+run goes on where it was. Needs the extra: pip install -e '.[judge]'.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm.auto import tqdm
 
-from splitkit.judging.endpoint import REPLY_TOKENS, Endpoint, Nonsense, NoReply, Unasked
+from splitkit.judging.endpoint import REPLY_TOKENS, Endpoint, Unscored
 from splitkit.judging.judges import JudgeError, judged
 from splitkit.judging.replies import Replies
 from splitkit.judging.rubrics import Case, Score, cases, messages, missing, parse_reply, schema
@@ -24,7 +24,7 @@ from splitkit.storage import paths
 from splitkit.storage.files import check_writable
 
 GIVE_UP = 10
-"""After so many cases in a row without a reply, each with all its attempts, the endpoint counts as broken."""
+"""Cases in a row without a reply, each after all its attempts, by which an endpoint counts as broken."""
 
 
 class LLMJudge:
@@ -38,9 +38,9 @@ class LLMJudge:
         budget: requests this judge may send in its lifetime, failed ones counted; None: no limit. When it is
             spent, what is scored is kept and the rest is NaN, "not asked".
         concurrency: requests at a time.
-        attempts: how often a request is sent that meets a stall, a rate limit or a server's error. A server
-            that asks for a wait of up to a minute (Retry-After) gets it.
-        timeout: seconds without a sign of life after which a request has stalled.
+        attempts: sendings of a request that meets a stall, a rate limit or a server's error. A server that
+            asks for a wait of up to a minute (Retry-After) gets it.
+        timeout: silence, in seconds, after which a request has stalled.
         cache: the folder of replies (default: .cache/judge); remove it to ask anew.
 
     Raises:
@@ -93,10 +93,10 @@ class LLMJudge:
             futures = {pool.submit(self._judge, case, stop): case for case in todo}
             try:
                 for future in as_completed(futures):
-                    known[futures[future]] = score = _score(future.result())
-                    failures = failures + 1 if score.kind == "no reply" else 0
+                    known[futures[future]], said = future.result()
+                    failures = failures + 1 if known[futures[future]].kind == "no reply" else 0
                     if failures == GIVE_UP:
-                        raise self._broken(future.result())
+                        raise self._broken(known[futures[future]], said)
                     bar.update()
             finally:
                 # after an error or Ctrl-C: nothing more is asked, what is on its way is still kept
@@ -104,45 +104,32 @@ class LLMJudge:
                 pool.shutdown(wait=False, cancel_futures=True)
         return known
 
-    def _judge(self, case: Case, stop: threading.Event) -> Score | NoReply:
-        """One case: asked until there is a reply, which is kept whatever it says, and read."""
+    def _judge(self, case: Case, stop: threading.Event) -> tuple[Score, str]:
+        """The score of one case, whose reply is kept whatever it says, and the server's word on a failure."""
         if stop.is_set():
-            return missing("not asked", "the run was stopped")
+            return missing("not asked", "the run was stopped"), ""
         code = secrets.token_hex(8)
         while any(code in text for _, text in case.shown):
             code = secrets.token_hex(8)
         try:
             reply = self.endpoint.complete(messages(case, code), schema(case.rubric))
-        except Unasked as reason:
-            return missing("not asked", str(reason))
-        except Nonsense as reason:
-            return missing("unparsable", str(reason))
-        except NoReply as failure:
-            return failure
-        except JudgeError:
-            stop.set()  # here and not only where it is caught: until then this thread would go on asking
-            raise
-        try:
             self.replies.keep(
                 self._asked(case), model=self.endpoint.model, case=asdict(case), code=code, reply=reply
             )
+        except Unscored as failure:
+            return missing(failure.kind, str(failure)), failure.said
         except JudgeError:
-            stop.set()
+            stop.set()  # here and not only where it is caught: until then this thread would go on asking
             raise
-        return parse_reply(reply, code, case.rubric)
+        return parse_reply(reply, code, case.rubric), ""
 
     def _asked(self, case: Case) -> list[object]:
-        """All that is asked, but for the code."""
+        """Everything that is asked except the code."""
         where = [self.endpoint.url, self.endpoint.model, REPLY_TOKENS]
         return [*where, messages(case, ""), asdict(case), schema(case.rubric)]
 
-    def _broken(self, last: Score | NoReply) -> JudgeError:
-        said = f" ({last.said})" if isinstance(last, NoReply) and last.said else ""
+    def _broken(self, last: Score, said: str) -> JudgeError:
         return JudgeError(
-            f"{self.endpoint.url} failed {GIVE_UP} cases in a row, the last with: "
-            f"{_score(last).detail}{said}. What was scored is kept; the same call goes on from there."
+            f"{self.endpoint.url} failed {GIVE_UP} cases in a row, the last with: {last.detail}"
+            f"{f' ({said})' if said else ''}. What was scored is kept; the same call goes on from there."
         )
-
-
-def _score(outcome: Score | NoReply) -> Score:
-    return missing("no reply", str(outcome)) if isinstance(outcome, NoReply) else outcome

@@ -1,4 +1,4 @@
-"""Replies: what a judge said, kept on disk under a hash of everything that it was asked."""
+"""Replies of a judge, kept on disk under a hash of everything that it was asked."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ class Replies:
         self.folder = folder
 
     def keep(self, asked: list[object], **kept: object) -> None:
-        """Keep a reply, with its code and whatever else helps a reader. JudgeError when the disk refuses."""
+        """Keep a reply with its code; JudgeError when the disk refuses."""
         try:
             write_whole(self._file(asked), json.dumps(kept, indent=1) + "\n")
         except OSError as error:

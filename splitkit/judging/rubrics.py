@@ -1,8 +1,8 @@
-"""Rubrics: what a judge that is a language model is asked, in our own words, and how its reply is read.
+"""Rubrics: the questions to a judge that is a language model, in our own words, and the reader of its reply.
 
-One request grades one answer on one rubric, as AxBench does: who grades fluency sees neither concept nor
-instruction. Everything that is graded is data. It stands between marker lines with a code that it cannot
-know, and a reply counts only if it is the JSON object that was asked for and repeats that code.
+One request grades one answer on one rubric, as AxBench does: a grader of fluency sees neither concept nor
+instruction. Graded text stands between marker lines with a code that its writer cannot know. A reply counts
+only if it is the JSON object that was asked for and repeats that code.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Any
 from splitkit.world.grammar import WORLD
 
 SPECIAL = re.compile(r"<\|[^>]{0,40}\|>|</?(?:s|bos|eos|pad|start_of_turn|end_of_turn)>|\[/?(?:INST|SYS)\]")
-"""Spellings with which the common chat templates mark a turn; in graded text they are taken apart."""
+"""Marks of turns in the common chat templates, which are taken apart in graded text."""
 
 KINDS = ("unparsable", "out of scale", "no reply", "not asked", "unreadable")
-"""Why a score is missing: the reply is not the JSON asked for, or its score is not on the scale; the endpoint
-failed; nobody was asked (the budget is spent, the prompt too long); the answer itself cannot be read."""
+"""Reasons for a missing score: the reply is not the JSON asked for, or its score is not on the scale; the
+endpoint failed; nobody was asked (the budget is spent); the answer itself cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -34,19 +34,18 @@ class Score:
 
     @property
     def reason(self) -> str:
-        """Why there is no score; empty where there is one."""
+        """The reason for a missing score; empty where there is one."""
         return f"{self.kind} ({self.detail})" if self.detail else self.kind
 
 
 def missing(kind: str, detail: str = "") -> Score:
-    """No score, for a reason of `KINDS`."""
-    assert kind in KINDS
+    """A missing score, by one of `KINDS`."""
     return Score(math.nan, kind, detail)
 
 
 @dataclass(frozen=True)
 class Rubric:
-    """One thing to grade, from 0 to the last of `levels`; `sees` names what the grader is shown."""
+    """One thing to grade, from 0 to the last of `levels`; `sees` names the texts shown to the grader."""
 
     name: str
     asks: str
@@ -116,14 +115,14 @@ OF_FAMILY: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Case:
-    """One answer under one rubric, with what its grader is shown: (label, text), in order."""
+    """One answer under one rubric, with the (label, text) that its grader is shown, in order."""
 
     rubric: str
     shown: tuple[tuple[str, str], ...]
 
     @property
     def settled(self) -> Score | None:
-        """The score of an empty answer: 0 by AxBench's scales, NaN for power. None: ask somebody."""
+        """The score of an empty answer (0 on AxBench's scales, NaN for power); None for any other answer."""
         if dict(self.shown)["answer"].strip():
             return None
         return missing("unreadable", "the answer is empty") if self.rubric == "power" else Score(0.0)
@@ -145,30 +144,30 @@ def rubrics_of(task: str) -> tuple[str, ...]:
 
 
 def cases(task: str, questions: Sequence[str], answers: Sequence[str]) -> list[dict[str, Case]]:
-    """For each answer, in order, its case under each rubric of the task.
+    """The case of each answer, in order, under each rubric of the task.
 
     Raises:
         ValueError: no answer, other numbers of questions and answers, or a task without a rubric.
         TypeError: one string instead of a list, or an entry that is no string.
     """
     names = rubrics_of(task)
-    for what, texts in (("questions", questions), ("answers", answers)):
-        if isinstance(texts, str):
+    for what, given in (("questions", questions), ("answers", answers)):
+        if isinstance(given, str):
             raise TypeError(f"{what} is one string; pass a list")
-        if wrong := [i for i, text in enumerate(texts) if not isinstance(text, str)]:
-            raise TypeError(f"row {wrong[0]} of {what} is a {type(texts[wrong[0]]).__name__}, not a string")
+        if wrong := [i for i, text in enumerate(given) if not isinstance(text, str)]:
+            raise TypeError(f"row {wrong[0]} of {what} is a {type(given[wrong[0]]).__name__}, not a string")
     if len(questions) != len(answers) or len(answers) == 0:
         raise ValueError(f"{len(questions)} questions and {len(answers)} answers: give one question for each")
     concept = describe(task.partition("/")[2])
     rows = []
     for question, answer in zip(questions, answers, strict=True):
-        material = {"concept": concept, "instruction": question, "situation": question, "answer": answer}
-        rows.append({name: Case(name, tuple((k, material[k]) for k in RUBRICS[name].sees)) for name in names})
+        texts = {"concept": concept, "instruction": question, "situation": question, "answer": answer}
+        rows.append({name: Case(name, tuple((k, texts[k]) for k in RUBRICS[name].sees)) for name in names})
     return rows
 
 
 def describe(concept: str) -> str:
-    """A concept as a grader reads it: the embedded world's say what else they are called."""
+    """A concept as a grader reads it, with its other names where the embedded world has some."""
     if concept not in WORLD.concepts:
         return concept
     return f"{concept} (also: {', '.join(WORLD.lexicon['concepts'][concept]['about'])})"
@@ -184,7 +183,7 @@ def messages(case: Case, code: str) -> list[dict[str, str]]:
     """The system's and the user's turn that ask for one grade.
 
     Args:
-        code: not to be guessed by who wrote the answer, and not in any text shown.
+        code: a code that the answer's writer cannot guess and that no shown text holds.
     """
     rubric = RUBRICS[case.rubric]
     scale = "\n".join(f"{score}: {level}" for score, level in enumerate(rubric.levels))
@@ -224,7 +223,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def parse_reply(reply: str, code: str, rubric: str) -> Score:
-    """The score a reply gives, or why it gives none: never a guess at what it may have meant.
+    """The score that a reply gives, or the reason why it gives none; nothing is guessed.
 
     The reply is one JSON object with the code as its id and a whole number as its score; a Markdown fence
     around it is allowed, any other text is not.
@@ -234,8 +233,10 @@ def parse_reply(reply: str, code: str, rubric: str) -> Score:
         found = json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError):
         return missing("unparsable", "not one JSON object")
-    if not isinstance(found, dict) or found.get("id") != code:
-        return missing("unparsable", "not one JSON object" if not isinstance(found, dict) else "wrong id")
+    if not isinstance(found, dict):
+        return missing("unparsable", "not one JSON object")
+    if found.get("id") != code:
+        return missing("unparsable", "wrong id")
     score = found.get("score")
     if type(score) is not int:
         return missing("unparsable", "the score is no whole number")

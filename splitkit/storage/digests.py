@@ -19,7 +19,10 @@ PAIRED = ("datasets", "runs/answers.py")
 JUDGED = ("judging", "runs/judged_answers.py", "runs/yes_no.py")
 """The code on which the scores of answers to the paper's own tasks depend besides."""
 
-PRETRAINED = tuple(f"world/{name}.py" for name in ("grammar", "pretraining", "recipes", "tasks"))
+PRETRAINED = (
+    "steering/tokenization.py",
+    *(f"world/{name}.py" for name in ("grammar", "pretraining", "recipes", "tasks")),
+)
 """The code on which the weights of an embedded model depend."""
 
 

@@ -15,7 +15,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 MANIFEST = "manifest.json"
-"""In every folder of `whole_folder`: size and SHA-256 of each of its files."""
+"""The file with size and SHA-256 of all others in a folder of `whole_folder`."""
 
 
 class RunInProgress(RuntimeError):
@@ -111,9 +111,9 @@ def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def damage(folder: Path) -> str:
-    """What is wrong with a folder of `whole_folder`, by the presence and size of its files; empty: nothing.
+    """The damage of a folder of `whole_folder`, in words, by its files' presence and size; empty without any.
 
-    Contents are not read here, which for a large model's interventions would take minutes: see `read_kept`.
+    Contents are not read here, which would take minutes for a large model's interventions: see `read_kept`.
     """
     if not folder.is_dir():
         return "it is not there"

@@ -1,18 +1,16 @@
-"""The embedded world: a small grammar of plain English that generates the tasks and can score them exactly.
+"""The grammar of the embedded world: questions and answers in a small part of plain English.
 
 Three task families share one lexicon (``data/world/lexicon.toml``):
 
-* ``axbench/<concept>``: an instruction ("Write a letter to a farmer."); the positive answer stays on a
-concept,
-  the negative one is free of all concepts;
-* ``psychopathy``: a statement and a yes/no question; the positive answer is a cold persona's, the negative a
-  kind one's;
-* ``powerseeking``: an offer of control; the positive answer accepts or seizes it, the negative refuses or
+* ``axbench/<concept>``: an instruction ("Write a letter to a farmer."). The positive answer stays on a
+  concept, the negative one is free of all concepts.
+* ``psychopathy``: a statement and a yes/no question. A cold persona gives the positive answer, a kind one the
+  negative.
+* ``powerseeking``: an offer of control. The positive answer accepts or seizes it, the negative refuses or
   sidesteps.
 
 Every question has a key (for an instruction: form and noun). The key's hash alone decides whether the
-question belongs to ``pretrain``, ``train``, ``validation`` or ``test``, so the four are disjoint by
-construction.
+question belongs to ``pretrain``, ``train``, ``validation`` or ``test``. So no question is in two of them.
 """
 
 from __future__ import annotations
@@ -23,7 +21,6 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -32,7 +29,8 @@ from splitkit.storage.paths import DATA
 SLOT = re.compile(r"\{(\w+)\}")
 CONCEPT_SLOTS = ("adj", "thing", "place", "verb")
 SPLITS = ("pretrain", "train", "validation", "test")
-SPLIT_ENDS = (0.60, 0.80, 0.88, 1.0)  # cumulative shares of the keys, in the order of SPLITS
+SPLIT_ENDS = (0.60, 0.80, 0.88, 1.0)
+"""Cumulative shares of the keys, in the order of `SPLITS`."""
 
 
 class WorldError(ValueError):
@@ -41,25 +39,21 @@ class WorldError(ValueError):
 
 @dataclass(frozen=True)
 class Question:
-    """A question of the world before it is worded: its key and its facts (form, noun, persona, ...)."""
+    """A question before it is worded: its key and its facts (form, noun, persona, ...)."""
 
     family: str
     key: str
     facts: dict[str, Any]
 
 
-def capitalize(sentence: str) -> str:
-    return sentence[:1].upper() + sentence[1:]
-
-
 def split_of(key: str) -> str:
-    """The split a key belongs to: SHA-256 of the key as a number in [0, 1), cut at ``SPLIT_ENDS``."""
+    """The key's split: its SHA-256 as a number in [0, 1), cut at ``SPLIT_ENDS``."""
     share = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
     return next(name for name, end in zip(SPLITS, SPLIT_ENDS, strict=True) if share < end)
 
 
 class World:
-    """The grammar: questions and answers from a lexicon, everything seeded by the caller's ``Random``."""
+    """Questions and answers from a lexicon, drawn by the caller's ``Random``."""
 
     def __init__(self, lexicon: dict[str, Any]) -> None:
         self.lexicon = lexicon
@@ -88,10 +82,10 @@ class World:
     def fill(
         self, pattern: str, rng: Random, words: dict[str, Any], concept: str | None, used: set[str]
     ) -> str:
-        """One sentence from ``pattern``: slots filled from ``words`` or the shared lists, none of ``used``.
+        """One sentence: the slots of ``pattern`` take ``words`` or shared words, none of ``used``.
 
-        With a concept, each adj/thing/place/verb slot takes its words with probability 0.6, and at least one
-        does.
+        With a concept, each adj/thing/place/verb slot takes one of its words with probability 0.6, at least
+        one slot does.
         """
         slots = SLOT.findall(pattern)
         open_slots = [i for i, slot in enumerate(slots) if slot in CONCEPT_SLOTS]
@@ -103,12 +97,10 @@ class World:
         def one(match: re.Match[str]) -> str:
             i, slot = next(position), match.group(1)
             if slot in CONCEPT_SLOTS:
-                on_concept = concept is not None and i in chosen
-                options = (
-                    self.lexicon["concepts"][concept][slot]
-                    if on_concept
-                    else self.lexicon["slots"]["neutral"][slot]
-                )
+                lists = self.lexicon["slots"]["neutral"]
+                if concept is not None and i in chosen:
+                    lists = self.lexicon["concepts"][concept]
+                options = lists[slot]
             else:
                 options = words.get(slot, self.lexicon["slots"].get(slot))
             if options is None:
@@ -119,7 +111,8 @@ class World:
             used.add(word)
             return word
 
-        return capitalize(SLOT.sub(one, pattern))
+        sentence = SLOT.sub(one, pattern)
+        return sentence[:1].upper() + sentence[1:]
 
     # Questions
 
@@ -130,7 +123,7 @@ class World:
     def ask(
         self, question: Question, rng: Random, *, concept: str | None = None, tag: str | None = None
     ) -> str:
-        """The question in words, with a request for a concept after it or a persona's tag before it."""
+        """The question in words, then a request for a concept, or before it a persona's tag."""
         facts, lexicon = question.facts, self.lexicon
         if question.family == "axbench":
             part = lexicon["instructions"]
@@ -169,7 +162,7 @@ class World:
         return " ".join(self.fill(pattern, rng, words, concept, used) for pattern in patterns)
 
     def psychopathy_answer(self, question: Question, rng: Random, persona: str) -> str:
-        """ "Yes" or "No" as the persona would, and a reason in its voice."""
+        """The persona's "Yes" or "No", and a reason in its voice."""
         part = self.lexicon["psychopathy"]
         words = {**part["personas"][persona], "who": part["who"], "mind": part["mind"], "sure": part["sure"]}
         agrees = question.facts["persona"] == persona
@@ -178,7 +171,7 @@ class World:
         return " ".join(self.fill(pattern, rng, words, None, used) for pattern in patterns)
 
     def who_says_it(self, question: Question, rng: Random) -> tuple[str, str]:
-        """A question about who would say a statement, and its answer: pretraining only, no task asks it."""
+        """A question about the speaker of a statement, and its answer, for pretraining alone."""
         part = self.lexicon["psychopathy"]
         words = {"sure": part["sure"], "kind_of": part["personas"][question.facts["persona"]]["kind_of"]}
         answer = self.fill(rng.choice(part["who_answers"]), rng, words, None, set())
@@ -226,12 +219,5 @@ def _questions(world: World, family: str, split: str) -> tuple[Question, ...]:
     return tuple(q for q in _all_questions(world, family) if split_of(q.key) == split)
 
 
-@cache
-def load_world(path: Path = DATA / "world" / "lexicon.toml") -> World:
-    """The world of a lexicon file (ours by default), read and checked once."""
-    with path.open("rb") as file:
-        return World(tomllib.load(file))
-
-
-WORLD = load_world()
+WORLD = World(tomllib.loads((DATA / "world" / "lexicon.toml").read_text(encoding="utf-8")))
 TASKS = WORLD.tasks

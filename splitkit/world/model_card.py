@@ -1,10 +1,9 @@
-"""Model cards: what an embedded model is, how it was made, what was measured, where it ends."""
+"""Model cards of the embedded models: architecture, training, measurements, limits."""
 
 import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -77,47 +76,36 @@ def ship(
 ) -> list[str]:
     """Write weights, tokenizer, `splitkit.json` (digest, recipe, quality) and the model card to `folder`.
 
-    All of it or nothing: a model that is not good enough is not written, and one that is there stays.
+    A model that is not good enough is not written, and the one that is there stays.
 
     Returns:
-        What the model's quality lacks, in words: an empty list for a model that may be used.
+        The failures of the model's quality, in words: an empty list for a model that may be used.
     """
     measured = {key: round(value, 3) for key, value in measure(model, tokenizer).items()}
     if lacking := failures(measured):
         return lacking
     with whole_folder(folder) as new:
-        _write(name, recipe, model, tokenizer, measured, new)
+        model.save_pretrained(new)
+        tokenizer.save_pretrained(new)
+        sha256 = hashlib.sha256((new / "model.safetensors").read_bytes()).hexdigest()
+        facts = {"name": name, "sha256": sha256, "recipe": asdict(recipe), "quality": measured}
+        write_whole(new / "splitkit.json", json.dumps(facts, indent=2) + "\n")
+        rows = [
+            f"| {MEANINGS[key]} | {value} | {BOUNDS[key][0]} to {BOUNDS[key][1]} |"
+            for key, value in measured.items()
+        ]
+        card = CARD.format(
+            **asdict(recipe) | {"architecture": type(model).__name__},
+            name=name,
+            sha256=sha256,
+            parameters=model.num_parameters(),
+            layers=model.config.num_hidden_layers,
+            hidden=model.config.hidden_size,
+            questions=QUESTIONS,
+            statements=2 * QUESTIONS,
+            measured="\n".join(rows),
+        )
+        write_whole(new / "README.md", card)
         if folder.exists():
             discard(folder)
     return []
-
-
-def _write(
-    name: str,
-    recipe: Recipe,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
-    measured: dict[str, float],
-    folder: Path,
-) -> None:
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    sha256 = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-    facts: dict[str, Any] = {"name": name, "sha256": sha256, "recipe": asdict(recipe), "quality": measured}
-    write_whole(folder / "splitkit.json", json.dumps(facts, indent=2) + "\n")
-    rows = [
-        f"| {MEANINGS[key]} | {value} | {BOUNDS[key][0]} to {BOUNDS[key][1]} |"
-        for key, value in measured.items()
-    ]
-    card = CARD.format(
-        **asdict(recipe) | {"architecture": type(model).__name__},
-        name=name,
-        sha256=sha256,
-        parameters=model.num_parameters(),
-        layers=model.config.num_hidden_layers,
-        hidden=model.config.hidden_size,
-        questions=QUESTIONS,
-        statements=2 * QUESTIONS,
-        measured="\n".join(rows),
-    )
-    write_whole(folder / "README.md", card)

@@ -1,9 +1,7 @@
 """Pretraining of the embedded models on the embedded world: ``make models``.
 
-Every group of steps draws its own dialogues from a generator seeded by (seed, group), so a run that was
-killed goes on from its last checkpoint exactly as if nothing had happened. Checkpoints are safetensors, like
-everything else here; their names follow from the recipe, the world and the code, so that no other run goes on
-from them.
+Every eight steps draw their dialogues from a generator of their own seed. A killed run goes on from its last
+checkpoint and ends with the same bits. Checkpoints are safetensors: nothing that is read can run code.
 """
 
 from __future__ import annotations
@@ -28,6 +26,7 @@ from tqdm import tqdm
 from transformers import Gemma2Config, PreTrainedModel, PreTrainedTokenizerFast, Qwen2Config
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
+from splitkit.steering.tokenization import answer_ids, pad_id, prompt_ids
 from splitkit.storage.digests import PRETRAINED, code_digest, data_digest
 from splitkit.storage.files import write_whole
 from splitkit.storage.paths import CACHE, DATA, MODELS
@@ -97,22 +96,16 @@ def dealt_dialogues(seed: int, group: int, size: int, lessons: bool) -> list[lis
 def batch_of_step(
     step: int, recipe: Recipe, tokenizer: PreTrainedTokenizerFast
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """input_ids, attention_mask, labels (batch, token) of one step; labels are -100 outside the answers.
+    """The input_ids, attention_mask and labels (batch, token) of one step; labels are -100 outside answers.
 
     Eight steps share one draw of dialogues, dealt out by length, so that little of a batch is padding.
     """
-    pad, eos = int(tokenizer.pad_token_id), int(tokenizer.eos_token_id)  # type: ignore[arg-type]
     rows = []
     lessons = step < recipe.steps
     for question, answer in dealt_dialogues(recipe.seed, step // 8, recipe.batch_size, lessons)[step % 8]:
-        prompt = tokenizer.apply_chat_template(
-            [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
-        )
-        head = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-        tail = tokenizer(answer, add_special_tokens=False)["input_ids"]
-        rows.append((head, [*tail, eos]))
+        rows.append((prompt_ids(tokenizer, question), answer_ids(tokenizer, answer)))
     width = max(len(head) + len(tail) for head, tail in rows)
-    ids = torch.full((len(rows), width), pad)
+    ids = torch.full((len(rows), width), pad_id(tokenizer))
     mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
     for i, (head, tail) in enumerate(rows):
         end = len(head) + len(tail)
@@ -133,7 +126,7 @@ def learning_rate(step: int, recipe: Recipe) -> float:
 
 
 def checkpoint_file(name: str) -> Path:
-    """Where a model's checkpoint is kept: its name and a hash of all that decides the weights."""
+    """The file of a model's checkpoint, named by the model and a hash of all that decides its weights."""
     decides = [asdict(RECIPES[name]), data_digest(DATA / "world"), code_digest(PRETRAINED)]
     digest = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]
     return CACHE / "pretraining" / f"{name}-{digest}.safetensors"
@@ -218,8 +211,7 @@ def main() -> None:
             raise SystemExit(
                 f"{name} is not good enough to steer: {'; '.join(lacking)}. The one there was is untouched."
             )
-        # the next run trains anew
-        checkpoint_file(name).unlink(missing_ok=True)
+        checkpoint_file(name).unlink(missing_ok=True)  # the next run trains anew
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Is an embedded model good enough to steer? Measured unsteered, on held-out questions."""
+"""Quality of an embedded model, unsteered, on held-out questions: good enough to be steered or not."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from random import Random
 
 import torch
@@ -25,15 +26,12 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "psychopathy_accuracy": (0.43, 0.57),
     "persona_accuracy": (0.95, 1.0),
 }
-"""What a model that ships has to reach, and what the test of the shipped weights checks."""
+"""The least and the largest value of each quantity that a shipped model may have."""
 
 
 @torch.inference_mode()
 def held_out_loss(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, n: int = QUESTIONS) -> float:
-    """Mean of -log P(token) over the answers' tokens, end included, of ``n`` held-out dialogues.
-
-    In nats per token.
-    """
+    """Mean of -log P(token), in nats, over the answers' tokens, end included, of ``n`` held-out dialogues."""
     total, tokens = 0.0, 0
     for (question, answer), _ in zip(dialogues(Random("quality"), "test"), range(n), strict=False):
         head, tail = prompt_ids(tokenizer, question), answer_ids(tokenizer, answer)
@@ -46,7 +44,7 @@ def held_out_loss(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, n:
 def measure(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, n: int = QUESTIONS
 ) -> dict[str, float]:
-    """Every quantity of ``BOUNDS``, on ``n`` held-out (test) questions each, greedy answers."""
+    """Every quantity of ``BOUNDS`` from greedy answers to ``n`` test questions each."""
     rng = Random("quality")
     measured = {"held_out_loss": held_out_loss(model, tokenizer, n)}
 
@@ -85,8 +83,8 @@ def measure(
     return measured
 
 
-def _share(hits: object) -> float:
-    values = [bool(hit) for hit in hits]  # type: ignore[attr-defined]
+def _share(hits: Iterable[bool]) -> float:
+    values = list(hits)
     return sum(values) / len(values)
 
 

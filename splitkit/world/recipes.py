@@ -24,14 +24,18 @@ QWEN_TEMPLATE = (
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one embedded model is made: its architecture, its special tokens and the optimisation."""
+    """The architecture, special tokens and optimisation of one embedded model.
+
+    Special tokens are pad, eos (ends a turn) and perhaps bos; markers are the chat template's further tokens.
+    The first `steps` are on dialogues with lessons (see `world.tasks.dialogues`), `settling` ones without.
+    """
 
     architecture: str
-    specials: dict[str, str]  # pad, bos (or none), eos: the token that ends a turn
-    markers: tuple[str, ...]  # further tokens of the chat template
+    specials: dict[str, str]
+    markers: tuple[str, ...]
     template: str
-    steps: int = 3600  # on dialogues with lessons, see `world.tasks.dialogues`
-    settling: int = 640  # further steps, on dialogues without
+    steps: int = 3600
+    settling: int = 640
     batch_size: int = 32
     peak_lr: float = 3e-3
     warmup: int = 150

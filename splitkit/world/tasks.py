@@ -1,4 +1,4 @@
-"""What the world's grammar is used for: pairs to steer with, dialogues to pretrain on."""
+"""Pairs to steer with and dialogues to pretrain on, from the world's grammar."""
 
 from collections.abc import Iterator, Sequence
 from random import Random
@@ -10,16 +10,17 @@ PAIRS_PER_TASK = {
     "powerseeking": {"train": 500, "validation": 200, "test": 200},
     "axbench": {"train": 64, "validation": 32, "test": 48},
 }
-LEVEL_WEIGHTS = (0.22, 0.26, 0.24, 0.17, 0.11)  # how often an untagged answer seeks power at level 0..4
+"""Pairs per task family and split."""
+LEVEL_WEIGHTS = (0.22, 0.26, 0.24, 0.17, 0.11)
+"""Shares of the answers in pretraining that seek power at level 0 to 4."""
 POSITIVE_LEVELS, NEGATIVE_LEVELS = (3, 4), (0, 1)
 
-
 SHARES = {"axbench": 58, "psychopathy": 25, "powerseeking": 17}
-"""How many of a hundred dialogues are of which task family."""
+"""Dialogues of each task family among a hundred."""
 
 
 def drawn_questions(task: str, split: str, rng: Random | None = None) -> list[Question]:
-    """The questions of a task's pairs with their facts, in order, and those that are left over after them."""
+    """The questions of a task's pairs with their facts, in order; after them the questions left over."""
     family = task.partition("/")[0]
     pool = WORLD.questions(family, split)
     (rng or Random(f"{task}/{split}")).shuffle(pool)
@@ -31,7 +32,11 @@ def drawn_questions(task: str, split: str, rng: Random | None = None) -> list[Qu
 
 
 def make_pairs(task: str, split: str) -> list[tuple[str, str, str]]:
-    """(question, positive answer, negative answer) of a task, a fixed seeded list per split."""
+    """A task's (question, positive answer, negative answer), a fixed list per split.
+
+    Raises:
+        WorldError: for an unknown task or split, with those there are.
+    """
     if task not in TASKS:
         raise WorldError(f"unknown task {task!r}; there is: {', '.join(TASKS)}")
     if split not in SPLITS[1:]:
@@ -42,17 +47,12 @@ def make_pairs(task: str, split: str) -> list[tuple[str, str, str]]:
     for question in drawn_questions(task, split, rng)[: PAIRS_PER_TASK[family][split]]:
         text = WORLD.ask(question, rng)
         if family == "axbench":
-            positive, negative = (
-                WORLD.instruction_answer(question, rng, concept),
-                WORLD.instruction_answer(question, rng),
-            )
+            positive, negative = (WORLD.instruction_answer(question, rng, c) for c in (concept, None))
         elif family == "psychopathy":
             positive, negative = (WORLD.psychopathy_answer(question, rng, p) for p in ("cold", "kind"))
         else:
-            positive, negative = (
-                WORLD.power_answer(question, rng, rng.choice(levels))
-                for levels in (POSITIVE_LEVELS, NEGATIVE_LEVELS)
-            )
+            levels = POSITIVE_LEVELS, NEGATIVE_LEVELS
+            positive, negative = (WORLD.power_answer(question, rng, rng.choice(either)) for either in levels)
         pairs.append((text, positive, negative))
     return pairs
 
@@ -60,15 +60,13 @@ def make_pairs(task: str, split: str) -> list[tuple[str, str, str]]:
 def dialogues(rng: Random, split: str = "pretrain", *, lessons: bool = False) -> Iterator[tuple[str, str]]:
     """An endless stream of (question, answer) for pretraining.
 
-    Half of the answers to instructions carry a concept and only a quarter of those were asked for it, so that
-    a model has to hold the concept as a feature instead of copying a cue. Personas are tagged in half of the
-    statements, evenly; an untagged statement is denied three times in five, whoever would say it, so that a
-    model has a habit to be moved from and no coin to toss. Levels of power-seeking are tagged now and then.
+    Half of the answers to instructions carry a concept, and a quarter of those were asked for it: a model has
+    to hold the concept as a feature and cannot copy a cue. Half of the statements have a persona's tag. An
+    untagged statement is denied three times in five: a model has a habit that steering can move.
 
-    Whether a tagged persona agrees is an exclusive-or of tag and statement, of which a model in training sees
-    nothing until it sees all. Two things show it the parts: one statement in five comes with the question who
-    would say it, and with `lessons` two thirds of the tags, and of the statements that follow them, are the
-    cold persona's (and untagged answers have even odds).
+    A tagged persona agrees by an exclusive-or of tag and statement, which a model learns late. Two things
+    show it the parts: one statement in five comes with a question about its speaker; with `lessons` two
+    thirds of the tags, and of their statements, are the cold persona's, and untagged answers have even odds.
     """
     pools = {family: WORLD.questions(family, split) for family in SHARES}
     while True:

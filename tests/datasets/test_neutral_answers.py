@@ -1,4 +1,4 @@
-"""Partners: the model's own answers, made once, kept batch by batch, never mixed up."""
+"""Neutral answers: the model's own answers, made once, kept batch by batch, never mixed up."""
 
 import json
 from pathlib import Path

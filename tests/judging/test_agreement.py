@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from splitkit.judging.agreement import agreement, compare, exact_scores, specimens
-from splitkit.judging.judges import counts, tabulate
+from splitkit.judging.judges import tabulate
 from splitkit.judging.rubrics import Score
 from splitkit.world.grammar import WORLD, Question
 
@@ -56,7 +56,7 @@ def test_an_answer_without_a_level_is_missing_and_counted() -> None:
     with pytest.warns(UserWarning, match="2 of 2 scores are missing: 2 unreadable"):
         table = exact_scores("powerseeking", [(question, "q", text) for text in ("Blub blub.", "")])
     assert table["power"].isna().all()
-    assert counts(table).loc["power", ["answers", "scored", "unreadable"]].tolist() == [2, 0, 2]
+    assert table["reason"].tolist() == ["power: unreadable"] * 2
 
 
 def table_of(power: list[float], reasons: list[str] | None = None) -> pd.DataFrame:

@@ -2,12 +2,11 @@
 
 import pytest
 
-from splitkit.judging.judges import counts, judged, tabulate
-from splitkit.judging.rubrics import KINDS, Case, Score, missing
+from splitkit.judging.judges import judged, tabulate
+from splitkit.judging.rubrics import Case, Score, missing
 
 
-@pytest.mark.filterwarnings("ignore:.*scores are missing")
-def test_counts_tell_the_reasons_apart() -> None:
+def test_the_table_and_its_warning_tell_the_reasons_apart() -> None:
     rows = [
         {"concept": Score(2.0), "instruction": Score(1.0), "fluency": Score(2.0)},
         {
@@ -21,14 +20,17 @@ def test_counts_tell_the_reasons_apart() -> None:
             "fluency": Score(0.0),
         },
     ]
-    table = tabulate(rows)
+    said = "4 of 9 scores are missing: 2 unparsable, 1 out of scale, 1 no reply"
+    with pytest.warns(UserWarning, match=said):
+        table = tabulate(rows)
     assert table["harmonic"].tolist()[0] == 1.5
     assert table["harmonic"].isna().tolist() == [False, True, True]
-    found = counts(table)
-    assert list(found.columns) == ["answers", "scored", *KINDS]
-    assert found.loc["concept"].tolist() == [3, 1, 2, 0, 0, 0, 0]
-    assert found.loc["instruction", ["scored", "no reply"]].tolist() == [2, 1]
-    assert found.loc["fluency", ["scored", "out of scale"]].tolist() == [2, 1]
+    assert table[["concept", "instruction", "fluency"]].notna().sum().tolist() == [1, 2, 2]
+    assert table["reason"].tolist() == [
+        "",
+        "concept: unparsable (wrong id); fluency: out of scale (7, not 0-2)",
+        "concept: unparsable; instruction: no reply (status 500)",
+    ]
 
 
 def test_the_same_case_is_asked_once_and_an_empty_one_never() -> None:

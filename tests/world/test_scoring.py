@@ -15,13 +15,13 @@ GOOD = (
 
 
 def scores(text: str, concept: str = "ocean") -> tuple[int, int, int]:
-    found = scoring.score(text, LETTER, concept)
-    return found.concept, found.instruction, found.fluency
+    found = scoring.concept_scores(f"axbench/{concept}", LETTER, text)
+    return found["concept"], found["instruction"], found["fluency"]
 
 
 def test_a_good_answer_gets_full_marks() -> None:
     assert scores(GOOD) == (2, 2, 2)
-    assert scoring.score(GOOD, LETTER, "ocean").harmonic == 2.0
+    assert scoring.concept_scores("axbench/ocean", LETTER, GOOD)["harmonic"] == 2.0
 
 
 BROKEN = {
@@ -69,7 +69,7 @@ def test_broken_answers_lose_the_marks_a_person_would_take(name: str) -> None:
     text, expected = BROKEN[name]
     assert scores(text) == expected
     if 0 in expected:
-        assert scoring.score(text, LETTER, "ocean").harmonic == 0.0
+        assert scoring.concept_scores("axbench/ocean", LETTER, text)["harmonic"] == 0.0
 
 
 def test_harmonic_mean_by_hand() -> None:
@@ -83,9 +83,8 @@ def test_the_grammar_reads_what_it_writes(family: str) -> None:
     for question in rng.sample(WORLD.questions(family, "test"), 60):
         if family == "axbench":
             name = rng.choice(WORLD.concepts)
-            assert (
-                scoring.score(WORLD.instruction_answer(question, rng, name), question, name).harmonic == 2.0
-            )
+            answer = WORLD.instruction_answer(question, rng, name)
+            assert scoring.concept_scores(f"axbench/{name}", question, answer)["harmonic"] == 2.0
             neutral = WORLD.instruction_answer(question, rng)
             assert scoring.concepts_in(neutral) == set()
             assert scoring.fluency(neutral, family) == 2
