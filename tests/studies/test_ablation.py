@@ -10,6 +10,7 @@ import pytest
 
 from splitkit.plots.objectives import descent, figure_ablation, figure_asks
 from splitkit.runs.cell_keys import hparams
+from splitkit.runs.kept_tables import make_tables
 from splitkit.runs.profiles import Profile, get_profile
 from splitkit.steering import training
 from splitkit.steering.objectives import OBJECTIVES
@@ -84,6 +85,7 @@ def test_computed_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     trained = []
     real = training.train
     monkeypatch.setattr(training, "train", lambda *a, **k: trained.append(k) or real(*a, **k))
+    assert make_tables([ablation.ablate], TINY, 1) == []
     pd.testing.assert_frame_equal(ablation.ablate(TINY, jobs=1)["ablation"], first)
     assert len(trained) == 1, "what was kept is not trained again"
     assert sorted((tmp_path / "trained").glob("*_vector_*")) == kept
