@@ -86,7 +86,7 @@ def fetch(name: str, *, progress: bool = True) -> Path:
 
 
 def import_extra(module: str, purpose: str) -> Any:
-    """A module of the extra `paper`; ImportError says how to install it."""
+    """An optional module, of the extra `data`; ImportError says how to install it."""
     try:
         return import_module(module)
     except ImportError as error:

@@ -98,7 +98,7 @@ def test_axbench_takes_the_rows_of_one_concept(file: Path) -> None:
 
 def test_parquet_without_its_reader_names_the_extra(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ImportError, match=r"needs pyarrow: pip install '\.\[paper\]'"):
+    with pytest.raises(ImportError, match=r"needs pyarrow: pip install '\.\[data\]'"):
         examples.axbench(file, "f", 0)
 
 

@@ -228,7 +228,7 @@ def test_what_is_in_the_cache_needs_no_pooch(server: Server, monkeypatch: pytest
     fetch(PSYCHOPATHY, progress=False)
     monkeypatch.setitem(sys.modules, "pooch", None)
     assert content() == CONTENT
-    with pytest.raises(ImportError, match=r"needs pooch: pip install '\.\[paper\]'"):
+    with pytest.raises(ImportError, match=r"needs pooch: pip install '\.\[data\]'"):
         fetch(METADATA, progress=False)
 
 
