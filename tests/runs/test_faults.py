@@ -372,7 +372,8 @@ def test_a_key_reaches_no_notebook_table_log_or_reply(
         new_code_cell('judge.score("powerseeking", ["q"], ["three"])'),
     ]
     notebook = tmp_path / "00_judge.ipynb"
-    nbformat.write(new_notebook(cells=cells), notebook)
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(new_notebook(cells=cells, metadata=kernel), notebook)
     try:
         with pytest.raises(notebooks.NotebookError, match=r"refused the key.*no: \[key\]") as caught:
             notebooks.run_notebook(notebook, get_profile("smoke"), tmp_path / "executed")
