@@ -18,7 +18,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from splitkit.judging.endpoint import Nonsense, _content
+from splitkit.judging.endpoint import Unscored, _content
 from splitkit.judging.rubrics import RUBRICS, parse_reply
 from splitkit.runs import cell_keys
 from splitkit.runs.engines import Slurm, read_slurm
@@ -85,7 +85,7 @@ BODY = json.dumps({"choices": [{"message": {"content": "fine", "refusal": None}}
 def test_a_response_is_a_completion_or_nonsense(body: str) -> None:
     try:
         content = _content(body)
-    except Nonsense:
+    except Unscored:
         return
     message = json.loads(body)["choices"][0]["message"]
     assert content == (message["content"] or "")
