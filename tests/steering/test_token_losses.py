@@ -18,9 +18,10 @@ def plain(hidden, layer, targets, cap):
 
 @pytest.mark.parametrize("cap", [None, 5.0])
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("chunk", [1, 250, 10**6])
-def test_equals_the_plain_loss_and_gradient(monkeypatch, cap, bias, chunk) -> None:
+@pytest.mark.parametrize(("chunk", "rows"), [(1, 4), (250, 128), (10**6, 1)])
+def test_equals_the_plain_loss_and_gradient(monkeypatch, cap, bias, chunk, rows) -> None:
     monkeypatch.setitem(token_losses.CHUNK, "cpu", chunk)
+    monkeypatch.setattr(token_losses, "ROWS", rows)
     torch.manual_seed(0)
     layer = nn.Linear(16, 50, bias=bias).requires_grad_(False)
     layer.weight.mul_(8)
@@ -49,3 +50,18 @@ def test_half_precision_is_summed_in_float32() -> None:
     found = token_losses_from_hidden(hidden, layer, torch.arange(5))
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, plain(hidden, layer, torch.arange(5), None))
+
+
+@pytest.mark.parametrize(("vocabulary", "expected"), [(3328, [157, 143]), (49152, [128, 128, 44])])
+def test_a_product_has_enough_rows_whatever_the_vocabulary(monkeypatch, vocabulary, expected) -> None:
+    seen: list[int] = []
+    multiply = torch.mm
+
+    def counted(one, two, out):
+        seen.append(len(one))
+        return multiply(one, two, out=out)
+
+    monkeypatch.setattr(torch, "mm", counted)
+    layer = nn.Linear(2, vocabulary, bias=False).requires_grad_(False)
+    token_losses_from_hidden(torch.randn(300, 2), layer, torch.zeros(300, dtype=torch.long))
+    assert seen == expected
