@@ -13,6 +13,12 @@ GIB = 2**30
 MOST_TOKENS = {"cpu": TOKEN_BUDGET, "cuda": 2**16}
 """Most tokens of a forward pass, by kind of device: more fill no cache of a core, or no GPU, any better."""
 
+MOST_INNER = 384 * TOKEN_BUDGET
+"""Most values of the FFN's inner activation on a CPU (6 MB in float32): more leave its caches."""
+
+FEWEST_TOKENS = 256
+"""Tokens of a forward pass that are tried in any case: what does not fit at all is to fail as such."""
+
 DeviceMap = str | Mapping[str, int | str | torch.device]
 
 
@@ -36,11 +42,11 @@ def check_memory(
         )
 
 
-def tokens_that_fit(model: PreTrainedModel) -> int:
+def tokens_that_fit(model: PreTrainedModel, differentiated: int = 0) -> int:
     """Tokens of a forward pass that half of the free memory of the model's device holds.
 
-    At most `MOST_TOKENS` of its kind, beyond which nothing gets faster, and at least 256: what does not fit
-    at all is to fail as such.
+    At most those beyond which nothing gets faster, and at least `FEWEST_TOKENS`. `differentiated` is the
+    number of layers whose activations are kept for a backward pass.
     """
     text = model.config.get_text_config()
     hidden, inner, heads = int(text.hidden_size), inner_width(text), int(text.num_attention_heads)
@@ -48,10 +54,14 @@ def tokens_that_fit(model: PreTrainedModel) -> int:
     # keys and values of a prompt, kept for both of its answers: of all layers, which is more than there are
     size = getattr(text, "head_dim", None) or hidden // heads
     kept = 4 * text.num_hidden_layers * (getattr(text, "num_key_value_heads", None) or heads) * size
+    kept += differentiated * (10 * hidden + 4 * inner)
     in_float32 = 4 * (2 * hidden + inner)
     per_token = (recorded + working + kept) * model.dtype.itemsize + in_float32
     fit = free_memory(model.device) // 2 // per_token
-    return max(256, min(MOST_TOKENS.get(model.device.type, TOKEN_BUDGET), fit))
+    most = MOST_TOKENS.get(model.device.type, TOKEN_BUDGET)
+    if model.device.type == "cpu":
+        most = min(most, MOST_INNER // inner)
+    return max(FEWEST_TOKENS, min(most, fit))
 
 
 def inner_width(text: PretrainedConfig) -> int:

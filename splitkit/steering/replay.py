@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from splitkit.steering.architectures import Sites, resolve_sites
 from splitkit.steering.forms import get_form
 from splitkit.steering.interventions import Intervention, add_scaled
+from splitkit.steering.memory import tokens_that_fit
 from splitkit.steering.models import model_digest
 from splitkit.steering.strengths import is_steered
 from splitkit.steering.tail import Tail, part
@@ -89,6 +90,7 @@ class Replay:
         self.device = model.device
         self._before = part(self.sites, 0, layer + 1)
         self.tail = Tail(self.sites, layer + 1)
+        self.budget = tokens_that_fit(model)
         self._head = model.get_output_embeddings()
         if self._head.weight.device != self.device:
             self._head = copy.deepcopy(self._head).to(self.device)

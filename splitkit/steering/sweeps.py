@@ -10,7 +10,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from splitkit.curves.log_odds import preference_log_odds, utility_log_odds
 from splitkit.steering.interventions import Intervention
-from splitkit.steering.memory import tokens_that_fit
 from splitkit.steering.models import dtype_name
 from splitkit.steering.pairs import Pair
 from splitkit.steering.replay import Replay, at_rest
@@ -80,7 +79,7 @@ def sweep(
         tqdm(total=losses.numel(), disable=not progress, desc="sweep") as bar,
     ):
         replay = Replay(model, intervention.layer, intervention.form)
-        budget = tokens_that_fit(model) if token_budget is None else token_budget
+        budget = replay.budget if token_budget is None else token_budget
         for rows in buckets(lengths.sum(1).tolist(), budget):
             fork = record_fork(
                 replay, tokenizer, [positive[row] for row in rows], [negative[row] for row in rows]

@@ -5,15 +5,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from splitkit.steering.memory import tokens_that_fit
 from splitkit.steering.objectives import Objective, ObjectiveInputs, get_objective
 from splitkit.steering.pairs import Pair
 from splitkit.steering.replay import Replay, stack_rows
 from splitkit.steering.strengths import real_number, whole_number
-from splitkit.steering.tokenization import Encoded, batches, encode_pairs
+from splitkit.steering.tokenization import Encoded, batches, buckets, encode_pairs
 
 Rows = list[dict[str, Tensor]]
 """The unpadded activations (token, ...) of each sequence; see `replay.Recording`."""
@@ -87,7 +88,7 @@ def _weight(name: str, value: Any) -> float:
 def record_rows(replay: Replay, tokenizer: PreTrainedTokenizerBase, sequences: Sequence[Encoded]) -> Rows:
     """The rows of all sequences, from one pass over them."""
     rows: dict[int, dict[str, Tensor]] = {}
-    for batch in batches(tokenizer, sequences):
+    for batch in batches(tokenizer, sequences, replay.budget):
         rows.update(replay.record(batch).rows())
     return [rows[index] for index in range(len(sequences))]
 
@@ -151,8 +152,10 @@ class Trainer:
         self.sides = 2 if self.objective.needs_negative else 1
         self.generator = torch.Generator().manual_seed(seed)
         self.tokenizer, self.replay = tokenizer, Replay(model, layer, form)
+        self.budget = tokens_that_fit(model, differentiated=len(self.replay.tail))
         positive, negative = encode_pairs(model, tokenizer, pairs)
         self.count, self.sequences = len(pairs), [*positive, *negative]
+        self.tokens = torch.tensor([len(sequence.ids) for sequence in self.sequences])
         shared = SharedRows() if shared is None else shared
         self.rows = shared.record(model, self.replay, tokenizer, self.sequences)
         self.lengths = torch.tensor([sequence.answer_length for sequence in self.sequences]).to(model.device)
@@ -177,20 +180,29 @@ class Trainer:
         if not self.order:
             self.order = torch.randperm(self.count, generator=self.generator).tolist()
         chosen, self.order = self.order[: self.config.batch_size], self.order[self.config.batch_size :]
-        each = self._step_losses(torch.tensor(chosen))  # (directions * pairs of the step,)
-        bad = (~torch.isfinite(each)).nonzero().flatten().tolist()
-        if bad:
-            raise FloatingPointError(
-                f"step {step}: the loss of pair {chosen[bad[0] % len(chosen)]} is {each[bad[0]].item()}; "
-                f"a smaller lr than {self.config.lr} or smaller factors may help."
-            )
-        loss = each.mean()
-        self._update(loss, self.config.lr * (1 - step / self.steps))
-        self.losses.append(loss.item())
-        return self.losses[-1]
+        rows, m = self._drawn(torch.tensor(chosen))
+        kept, numbers = self._kept(rows), torch.arange(rows.numel()).view_as(rows)
+        self.optimizer.zero_grad()
+        loss = 0.0
+        for places in self._groups(rows):
+            some = numbers[..., places].flatten().tolist() if kept else []
+            each = self._losses(rows[..., places], m[..., places], [kept[row] for row in some])
+            bad = (~torch.isfinite(each)).nonzero().flatten().tolist()
+            if bad:
+                pair = chosen[places[bad[0] % len(places)]]
+                raise FloatingPointError(
+                    f"step {step}: the loss of pair {pair} is {each[bad[0]].item()}; "
+                    f"a smaller lr than {self.config.lr} or smaller factors may help."
+                )
+            part = each.sum() / (len(rows) * len(chosen))
+            part.backward(inputs=list(self.parameters.values()))
+            loss += part.item()
+        self._update(self.config.lr * (1 - step / self.steps))
+        self.losses.append(loss)
+        return loss
 
-    def _step_losses(self, chosen: Tensor) -> Float[Tensor, " examples"]:
-        """The objective of the chosen pairs in each direction, one direction after the other."""
+    def _drawn(self, chosen: Tensor) -> tuple[Int[Tensor, "directions sides pairs"], Tensor]:
+        """Sequences of the next step and the factor m of each, both (directions, sides, pairs)."""
         directions = self._directions()
         # per direction the winners, then (if the objective looks at them) the losers; the mirror swaps them
         rows = torch.stack(
@@ -198,9 +210,19 @@ class Trainer:
                 torch.stack([chosen + self.count * (mirrored ^ side) for side in range(self.sides)])
                 for mirrored, _ in directions
             ]
-        )  # (directions, sides, pairs)
-        m = torch.stack([sign * self._factors(self.sides, len(chosen)) for _, sign in directions])
-        losses = self._replayed(rows.flatten().tolist(), m.flatten()).view(rows.shape)
+        )
+        return rows, torch.stack([sign * self._factors(self.sides, len(chosen)) for _, sign in directions])
+
+    def _groups(self, rows: Int[Tensor, "directions sides pairs"]) -> list[list[int]]:
+        """Places of the step's pairs, in groups whose tokens are held at once; their gradients add up."""
+        tokens = self.tokens[rows].amax((0, 1)) * rows[..., 0].numel()
+        return [sorted(places) for places in buckets(tokens.tolist(), self.budget)]
+
+    def _losses(
+        self, rows: Int[Tensor, "directions sides pairs"], m: Tensor, kept: list[Tensor]
+    ) -> Float[Tensor, " examples"]:
+        """The objective of some pairs, (directions * pairs,), one direction after the other."""
+        losses = self._replayed(rows.flatten().tolist(), m.flatten(), kept).view(rows.shape)
         rows = rows.to(losses.device)
         return torch.cat(
             [
@@ -239,28 +261,34 @@ class Trainer:
         drawn = torch.randint(choices, (sides, pairs), generator=self.generator)
         return config.factor_min + config.factor_step * drawn
 
-    def _replayed(self, rows: list[int], m: Tensor) -> Float[Tensor, " rows"]:
+    def _kept(self, rows: Int[Tensor, "directions sides pairs"]) -> list[Bool[Tensor, "token hidden"]]:
+        """Entries of dh that dropout leaves, for each row; nothing where there is no dropout.
+
+        They are drawn for real tokens only and for the whole step, so that padding and groups change nothing.
+        """
+        if not self.config.dropout:
+            return []
+        lengths = self.tokens[rows.flatten()].tolist()
+        drawn = torch.rand(sum(lengths), self.replay.sites.width, generator=self.generator)
+        return list((drawn >= self.config.dropout).split(lengths))
+
+    def _replayed(self, rows: list[int], m: Tensor, kept: list[Tensor]) -> Float[Tensor, " rows"]:
         """Losses of some sequences under the present parameters, with dropout on dh."""
         recording = stack_rows(
             self.tokenizer, [self.sequences[row] for row in rows], [self.rows[row] for row in rows]
         )
         dh = self.replay.form.change(self.parameters, recording.x)  # (rows, token, hidden)
-        if self.config.dropout:
-            filled = recording.batch.attention_mask.bool()
-            # drawn for real tokens only, so that padding changes nothing
-            drawn = (
-                torch.rand(int(filled.sum()), dh.shape[-1], generator=self.generator) >= self.config.dropout
-            )
-            kept = torch.zeros_like(dh)
-            kept[filled] = drawn.to(dh) / (1 - self.config.dropout)
-            dh = dh * kept
+        if kept:
+            scale = torch.zeros_like(dh)
+            scale[recording.batch.attention_mask.bool()] = torch.cat(kept).to(dh) / (1 - self.config.dropout)
+            dh = dh * scale
         return self.replay.losses(recording, dh, m.to(dh.device))
 
     @torch.no_grad()
     def _base_losses(self) -> Float[Tensor, " rows"]:
         """Every sequence's loss without the intervention."""
         found = torch.empty(len(self.sequences), device=self.replay.device)
-        for batch in batches(self.tokenizer, self.sequences):
+        for batch in batches(self.tokenizer, self.sequences, self.replay.budget):
             index = batch.index.tolist()
             recording = stack_rows(
                 self.tokenizer, [self.sequences[row] for row in index], [self.rows[row] for row in index]
@@ -269,12 +297,9 @@ class Trainer:
             found[batch.index] = self.replay.losses(recording, zero, zero.new_zeros(len(index))).to(found)
         return found
 
-    def _update(self, loss: Tensor, lr: float) -> None:
+    def _update(self, lr: float) -> None:
         """One step of AdamW with the gradient's norm clipped at 1."""
-        values = list(self.parameters.values())
-        for value, gradient in zip(values, torch.autograd.grad(loss, values), strict=True):
-            value.grad = gradient
-        torch.nn.utils.clip_grad_norm_(values, 1.0)
+        torch.nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
         self.optimizer.param_groups[0]["lr"] = lr
         self.optimizer.step()
 

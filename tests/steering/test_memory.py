@@ -99,3 +99,12 @@ def test_passes_hold_fewer_tokens_where_memory_is_scarce(monkeypatch: pytest.Mon
         monkeypatch.setattr(memory, "free_memory", lambda device, free=free: free)
         counts.append(memory.tokens_that_fit(model))
     assert counts[0] == memory.MOST_TOKENS["cpu"] > counts[1] > counts[2] == 256
+
+
+def test_passes_hold_fewer_tokens_of_a_wide_model_and_where_they_are_kept(monkeypatch) -> None:
+    model = architecture("qwen2")
+    monkeypatch.setattr(memory, "free_memory", lambda device: 2**24)
+    assert memory.tokens_that_fit(model, differentiated=9) < memory.tokens_that_fit(model)
+    monkeypatch.setattr(memory, "free_memory", lambda device: 2**40)
+    model.config.intermediate_size = 1536
+    assert memory.tokens_that_fit(model) == 1024

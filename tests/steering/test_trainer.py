@@ -69,6 +69,25 @@ def test_too_many_rows_are_not_held(pairs, recordings, monkeypatch: pytest.Monke
     assert len(recordings) == 3
 
 
+@pytest.mark.parametrize("form", ["lora", "vector"])
+def test_a_step_in_groups_is_the_step_at_once(form, pairs, monkeypatch: pytest.MonkeyPatch) -> None:
+    base, sizes = tiny_model("gemma2"), []
+    replayed = trainer.Trainer._replayed
+
+    def counted(self, rows, *rest):
+        sizes.append(len(rows))
+        return replayed(self, rows, *rest)
+
+    monkeypatch.setattr(trainer.Trainer, "_replayed", counted)
+    expected = trained(base, pairs, form, None)
+    assert sizes == [4 * len(pairs)]
+    monkeypatch.setattr(trainer, "tokens_that_fit", lambda model, differentiated: 300)
+    found = trained(base, pairs, form, None)
+    assert len(sizes) > 3 and sum(sizes[1:]) == sizes[0]
+    for name, values in found.items():
+        torch.testing.assert_close(values, expected[name], rtol=0, atol=1e-5)
+
+
 def test_a_shipped_model_and_its_rows_are_held_until_it_is_another(pairs, monkeypatch) -> None:
     monkeypatch.setattr(answers, "_held", {})
     profile, name = PROFILES["smoke"], "embedded-qwen2"
