@@ -22,6 +22,8 @@ from matplotlib.ticker import NullFormatter
 from matplotlib.transforms import Bbox
 from PIL import Image
 
+from splitkit.studies.frames import require as require
+
 
 @dataclass(frozen=True)
 class Look:
@@ -214,12 +216,6 @@ def curve_look(form: str, objective: str) -> dict[str, Any]:
         "markersize": 4.5, "markevery": 4,
         "markerfacecolor": FORMS[form].inside or look.colour, "markeredgecolor": look.colour,
     }  # fmt: skip
-
-
-def require(table: pd.DataFrame, *columns: str) -> None:
-    """ValueError unless the table has these columns; it names those that are missing."""
-    if missing := [column for column in columns if column not in table]:
-        raise ValueError(f"The table lacks the column(s) {missing}; it has {list(table.columns)}.")
 
 
 def selected(table: pd.DataFrame, **wanted: Any) -> pd.DataFrame:

@@ -22,9 +22,9 @@ OBJECTIVES = ("sft", "reps", "dpo", "split")
 def few_pairs_profile(profile: Profile) -> Profile:
     """`profile` with two training pairs for each of five concepts, trained for as many steps as with 64.
 
-    The concepts are the first five but those that the settings were searched on (a profile without others
-    keeps those); settings are those recorded for 64 pairs, for every objective alike: nothing was searched
-    for two. ValueError when the profile has no AxBench task or scores none of the objectives.
+    The concepts are the first five that no settings were searched on (where there are none, the first five);
+    settings are those recorded for 64 pairs. ValueError when the profile has no AxBench task or scores none
+    of the objectives.
     """
     concepts = [task for task in profile.tasks if task_family(task) == "axbench"]
     unseen = [task for task in concepts if task not in TASKS["axbench"]] or concepts
@@ -38,22 +38,14 @@ def few_pairs_profile(profile: Profile) -> Profile:
         answered=kinds,
         seeds=profile.seeds[:1],
         n_train=N_PAIRS,
-        overrides={
-            **profile.overrides,
-            "epochs": profile.overrides["epochs"] if profile.small else EPOCHS,
-            "batch_size": N_PAIRS,
-        },
+        overrides=(profile.overrides if profile.small else {**profile.overrides, "epochs": EPOCHS})
+        | {"batch_size": N_PAIRS},
     )
 
 
 @kept("few_pairs", tolerance=1e-3, of="itself")
 def few_pairs(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
-    """The scored test answers of every form and objective trained on two pairs, as `answer_scores`.
-
-    Without questions that a judge left unscored, see `scores.complete`.
-
-    It is compared by `score_differences.differences`.
-    """
+    """Scored test answers of every form and objective trained on two pairs: `answer_scores`, completed."""
     from splitkit.studies.scores import complete, tables
 
     cells = compute_cells(few_pairs_profile(profile), jobs)
@@ -75,6 +67,5 @@ def concept_tests(answer_scores: pd.DataFrame) -> pd.DataFrame:
                 continue
             p = float(ttest_rel(both["split"], both[rival]).pvalue) if len(both) > 1 else float("nan")
             difference = float((both["split"] - both[rival]).mean())
-            row = {"model": model, "form": form, "rival": rival, "concepts": len(both)}
-            rows.append(row | {"difference": difference, "p": p})
-    return pd.DataFrame(rows)
+            rows.append((model, form, rival, len(both), difference, p))
+    return pd.DataFrame(rows, columns=["model", "form", "rival", "concepts", "difference", "p"])

@@ -33,15 +33,10 @@ _FITTERS = {"preference": fit_preference, "utility": fit_utility}
 def fit_table(curves: pd.DataFrame) -> pd.DataFrame:
     """PrefOdds by Eq. 15 and UtilOdds by Eq. 17 for every cell and split of a table of mean curves.
 
-    Args:
-        curves: one row per (model, task, form, objective, seed, split, m_relative), with preference and
-        utility.
-
     Returns:
         Two rows per cell and split: the six keys, curve ("preference" or "utility"), r2, agreement, flagged,
         at_bound (names, comma-separated), breakdown_positive, breakdown_negative, note, and the parameters,
-        all with m in units of the matching strength. A utility that is NaN, because no pair has one, gives r2
-        = NaN and says so in `note`.
+        all with m in units of the matching strength. A utility that no pair has gives NaN, and a note.
 
     Raises:
         ValueError: when a column is missing, or a curve cannot be fitted (see `fit_preference`).
@@ -50,13 +45,12 @@ def fit_table(curves: pd.DataFrame) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for key, part in curves.groupby(CURVE, sort=False):
         for curve, fitter in _FITTERS.items():
-            row: dict[str, Any] = dict(zip(CURVE, key, strict=True)) | {"curve": curve}
             if part[curve].isna().all():
-                row |= dict.fromkeys([*_NUMBERS, *COEFFICIENTS[curve], *_DECAY], math.nan)
+                row: dict[str, Any] = dict.fromkeys([*_NUMBERS, *COEFFICIENTS[curve], *_DECAY], math.nan)
                 row |= {"flagged": False, "at_bound": "", "note": "no pair has Eq. 8 defined at every m"}
             else:
-                row |= _row(fitter(part["m_relative"], part[curve]))
-            rows.append(row)
+                row = _row(fitter(part["m_relative"], part[curve]))
+            rows.append(dict(zip(CURVE, key, strict=True)) | {"curve": curve} | row)
     return pd.DataFrame(rows)
 
 
@@ -68,7 +62,7 @@ def cell_fits(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
 
 @kept("family_fits", tolerance=0.05, digits=4, of="tables")
 def family_fits(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
-    """The same of the mean curves of the families; R² of a mean curve is not the mean of R²."""
+    """Eq. 15 and 17 fitted to the mean curves of the families; R² of a mean is not the mean of R²."""
     return {"family_fits": _fitted(family_curves(_training_curves(profile, jobs)), jobs)}
 
 
@@ -91,12 +85,7 @@ def fitted_curve(row: Mapping[Any, Any], m: np.ndarray) -> np.ndarray:
 
 
 def r2_within(fits: pd.DataFrame, curves: pd.DataFrame, window: float) -> pd.DataFrame:
-    """R² of fits over the whole grid, taken on the strengths |m| <= window alone.
-
-    Args:
-        fits: of `fit_table`.
-        curves: what was fitted, as there.
-        window: in the unit of the curves' m_relative.
+    """R² of fits over the whole grid (of `fit_table`), taken on the strengths |m_relative| <= window alone.
 
     Returns:
         One row per fit: the six keys, curve, window, strengths (how many are within), r2_within, which can be

@@ -18,7 +18,7 @@ ODDS = ["preference", "utility"]
 
 
 def require(table: pd.DataFrame, *columns: str) -> None:
-    """ValueError that names the columns that a table lacks, and those that it has."""
+    """Raise a ValueError that names the columns that a table lacks, and those that it has."""
     if missing := [column for column in columns if column not in table]:
         raise ValueError(f"the table lacks the columns {missing}; it has {list(table.columns)}")
 
@@ -49,12 +49,8 @@ def by_model_and_family(table: pd.DataFrame) -> Iterator[tuple[str, str, pd.Data
 def family_curves(curves: pd.DataFrame) -> pd.DataFrame:
     """Mean curve of each family: over the concepts of AxBench and over seeds, at equal relative strength.
 
-    A cell whose utility is undefined is left out of the mean of utility, at all strengths alike, since a
-    cell's curve has it at every strength or at none.
-
-    Args:
-        curves: a table of mean curves, one row per (model, task, form, objective, seed, split, m_relative),
-            with preference and utility.
+    `curves` has the columns of `mean_curves.curves`. A cell whose utility is undefined, which it then is at
+    every strength, is left out of the mean of utility.
 
     Returns:
         One row per (model, task, form, objective, split, m_relative), task being a family: preference and

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from splitkit.curves.decay import COEFFICIENTS, check_points, fit_preference, fit_utility, r2
+from splitkit.curves.decay import check_points, fit_preference, fit_utility, r2
 from splitkit.curves.least_squares import coefficients, minimise_from, unexplained
 from splitkit.curves.solvers import candidates, decay, free_of, theta_of, validity_of
 from splitkit.curves.validity import Breakdown, Validity
@@ -19,7 +19,6 @@ from splitkit.runs.results import own_rows
 from splitkit.studies.frames import CURVE, ODDS
 from splitkit.studies.mean_curves import mean_curves
 
-TABLE = "joint_fits"
 SHARED = 5
 """Free parameters of D, six less one for continuity at m = 0: what one D for both curves saves."""
 _FINISHED = 12
@@ -27,15 +26,13 @@ _FINISHED = 12
 
 @dataclass(frozen=True)
 class JointFit:
-    """Both curves of a cell under one D, beside the fits of each with a D of its own.
+    """Both curves of a cell under one D, beside the fits of each with a D of its own; R² is by curve.
 
-    `r2` and `r2_separate` are by curve. `aic` and `bic` are joint less separate, with errors of each curve's
-    own variance: below 0 one D is enough. The joint fit is one of least squares and not of most likelihood,
-    and points of one curve share their pairs: read the two as an indication.
+    `aic` and `bic` are joint less separate, with errors of each curve's own variance: below 0 one D is
+    enough. They are an indication: the fit is of least squares, and the points of a curve share their pairs.
     """
 
     validity: Validity
-    coefficients: dict[str, float]
     r2: dict[str, float]
     r2_separate: dict[str, float]
     aic: float
@@ -46,14 +43,9 @@ class JointFit:
 def fit_joint(m: ArrayLike, preference: ArrayLike, utility: ArrayLike) -> JointFit:
     """Eq. 15 and 17 with one D: (alpha m + beta) D(m) + b for PrefOdds, beta_u D(m) + b_u for UtilOdds.
 
-    Least squares of both curves together, each in units of its own standard deviation so that neither
-    dominates, with D continuous at m = 0: Levenberg-Marquardt over D from many starts, those of the separate
-    fits among them, the coefficients solved exactly.
-
-    Args:
-        m: (point,) strengths of both signs, at least nine distinct ones.
-        preference: (point,) preference log-odds (Eq. 7), in nats or nats per token.
-        utility: (point,) utility log-odds (Eq. 8), in nats.
+    Least squares of both curves together, each in units of its own standard deviation, with D continuous at
+    m = 0: Levenberg-Marquardt over D from many starts, those of the separate fits among them, the
+    coefficients solved exactly. m (point,) has at least nine distinct strengths of both signs.
 
     Raises:
         ValueError: as `fit_preference` and `fit_utility` do, and when a curve is constant.
@@ -78,27 +70,33 @@ def fit_joint(m: ArrayLike, preference: ArrayLike, utility: ArrayLike) -> JointF
 
         def residual(free: np.ndarray, rows: np.ndarray, branch: float = branch) -> np.ndarray:
             theta = theta_of(free, branch)
-            validity = decay(theta, x)
-            rests = [
-                unexplained(z["preference"], x * validity, validity),
-                unexplained(z["utility"], validity),
-            ]
+            columns = _columns(x, decay(theta, x))
             excess = np.maximum(np.abs(theta[..., [0, 3]]) - 1, 0)
-            return np.concatenate([*(rest / math.sqrt(len(x)) for rest in rests), excess], axis=-1)
+            rests = (unexplained(z[kind], *columns[kind]) / math.sqrt(len(x)) for kind in ODDS)
+            return np.concatenate([*rests, excess], axis=-1)
 
         free, cost = minimise_from(residual, np.concatenate(starts), 1, _FINISHED)
         found.append((float(cost[0]), theta_of(free[0], branch)))
-    theta = min(found, key=lambda one: one[0])[1]
-    return _described(m, curves, unit, theta, {kind: fit.r2 for kind, fit in separate.items()})
+    validity = validity_of(min(found, key=lambda one: one[0])[1]).scaled(unit)
+    columns = _columns(m, validity(m))
+    joint = {
+        kind: r2(y, np.stack([*columns[kind], np.ones_like(m)], axis=1) @ coefficients(y, *columns[kind]))
+        for kind, y in curves.items()
+    }
+    alone = {kind: fit.r2 for kind, fit in separate.items()}
+    # a fit to the last bit has no likelihood; below this nothing is told apart
+    ratio = sum(math.log(max(1 - joint[kind], 1e-14) / max(1 - alone[kind], 1e-14)) for kind in ODDS)
+    aic, bic = (len(m) * ratio - price * SHARED for price in (2, math.log(2 * len(m))))
+    return JointFit(validity, joint, alone, aic, bic, validity.breakdown(float(m.min()), float(m.max())))
+
+
+def _columns(m: np.ndarray, validity: np.ndarray) -> dict[str, tuple[np.ndarray, ...]]:
+    """By curve, what its coefficients multiply."""
+    return {"preference": (m * validity, validity), "utility": (validity,)}
 
 
 def joint_table(curves: pd.DataFrame, jobs: int = 2) -> pd.DataFrame:
-    """`fit_joint` of every cell and split of a table of mean curves.
-
-    Args:
-        curves: one row per (model, task, form, objective, seed, split, m_relative), with preference and
-        utility.
-        jobs: processes.
+    """`fit_joint` of every cell and split of a table of mean curves (see `mean_curves.curves`).
 
     Returns:
         One row per cell and split: the six keys, r2_preference_joint, r2_utility_joint, r2_preference and
@@ -115,36 +113,10 @@ def joint_table(curves: pd.DataFrame, jobs: int = 2) -> pd.DataFrame:
     )
 
 
-@kept(TABLE, tolerance=0.05, digits=4)
+@kept("joint_fits", tolerance=0.05, digits=4)
 def joint_fits(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
     """`joint_table` of the curves of a profile."""
-    return {TABLE: joint_table(own_rows(mean_curves(profile, jobs)["curves"], profile), jobs)}
-
-
-def _described(
-    m: np.ndarray, curves: dict[str, np.ndarray], unit: float, theta: np.ndarray, separate: dict[str, float]
-) -> JointFit:
-    validity = validity_of(theta).scaled(unit)
-    at = validity(m)
-    columns = {"preference": (m * at, at), "utility": (at,)}
-    solved: dict[str, float] = {}
-    joint: dict[str, float] = {}
-    for kind, y in curves.items():
-        values = coefficients(y, *columns[kind])
-        solved |= dict(zip(COEFFICIENTS[kind], values.tolist(), strict=True))
-        joint[kind] = r2(y, np.stack([*columns[kind], np.ones_like(m)], axis=1) @ values)
-    # a fit to the last bit has no likelihood; below this nothing is told apart
-    ratio = sum(math.log(max(1 - joint[kind], 1e-14) / max(1 - separate[kind], 1e-14)) for kind in curves)
-    points = 2 * len(m)
-    return JointFit(
-        validity=validity,
-        coefficients=solved,
-        r2=joint,
-        r2_separate=separate,
-        aic=len(m) * ratio - 2 * SHARED,
-        bic=len(m) * ratio - math.log(points) * SHARED,
-        breakdown=validity.breakdown(float(m.min()), float(m.max())),
-    )
+    return {"joint_fits": joint_table(own_rows(mean_curves(profile, jobs)["curves"], profile), jobs)}
 
 
 def _row(m: np.ndarray, preference: np.ndarray, utility: np.ndarray) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from splitkit.runs.kept_tables import kept
 from splitkit.runs.profiles import Profile
 
 SMOOTH, NOISE = "smooth random curve", "white noise"
-TABLE = "null_fits"
 _LENGTH = 0.25
 """Length over which a smooth random curve keeps its course, as a share of the grid."""
 
@@ -50,9 +49,9 @@ def null_table(
     return pd.DataFrame([{**key, "r2": fit.r2} for (key, _, _), fit in zip(keys, fits, strict=True)])
 
 
-@kept(TABLE, tolerance=0.01, digits=4, of="itself")
+@kept("null_fits", tolerance=0.01, digits=4, of="itself")
 def null_fits(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
     """`null_table` over the grid of a profile, seed 0."""
     # no more than there are measured curves to lay them beside
     n_random = min(50, len(profile.cells()))
-    return {TABLE: null_table(np.array(profile.grid), n_random, jobs=jobs)}
+    return {"null_fits": null_table(np.array(profile.grid), n_random, jobs=jobs)}

@@ -5,6 +5,8 @@ The curves have from 4 to 8 free parameters, which each table prints.
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import product
 from typing import Any
 
 import joblib
@@ -33,7 +35,6 @@ CANDIDATES: dict[str, str] = {
 """The curves that are fitted, by name, with their labels."""
 CRITERIA = {"interleaved": "every other m", "outer": "outer quarter", "aic": "AIC", "bic": "BIC"}
 """Ways to compare the curves, with their labels; the lowest value is the best."""
-TABLE = "rivals"
 DEGREES = {"preference": 8, "utility": 7}
 """Free parameters of Eq. 15 and 17: those they name, less one for continuity at m = 0."""
 
@@ -54,9 +55,6 @@ _Design = Callable[[np.ndarray, Points], tuple[np.ndarray, ...]]
 def rival_table(curves: pd.DataFrame, jobs: int = 2) -> pd.DataFrame:
     """Every rival fitted to every curve of a table of mean curves, and scored four ways.
 
-    Args:
-        curves: one row per (model, task, form, objective, seed, split, m_relative), with preference, utility.
-
     Returns:
         One row per curve and rival: the keys, curve, rival, parameters, r2; aic and bic, n log(RSS / n) plus
         2 k or k log n, less the curve's lowest (points of one curve share their pairs, so read them as
@@ -64,49 +62,45 @@ def rival_table(curves: pd.DataFrame, jobs: int = 2) -> pd.DataFrame:
         other one, in turn; the outermost quarter) in units of the curve's standard deviation. NaN where too
         few strengths are left to fit.
     """
-    rows: list[dict[str, Any]] = []
+    parts = []
     for curve in DEGREES:
         tasks = list(_alike(curves, curve))
         work = joblib.Parallel(n_jobs=jobs)
-        judged = work(joblib.delayed(score_curves)(curve, m, y) for _, m, y in tasks)
-        for (keys, _, _), found in zip(tasks, judged, strict=True):
-            rows += [
-                {**key, "curve": curve, **row} for key, own in zip(keys, found, strict=True) for row in own
-            ]
-    return pd.DataFrame(rows)
+        scored = work(joblib.delayed(score_curves)(curve, m, y) for _, m, y in tasks)
+        for (keys, _, _), found in zip(tasks, scored, strict=True):
+            own = keys.loc[found.pop("number")].reset_index(drop=True)
+            parts.append(pd.concat([own.assign(curve=curve), found], axis=1))
+    return pd.concat(parts, ignore_index=True)
 
 
-@kept(TABLE, tolerance=0.05, digits=4, of="first seed")
+@kept("rivals", tolerance=0.05, digits=4, of="first seed")
 def rivalry(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
     """`rival_table` of the training curves of a profile's first seed."""
     curves = own_rows(mean_curves(profile, jobs)["curves"], profile)
     first = curves[(curves["split"] == "train") & (curves["seed"] == profile.seeds[0])]
-    return {TABLE: rival_table(first, jobs)}
+    return {"rivals": rival_table(first, jobs)}
 
 
 def standing(table: pd.DataFrame) -> pd.DataFrame:
-    """The standing of each rival: by curve, the median of each criterion and the share in which it is best.
+    """The standing of each rival: one row per curve and rival.
 
     Columns: curve, rival, parameters, r2 (median), and for each of `CRITERIA` its median and
     `<criterion>_best`, the share of curves in which the rival has the lowest value.
     """
-    cell = [*CURVE, "curve"]
     marked = table.copy()
-    for name in CRITERIA:
-        lowest = marked.groupby(cell)[name].transform("min")
-        marked[f"{name}_best"] = (marked[name] == lowest).astype(float).where(marked[name].notna())
     columns = {"parameters": "first", "r2": "median"}
     for name in CRITERIA:
+        lowest = marked.groupby([*CURVE, "curve"])[name].transform("min")
+        marked[f"{name}_best"] = (marked[name] == lowest).astype(float).where(marked[name].notna())
         columns |= {name: "median", f"{name}_best": "mean"}
-    found = marked.groupby(["curve", "rival"], sort=False).agg(columns)
-    return found.reset_index()
+    return marked.groupby(["curve", "rival"], sort=False).agg(columns).reset_index()
 
 
 def conclusion(standing: pd.DataFrame) -> list[str]:
     """Sentences on a table of `standing`: one per curve and left-out test, then one per curve.
 
-    The form of a curve is called special when it has the lowest median error on both tests and is the best
-    of all in more than half of the curves on each.
+    An equation is special when, on both tests, its median error is the lowest and it is the best of all in
+    more than half of the curves.
     """
     said, judged = [], []
     for curve, equation in (("preference", "Eq. 15"), ("utility", "Eq. 17")):
@@ -131,10 +125,8 @@ def conclusion(standing: pd.DataFrame) -> list[str]:
     return said + judged
 
 
-def score_curves(
-    curve: str, m: Float[np.ndarray, " point"], y: Float[np.ndarray, "curve point"]
-) -> list[list[dict[str, Any]]]:
-    """For each curve (a row of y) one row per rival: rival, parameters, r2, aic, bic, interleaved, outer."""
+def score_curves(curve: str, m: Points, y: Curves) -> pd.DataFrame:
+    """The scores of `rival_table` for each row of y: number (of the row), rival, parameters, r2 and so on."""
     order = np.argsort(m)
     m, y = m[order], y[:, order]
     n, spread = len(m), y.std(axis=1)
@@ -142,53 +134,40 @@ def score_curves(
     outer = (position < edge) | (position >= n - edge)
     # the ends stay, or every other m would be about extrapolation as well
     inner = (position > 0) & (position < n - 1)
-    judged: list[list[dict[str, Any]]] = [[] for _ in y]
+    parts = []
     for rival in CANDIDATES:
-        k = parameters(rival, curve)
-        halves = [_left_out(rival, curve, m, y, inner & (position % 2 == odd)) for odd in (0, 1)]
-        share = np.mean(_left_out(rival, curve, m, y, np.zeros(n, dtype=bool)) ** 2, axis=1) / spread**2
-        interleaved = np.sqrt(np.mean(np.concatenate(halves, axis=1) ** 2, axis=1)) / spread
-        beyond = np.sqrt(np.mean(_left_out(rival, curve, m, y, outer) ** 2, axis=1)) / spread
-        for number, rows in enumerate(judged):
-            # a fit to the last bit has no likelihood; below this nothing is told apart
-            score = n * math.log(max(float(share[number]), 1e-14))
-            rows.append(
-                {
-                    "rival": rival,
-                    "parameters": k,
-                    "r2": 1 - float(share[number]),
-                    "aic": score + 2 * k,
-                    "bic": score + k * math.log(n),
-                    "interleaved": float(interleaved[number]),
-                    "outer": float(beyond[number]),
-                }
-            )
-    for rows in judged:
-        for name in ("aic", "bic"):
-            lowest = np.nanmin([row[name] for row in rows])
-            for row in rows:
-                row[name] -= lowest
-    return judged
+        k, missed = parameters(rival, curve), partial(_left_out, rival, curve, m, y)
+        halves = np.concatenate([missed(inner & (position % 2 == odd)) for odd in (0, 1)], axis=1)
+        share = np.mean(missed(np.zeros(n, dtype=bool)) ** 2, axis=1) / spread**2
+        # a fit to the last bit has no likelihood; below this nothing is told apart
+        likelihood = n * np.log(np.maximum(share, 1e-14))
+        scores = {
+            "r2": 1 - share,
+            "aic": likelihood + 2 * k,
+            "bic": likelihood + k * math.log(n),
+            "interleaved": np.sqrt(np.mean(halves**2, axis=1)) / spread,
+            "outer": np.sqrt(np.mean(missed(outer) ** 2, axis=1)) / spread,
+        }
+        parts.append(pd.DataFrame({"number": range(len(y)), "rival": rival, "parameters": k, **scores}))
+    table = pd.concat(parts).sort_values("number", kind="stable", ignore_index=True)
+    table[["aic", "bic"]] -= table.groupby("number")[["aic", "bic"]].transform("min")
+    return table
 
 
-def _alike(curves: pd.DataFrame, curve: str) -> Iterator[tuple[list[dict[str, Any]], np.ndarray, np.ndarray]]:
-    """Curves over one grid, at most `_TOGETHER` at a time: keys, m (point,) and y (curve, point)."""
-    found: dict[tuple[float, ...], list[tuple[dict[str, Any], np.ndarray]]] = {}
+def _alike(curves: pd.DataFrame, curve: str) -> Iterator[tuple[pd.DataFrame, np.ndarray, np.ndarray]]:
+    """Yield curves over one grid, at most `_TOGETHER` at a time: keys, m (point,) and y (curve, point)."""
+    found: dict[tuple[float, ...], list[tuple[Any, np.ndarray]]] = {}
     for key, part in curves.groupby(CURVE, sort=False):
         if part[curve].notna().all():
-            row = dict(zip(CURVE, key, strict=True)), part[curve].to_numpy()
-            found.setdefault(tuple(part["m_relative"]), []).append(row)
+            found.setdefault(tuple(part["m_relative"]), []).append((key, part[curve].to_numpy()))
     for grid, members in found.items():
         for start in range(0, len(members), _TOGETHER):
             keys, y = zip(*members[start : start + _TOGETHER], strict=True)
-            yield list(keys), np.array(grid), np.stack(y)
+            yield pd.DataFrame(keys, columns=CURVE), np.array(grid), np.stack(y)
 
 
 def _left_out(rival: str, curve: str, m: np.ndarray, y: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """Errors (curve, point) at the strengths that were left out of the fit, or at all when none was.
-
-    NaN if too few stay.
-    """
+    """Errors (curve, point) at the strengths left out of a fit, or at all if none was; NaN if few stay."""
     judged = out if out.any() else ~out
     undefined = np.full((len(y), int(judged.sum())), np.nan)
     if (~out).sum() <= parameters(rival, curve):
@@ -203,13 +182,11 @@ def _left_out(rival: str, curve: str, m: np.ndarray, y: np.ndarray, out: np.ndar
 def parameters(rival: str, curve: str) -> int:
     """Free parameters of a rival, 4 to 8; for the kernel smoother its effective degrees of freedom, trace S.
 
-    The two-sided log has b, m0, c+, c-, L+ and L-.
-
     KeyError lists the rivals there are.
     """
     if rival not in CANDIDATES:
         raise KeyError(f"no rival {rival!r}; there are {list(CANDIDATES)}")
-    # Gaussian decay: two widths and D(0) beside the coefficients
+    # Gaussian: two widths and D(0) beside the coefficients; two-sided log: b, m0, c+, c-, L+ and L-
     own = {"cubic": 4, "logistic": 7, "gaussian": len(COEFFICIENTS[curve]) + 3, "log": 6}
     return own.get(rival, DEGREES[curve])
 
@@ -275,13 +252,9 @@ def _logistic_design() -> tuple[_Design, np.ndarray]:
         steps = np.tanh((x - theta[..., :2, None]) / (2 * np.exp(theta[..., 2:, None])))
         return steps[..., 0, :], steps[..., 1, :]
 
-    places, widths = (0.05, 0.2, 0.5), (0.03, 0.15)
-    starts = [
-        [a, b, math.log(w), math.log(v)]
-        for a, b in [(-p, q) for p in places for q in places] + [(-0.02, 0.3), (0.02, -0.3)]
-        for w, v in [(w, v) for w in widths for v in widths]
-    ]
-    return design, np.array(starts)
+    places = [(-p, q) for p, q in product((0.05, 0.2, 0.5), repeat=2)] + [(-0.02, 0.3), (0.02, -0.3)]
+    widths = product(np.log([0.03, 0.15]), repeat=2)
+    return design, np.array([[*place, *width] for place, width in product(places, widths)])
 
 
 def _gaussian_design(curve: str) -> tuple[_Design, np.ndarray]:
@@ -298,11 +271,8 @@ def _gaussian_design(curve: str) -> tuple[_Design, np.ndarray]:
         decay = np.exp(-(root**2))
         return (x * decay, decay) if curve == "preference" else (decay,)
 
-    scales, roots = (0.05, 0.2, 0.7), (-0.7, 0.1, 0.7)
-    starts = [
-        [math.log(a), math.log(b), h, s] for a in scales for b in scales for h in roots for s in (1.0, -1.0)
-    ]
-    return design, np.array(starts)
+    scales = np.log([0.05, 0.2, 0.7])
+    return design, np.array(list(product(scales, scales, (-0.7, 0.1, 0.7), (1.0, -1.0))))
 
 
 def _log_design(curve: str) -> tuple[_Design, np.ndarray]:
@@ -320,9 +290,8 @@ def _log_design(curve: str) -> tuple[_Design, np.ndarray]:
             for sign, width in ((1, right), (-1, left))
         )
 
-    centres, widths = (-0.3, -0.05, 0.0, 0.05, 0.3), (0.02, 0.1, 0.5)
-    starts = [[c, math.log(a), math.log(b)] for c in centres for a in widths for b in widths]
-    return design, np.array(starts)
+    widths = np.log([0.02, 0.1, 0.5])
+    return design, np.array(list(product((-0.3, -0.05, 0.0, 0.05, 0.3), widths, widths)))
 
 
 def _projected_fits(design: _Design, starts: np.ndarray, m: Points, y: Curves, unit: float) -> PredictAll:

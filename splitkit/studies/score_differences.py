@@ -1,8 +1,8 @@
-"""Comparisons: mean scores with their intervals, and SPLIT against its rivals, by one bootstrap."""
+"""Mean scores with their intervals, and SPLIT against its rivals, by one bootstrap."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,31 +37,17 @@ METRICS = {
 COMPARED = ("diffmean", "sft", "reps", "dpo")
 """Objectives that SPLIT is compared with."""
 _ANSWER = [*CELL, "question"]
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A kind's mean score: the sample's own first, then that of each bootstrap draw, (1 + draw,)."""
-
-    means: Float[np.ndarray, " draw"]
-    seeds: int
-    n: int
-
-    @property
-    def mean(self) -> float:
-        return float(self.means[0])
+_Kinds = dict[Any, tuple[int, Float[np.ndarray, " draw"]]]
+"""By form and objective: seeds, and the mean score of the sample, then of each draw, (1 + draw,)."""
 
 
 def intervals(answer_scores: pd.DataFrame) -> pd.DataFrame:
-    """Mean score of every form and objective with its 95 % interval.
+    """Mean score of every form and objective of `answer_scores` with its 95 % interval.
 
     A bootstrap draws seeds, concepts, and questions within a concept anew; AxBench is the mean over its
     concepts, which are its repetitions: each is a training of its own. Few are drawn from, and where three
     seeds differ much more than their answers explain the intervals are too narrow (without any difference, up
     to a quarter of the paired ones then leave out 0); where they do not differ, too wide.
-
-    Args:
-        answer_scores: see `scores.score_base`.
 
     Returns:
         One row per (model, form, objective, metric): model, family, form, objective, metric (a key of
@@ -72,11 +58,10 @@ def intervals(answer_scores: pd.DataFrame) -> pd.DataFrame:
             was not asked all questions of its model and task family.
     """
     rows = []
-    for model, name, kinds in _samples(answer_scores):
-        for (form, objective), sample in kinds.items():
+    for model, name, n, kinds in _samples(answer_scores):
+        for (form, objective), (seeds, means) in kinds.items():
             row = {"model": model, "family": METRICS[name].family, "form": form, "objective": objective}
-            size = {"metric": name, "seeds": sample.seeds, "n": sample.n}
-            rows.append(row | size | {"mean": sample.mean} | _interval(sample.means[1:]))
+            rows.append(row | {"metric": name, "seeds": seeds, "n": n, "mean": means[0]} | _interval(means))
     return pd.DataFrame(rows)
 
 
@@ -84,9 +69,6 @@ def differences(answer_scores: pd.DataFrame) -> pd.DataFrame:
     """SPLIT minus each rival of the same form, paired: both have the same draws of `intervals`.
 
     DiffMean, a closed form, has one seed: there SPLIT's alone are drawn.
-
-    Args:
-        answer_scores: see `scores.score_base`.
 
     Returns:
         One row per (model, form, metric, rival): model, family, form, metric, rival, split and other (the two
@@ -99,32 +81,32 @@ def differences(answer_scores: pd.DataFrame) -> pd.DataFrame:
         ValueError: what `intervals` raises, and when SPLIT has no rival in any form.
     """
     rows = []
-    for model, name, kinds in _samples(answer_scores):
-        for (form, objective), other in kinds.items():
-            split = kinds.get((form, "split"))
-            if split is None or objective not in COMPARED:
+    for model, name, _, kinds in _samples(answer_scores):
+        for (form, objective), (_, other) in kinds.items():
+            if objective not in COMPARED or (form, "split") not in kinds:
                 continue
+            _, split = kinds[form, "split"]
             # rounded, so that the order of a sum does not make a difference of 0 positive
-            draws = np.round(split.means - other.means, 9)
-            ends = _interval(draws[1:])
+            draws = np.round(split - other, 9)
+            ends = _interval(draws)
             outcome = "split better" if ends["low"] > 0 else "rival better" if ends["high"] < 0 else "tie"
-            if at_ceiling(split.mean, other.mean, METRICS[name].top):
+            if at_ceiling(split[0], other[0], METRICS[name].top):
                 outcome = "ceiling"
             row = {"model": model, "family": METRICS[name].family, "form": form, "metric": name}
-            means = {"split": split.mean, "other": other.mean, "difference": float(draws[0])}
-            rows.append(row | {"rival": objective} | means | ends | {"p": _p(draws[1:]), "outcome": outcome})
+            row |= {"rival": objective, "split": split[0], "other": other[0], "difference": draws[0]}
+            rows.append(row | ends | {"p": _p(draws[1:]), "outcome": outcome})
     if not rows:
         raise ValueError(f"SPLIT and one of {COMPARED} in the same form are not among the scored answers")
     return pd.DataFrame(rows)
 
 
 def at_ceiling(first: float, second: float, top: float) -> bool:
-    """True if two means are both within 1 % of the top of their scale."""
+    """Tell whether two means are both within 1 % of the top of their scale."""
     return min(first, second) >= top * (1 - CEILING)
 
 
-def _samples(scores: pd.DataFrame) -> Iterator[tuple[str, str, dict[tuple[str, str], Sample]]]:
-    """By model and metric, a sample for each (form, objective); they share their draws."""
+def _samples(scores: pd.DataFrame) -> Iterator[tuple[str, str, int, _Kinds]]:
+    """Yield each model, metric, its number of questions, and its forms and objectives: they share draws."""
     require(scores, *_ANSWER, "score", "concept")
     if scores.empty:
         raise ValueError("the table of answers is empty")
@@ -141,7 +123,7 @@ def _samples(scores: pd.DataFrame) -> Iterator[tuple[str, str, dict[tuple[str, s
                 raise ValueError(f"{metric.column} is NaN in {undefined.iloc[0].to_dict()}")
             asked = pd.MultiIndex.from_frame(rows[["task", "question"]].drop_duplicates()).sort_values()
             weights = _question_weights(asked)
-            kinds = {}
+            kinds: _Kinds = {}
             for kind, own in rows.groupby(["form", "objective"], sort=False):
                 values = own.pivot(index="seed", columns=["task", "question"], values=metric.column)
                 values = values.reindex(columns=asked)
@@ -153,8 +135,8 @@ def _samples(scores: pd.DataFrame) -> Iterator[tuple[str, str, dict[tuple[str, s
                         )
                 drawn = _with_sample(pair_counts(metric.family, "seeds", len(values), DRAWS)) / len(values)
                 means = np.round((weights @ values.to_numpy(dtype=float).T * drawn).sum(axis=1), 9)
-                kinds[cast(tuple[str, str], kind)] = Sample(means, len(values), len(asked))
-            yield str(model), name, kinds
+                kinds[kind] = len(values), means
+            yield str(model), name, len(asked), kinds
 
 
 def _question_weights(asked: pd.MultiIndex) -> np.ndarray:
@@ -170,8 +152,8 @@ def _with_sample(counts: np.ndarray) -> np.ndarray:
     return np.concatenate([np.ones_like(counts[:1]), counts])
 
 
-def _interval(draws: np.ndarray) -> dict[str, float]:
-    low, high = np.percentile(draws, INTERVAL)
+def _interval(means: np.ndarray) -> dict[str, float]:
+    low, high = np.percentile(means[1:], INTERVAL)
     return {"low": float(low), "high": float(high)}
 
 

@@ -1,7 +1,7 @@
-"""Views of scores: tables narrow enough to be read as text, and the sentences that they say themselves."""
+"""Views of scores: tables narrow enough to be read as text, and sentences that are computed from them."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import pandas as pd
 
@@ -17,30 +17,29 @@ from splitkit.tasks import task_family
 
 RANGES = (0.0, 0.4, 1.2, 12.0)
 """Ends of low, middle and high strengths, in matching strengths."""
+_SCORES = ("concept", "fluency", "score")
+_LINE = ["model", "form", "m_relative"]
 
 
-def metrics_of(table: pd.DataFrame, families: Iterable[str]) -> list[str]:
+def metrics_of(table: pd.DataFrame, families: Collection[str]) -> list[str]:
     """The metrics of some task families that Table 3 or 4 has numbers of, in the paper's order."""
-    wanted = set(families)
-    return [name for name, metric in METRICS.items() if metric.family in wanted and table[name].notna().any()]
+    own = [name for name, metric in METRICS.items() if metric.family in families]
+    return [name for name in own if table[name].notna().any()]
 
 
 def budget_view(model: str, form: str, family: str) -> pd.DataFrame:
-    """The learning rates that the search tried: one row per trial, a column per objective.
-
-    Equal budgets are seen to be equal; trial 0 is the paper's row, which may differ between objectives.
-    """
+    """The learning rates that the search tried: a row per trial (0: the paper's), a column per objective."""
     columns = {name: [f"{row['lr']:g}" for row in trials(model, form, name, family)] for name in OWN}
     return pd.DataFrame(columns, index=pd.RangeIndex(TRIALS, name="trial"))
 
 
 def settings_drawn() -> list[str]:
     """The settings, besides the learning rate, that the search draws for each objective, in words."""
-    lines = []
-    for objective, own in OWN.items():
-        drawn = [f"{name} {', '.join(map(str, values))}" for name, values in own.items()]
-        lines.append(f"{objective}: {'; '.join(drawn) or 'none'}")
-    return lines
+    drawn = {
+        objective: "; ".join(f"{name} {', '.join(map(str, values))}" for name, values in own.items())
+        for objective, own in OWN.items()
+    }
+    return [f"{objective}: {said or 'none'}" for objective, said in drawn.items()]
 
 
 def negative_sides() -> list[str]:
@@ -64,43 +63,30 @@ def search_view(search: pd.DataFrame, family: str) -> pd.DataFrame:
         raise ValueError(f"the search has no family {family!r}; it has {list(TASKS)}")
     keys = [key for key in KEYS if key != "task_family"]
     first = rows[rows["seed"] == SEEDS[0]]
-    found = pd.DataFrame(
-        {
-            "runs": rows.groupby(keys).size(),
-            "start": first[first["trial"] == 0].set_index(keys)["score"],
-            "best": first.groupby(keys)["score"].max(),
-        }
-    )
+    start, best = first[first["trial"] == 0].set_index(keys)["score"], first.groupby(keys)["score"].max()
+    found = pd.DataFrame({"runs": rows.groupby(keys).size(), "start": start, "best": best})
     chosen = final_scores(rows).drop_duplicates(keys).set_index(keys)[["score", "trial"]]
     return found.join(chosen.set_axis(["final", "trial"], axis=1)).round(2)
 
 
 def score_view(table: pd.DataFrame, number: int, metric: str) -> pd.DataFrame:
-    """One metric of Table 3 or 4 beside the paper's: ours, interval, paper, and both ranks where both rank.
-
-    Ranks are within a model, 1 the highest, among the rows that both tables have.
-    """
+    """One metric of Table 3 or 4: ours, interval, paper, and the two ranks of `beside_paper`."""
     both = beside_paper(table, number)
     rows = both[both["metric"] == metric]
     # the paper's Table 4 has one objective, which it does not name
     keys = [key for key in ROW if key in rows]
-    found = rows.merge(table[[*keys, f"{metric}_low", f"{metric}_high"]], on=keys, validate="1:1")
-    found = found.dropna(subset="ours")
-    found["interval"] = [
-        f"{low:.2f} to {high:.2f}"
-        for low, high in zip(found[f"{metric}_low"], found[f"{metric}_high"], strict=True)
-    ]
-    found["ranks"] = [
-        "" if pd.isna(a) else f"{a:g} / {b:g}"
-        for a, b in zip(found["rank_ours"], found["rank_paper"], strict=True)
-    ]
+    ends = [f"{metric}_low", f"{metric}_high"]
+    found = rows.merge(table[[*keys, *ends]], on=keys, validate="1:1").dropna(subset="ours")
+    found["interval"] = [f"{low:.2f} to {high:.2f}" for low, high in found[ends].to_numpy()]
+    ranks = found[["rank_ours", "rank_paper"]].to_numpy()
+    found["ranks"] = ["" if math.isnan(a) else f"{a:g} / {b:g}" for a, b in ranks]
     return found.set_index(keys)[["ours", "interval", "paper", "ranks"]].round(2)
 
 
 def difference_view(differences: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """SPLIT minus each rival on one metric, without DPO: "0.13 [0.02, 0.24]", p, and which of them is better.
+    """SPLIT minus each rival on one metric, without DPO: "0.13 [0.02, 0.24]", p, and the better of the two.
 
-    The better one is "SPLIT" or "rival", or there is a "tie" or a "ceiling": `score_differences.differences`.
+    In place of the better one there may be a "tie" or a "ceiling", see `score_differences.differences`.
     """
     rows = differences[(differences["metric"] == metric) & (differences["rival"] != "dpo")]
     numbers = rows[["difference", "low", "high"]].to_numpy()
@@ -117,48 +103,50 @@ def tally(differences: pd.DataFrame) -> pd.DataFrame:
     return counts.reindex(columns=["split better", "tie", "rival better", "ceiling"], fill_value=0)
 
 
-def leads(strengths: pd.DataFrame, family: str) -> pd.DataFrame:
-    """SPLIT's mean minus its best rival's at each strength, DPO left out, averaged over ranges of m.
-
-    `strengths` is `strength_scores` of `scores.score_base`. A row per model, form and range of m, a
-    column for each of concept, fluency and score (the two first where the family has them). The best rival
-    may be another one in each column and at each strength.
-    """
-    rows = strengths[(strengths["task"].map(task_family) == family) & (strengths["objective"] != "dpo")]
-    columns = [name for name in ("concept", "fluency", "score") if rows[name].notna().any()]
-    key = ["model", "form", "m_relative"]
+def _lines(strengths: pd.DataFrame, family: str) -> pd.DataFrame:
+    """Mean concept, fluency and score of a family by model, form, m_relative and objective."""
+    rows = strengths[strengths["task"].map(task_family) == family]
     # rounded, so that a strength is the same number in every cell
-    means = rows.assign(m_relative=rows["m_relative"].round(6)).groupby([*key, "objective"])[columns].mean()
+    rows = rows.assign(m_relative=rows["m_relative"].round(6))
+    return rows.groupby([*_LINE, "objective"])[[name for name in _SCORES if name in rows]].mean()
+
+
+def leads(strengths: pd.DataFrame, family: str) -> pd.DataFrame:
+    """SPLIT's mean minus its best rival's at each strength, DPO left out, averaged over `RANGES` of m.
+
+    `strengths` is `strength_scores` of `scores.score_base`. A row per model, form and range of m, a column
+    for each of concept, fluency and score that the family has. The best rival may be another one in each
+    column and at each strength.
+    """
+    means = _lines(strengths, family).drop(index="dpo", level="objective", errors="ignore")
+    means = means.dropna(axis=1, how="all")
     own = means.index.get_level_values("objective") == "split"
-    lead = (means[own].droplevel("objective") - means[~own].groupby(key).max()).dropna().reset_index()
+    lead = (means[own].droplevel("objective") - means[~own].groupby(_LINE).max()).dropna().reset_index()
     lead["m"] = pd.cut(lead["m_relative"], RANGES, labels=["low", "middle", "high"])
-    return lead.groupby(["model", "form", "m"], observed=True)[columns].mean()
+    return lead.groupby(["model", "form", "m"], observed=True)[list(means)].mean()
 
 
 def windows(strengths: pd.DataFrame, family: str) -> pd.DataFrame:
-    """At how many strengths an objective keeps half of its own best validation score: its window.
+    """The number of strengths at which an objective keeps half of its own best validation score: its window.
 
     One row per model and form, a column per objective; empty where it was not measured or has no score
     above 0 at any strength.
     """
-    rows = strengths[strengths["task"].map(task_family) == family]
-    # rounded, so that a strength is the same number in every cell
-    line = rows.assign(m_relative=rows["m_relative"].round(6)).groupby([*ROW, "m_relative"])["score"].mean()
+    line = _lines(strengths, family)["score"]
     best = line.groupby(ROW).transform("max")
     counts = (line >= best / 2).where(best > 0).groupby(ROW).sum(min_count=1)
     return counts.unstack("objective").astype("Int64").astype(object).fillna("")
 
 
 def ceilings(table: pd.DataFrame, metrics: Iterable[str]) -> list[str]:
-    """Which rows of Table 3 come within 1 % of the top of a scale: a sentence per model and metric."""
+    """A sentence per model and metric: the rows of Table 3 that come within 1 % of the top of its scale."""
     sentences = []
     for model, rows in table.groupby("model", sort=True):
         for name in metrics:
             top = METRICS[name].top
             steered = rows[(rows["form"] != VANILLA) & rows[name].notna()]
-            reached = steered[steered[name] >= top * (1 - CEILING)]
-            names = ", ".join(" ".join(pair) for pair in reached[["form", "objective"]].to_numpy())
-            where = f"reached by {names}" if names else "reached by none"
+            reached = steered.loc[steered[name] >= top * (1 - CEILING), ["form", "objective"]]
+            where = f"reached by {', '.join(map(' '.join, reached.to_numpy())) or 'none'}"
             best = steered.loc[steered[name].idxmax()]
             sentences.append(
                 f"{model}, {name}: the ceiling of {top:g} is {where}; "
@@ -228,7 +216,7 @@ def unscored(answer_scores: pd.DataFrame) -> list[str]:
 
 
 def ungraded(profile: Profile, family: str, answer_scores: pd.DataFrame) -> list[str]:
-    """Sentences on what of a family's answers has no grade: never asked for, or left unscored."""
+    """Sentences on the grades that a family's answers lack: never asked for, or left out by a judge."""
     own = [task for task in profile.tasks if task_family(task) == family]
     said = []
     if family == "powerseeking" and any(map(is_judged, own)):
@@ -237,24 +225,23 @@ def ungraded(profile: Profile, family: str, answer_scores: pd.DataFrame) -> list
 
 
 def absent(profile: Profile, family: str) -> str:
-    """A line that says that a profile has no task of a family; empty where it has one."""
+    """A sentence if a profile has no task of a family, with the tasks that it has; else empty."""
     if family in map(task_family, profile.tasks):
         return ""
     return f"Profile {profile.name!r} has no {family}: its tasks are {', '.join(profile.tasks)}."
 
 
 def beside_answers(curves: pd.DataFrame, strengths: pd.DataFrame) -> pd.DataFrame:
-    """`operating_point` on trial: what answers score at the strength that losses alone choose.
+    """`operating_point` on trial: the score of answers at the strength that losses alone choose.
 
-    Args:
-        curves: mean curves, of `mean_curves.curves`; those of test pairs choose.
-        strengths: `strength_scores` of `scores.score_base`, the scores of validation answers.
+    Mean curves (`mean_curves.curves`) of test pairs choose; `strength_scores` of `scores.score_base` has the
+    scores of validation answers.
 
     Returns:
         One row per model, form and family of tasks: cells, m (median of the operating points, in matching
-        strengths), beyond (how many of them lie beyond every answered strength, and are left out of what
-        follows), by_losses (mean score at the answered strength that is nearest) and best (mean of each
-        cell's highest score, which is a little too high: it is chosen on the answers that are scored).
+        strengths), beyond (the number of them beyond every answered strength, left out of what follows),
+        by_losses (mean score at the answered strength that is nearest) and best (mean of each cell's highest
+        score, which is a little too high: it is chosen on the answers that are scored).
     """
     answered = {key: part for key, part in strengths.groupby(CELL)}
     rows = []
@@ -264,16 +251,10 @@ def beside_answers(curves: pd.DataFrame, strengths: pd.DataFrame) -> pd.DataFram
         # a mean curve is the sweep of one mean pair
         m = operating_point(curve.assign(m=curve["m_relative"], pair=0)).m
         scores = answered[key].set_index("m_relative")["score"]
-        row = {"model": key[0], "form": key[2], "family": task_family(str(key[1])), "m": m}
-        row["beyond"] = m > scores.index.max()
+        beyond = m > scores.index.max()
         near = scores.iloc[abs(scores.index - m).argmin()]
-        found = (math.nan, math.nan) if row["beyond"] else (near, scores.max())
-        rows.append(row | dict(zip(("by_losses", "best"), found, strict=True)))
-    groups = pd.DataFrame(rows, columns=["model", "form", "family", "m", "beyond", "by_losses", "best"])
-    return groups.groupby(["model", "form", "family"]).agg(
-        cells=("m", "size"),
-        m=("m", "median"),
-        beyond=("beyond", "sum"),
-        by_losses=("by_losses", "mean"),
-        best=("best", "mean"),
-    )
+        found = (math.nan, math.nan) if beyond else (near, scores.max())
+        rows.append((key[0], key[2], task_family(str(key[1])), m, m, beyond, *found))
+    columns = ["model", "form", "family", "cells", "m", "beyond", "by_losses", "best"]
+    how = dict(zip(columns[3:], ("size", "median", "sum", "mean", "mean"), strict=True))
+    return pd.DataFrame(rows, columns=columns).groupby(columns[:3]).agg(how)

@@ -26,11 +26,9 @@ OBJECTIVES = (VANILLA, "diffmean", "sft", "reps", "split", "dpo")
 # within 0.001 no answer has changed
 @kept(*BASE, tolerance=1e-3)
 def score_base(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
-    """The three tables of scores of a profile.
+    """The three tables of scores of a profile, from which means, Tables 3 and 4 and verdicts are computed.
 
-    All that follows (means, intervals, Tables 3 and 4, verdicts) is computed from these, as they are returned
-    here. The unsteered model is form and objective "vanilla", seed 0, m = 0: what the closed form's cells
-    answer at m = 0.
+    The unsteered model is form and objective "vanilla", seed 0: the answers of the closed form's cells at 0.
 
     Returns:
         "scores": one row per cell and one per unsteered model and task: model, task, form, objective, seed,
@@ -48,10 +46,7 @@ def score_base(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
 
 
 def tables(cells: Iterable[CellResult], jobs: int = 1) -> dict[str, pd.DataFrame]:
-    """The tables of `score_base` from finished cells; those without answers are passed over.
-
-    ValueError when there is none with answers, or one of them is not as a cell's answers are (see `_cell`).
-    """
+    """The tables of `score_base` from finished cells with answers; ValueError where there are none."""
     answered = [cell for cell in cells if "answers" in cell.folders]
     parts = joblib.Parallel(n_jobs=jobs)(joblib.delayed(_cell)(cell) for cell in answered)
     if not parts:
@@ -63,30 +58,23 @@ def paper_table(found: pd.DataFrame, number: int) -> pd.DataFrame:
     """Table 3 (all but DPO) or 4 (DPO): the paper's columns, seeds, `_low` and `_high` of each metric.
 
     A form and objective that was not measured has no row, a metric that was not measured is NaN. Each task
-    family has its own number of seeds: seeds_psychopathy, seeds_powerseeking, seeds_axbench.
-
-    Args:
-        found: see `intervals`.
-        number: 3 or 4; KeyError for another.
-
-    Raises:
-        ValueError: when there is no row for the table.
+    family has its own number of seeds: seeds_psychopathy, seeds_powerseeking, seeds_axbench. `found` is of
+    `intervals`. KeyError for another table, ValueError when there is no row for it.
     """
     if number not in (3, 4):
         raise KeyError(f"table {number!r} is no table of scores; those are 3 (main) and 4 (DPO)")
     rows = found[(found["objective"] == "dpo") == (number == 4)]
     if rows.empty:
         raise ValueError(f"no scored answers for Table {number}; there are {sorted(set(found['objective']))}")
-    wide = rows.pivot(index=ROW, columns="metric", values=["mean", "low", "high", "seeds"])
+    parts = ["mean", "low", "high", "seeds"]
+    wide = rows.pivot(index=ROW, columns="metric", values=parts)
+    wide = wide.reindex(columns=pd.MultiIndex.from_product([parts, METRICS]))
     theirs = [name for name in paper.table(number).columns if name not in METRICS]
-    table = wide.index.to_frame()[theirs]
-    table = table.assign(**{name: wide.get(("mean", name), np.nan) for name in METRICS})
+    table = wide.index.to_frame()[theirs].join(wide["mean"])
     for name, metric in METRICS.items():
-        seeds = wide.get(("seeds", name), pd.Series(index=wide.index))
-        table[f"seeds_{metric.family}"] = seeds.astype("Int64")
+        table[f"seeds_{metric.family}"] = wide["seeds", name].astype("Int64")
     for name in METRICS:
-        for end in ("low", "high"):
-            table[f"{name}_{end}"] = wide.get((end, name), np.nan)
+        table[[f"{name}_low", f"{name}_high"]] = wide[[("low", name), ("high", name)]].to_numpy()
     order = sorted(wide.index, key=lambda k: (k[0], FORMS.index(k[1]), OBJECTIVES.index(k[2])))
     return table.loc[order].reset_index(drop=True)
 
@@ -94,12 +82,9 @@ def paper_table(found: pd.DataFrame, number: int) -> pd.DataFrame:
 def beside_paper(table: pd.DataFrame, number: int) -> pd.DataFrame:
     """Table 3 or 4 with the paper's numbers beside ours: one row per row of the table and metric.
 
-    Returns:
-        The table's keys, metric, ours, paper, rank_ours, rank_paper: ranks within a model and metric, 1 the
-        highest, ties their average, among the rows that both have; NaN where one has no number.
-
-    Raises:
-        KeyError: for a model without a counterpart in the paper.
+    Columns: the table's keys, metric, ours, paper, rank_ours, rank_paper (ranks within a model and metric, 1
+    the highest, ties their average, among the rows that both have; NaN where one has no number). KeyError for
+    a model without a counterpart in the paper.
     """
     theirs, names = paper.table(number), list(METRICS)
     key = [name for name in theirs.columns if name not in names]
@@ -115,9 +100,9 @@ def beside_paper(table: pd.DataFrame, number: int) -> pd.DataFrame:
 
 
 def rank_correlation(beside: pd.DataFrame) -> pd.DataFrame:
-    """Spearman's rank correlation of ours with the paper's: model, metric, n (rows that both have), spearman.
+    """Spearman's rank correlation of the two numbers of `beside_paper`: model, metric, n, spearman.
 
-    NaN with fewer than three rows, or where all of one side are equal. `beside` is of `beside_paper`.
+    n counts the rows that both have; NaN for fewer than three, or where all of one side are equal.
     """
     rows = []
     for (model, metric), part in beside.groupby(["model", "metric"], sort=False):
@@ -130,7 +115,7 @@ def rank_correlation(beside: pd.DataFrame) -> pd.DataFrame:
 
 @kept(paper.TABLES[3], paper.TABLES[4], "score_differences", tolerance=1e-3, digits=5, of="tables")
 def main_tables(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
-    """Tables 3 and 4 and "score_differences" of the scored answers; of unscored ones see `complete`."""
+    """Tables 3 and 4 and "score_differences" of the scored answers, completed."""
     answers = complete(score_base(profile, jobs)["answer_scores"])
     found = intervals(answers)
     made = {paper.TABLES[number]: paper_table(found, number) for number in (3, 4)}
@@ -152,7 +137,7 @@ def _cell(result: CellResult) -> dict[str, pd.DataFrame]:
         # a search does not try m = 0: the unsteered model has no validation score
         chosen_by = tried.loc[tried["m"] == m, "score"].mean()
         row = {"m": m, "m_relative": m / unit, "validation": chosen_by, "score": part["score"].mean()}
-        rows.append(keys | row | {"n": len(part)} | part[list(COMPONENTS)].mean().to_dict())
+        rows.append(keys | row | {"n": len(part), **part[list(COMPONENTS)].mean()})
         answers.append(_keyed(part[["question", "score", "concept"]].round(4), keys))
     strengths = tried.assign(m_relative=tried["m"] / unit)[["m_relative", "score", "concept", "fluency"]]
     return {
@@ -165,7 +150,7 @@ def _cell(result: CellResult) -> dict[str, pd.DataFrame]:
 def complete(answer_scores: pd.DataFrame) -> pd.DataFrame:
     """The rows without the questions that a judge left unscored in some cell of their model and task.
 
-    What is compared has then been asked the same questions everywhere; `score_views.unscored` counts them.
+    All that is compared has then been asked the same questions; `score_views.unscored` counts them.
     """
     asked = ["model", "task", "question"]
     lost = answer_scores.loc[answer_scores["score"].isna(), asked].drop_duplicates()

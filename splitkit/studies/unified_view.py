@@ -3,7 +3,6 @@
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -76,19 +75,18 @@ def subject(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, str]:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     said = f"{name} has {count / 1e9:.2g} billion parameters, too many for copies in float64: here its "
-    said += "architecture in small, with random weights, stands for it."
-    return model.eval(), tokenizer, said
+    return model.eval(), tokenizer, f"{said}architecture in small, with random weights, stands for it."
 
 
 def subjects(names: Sequence[str]) -> tuple[Models, list[str]]:
-    """`subject` of each of some models: models and tokenizers by name, and a line for each that has one."""
+    """The `subject` of each model: models and tokenizers by name, and the notes there are."""
     found = {name: subject(name) for name in names}
     models = {name: (model, tokenizer) for name, (model, tokenizer, _) in found.items()}
     return models, [f"{said}\n" for *_, said in found.values() if said]
 
 
 def layer_size(name: str) -> tuple[int, int]:
-    """(d_in, d_out) of a model's down-projections: width of the feed-forward network, hidden size."""
+    """Widths (d_in, d_out) of a model's down-projections: the feed-forward network's and the hidden size."""
     folder = model_files.fetch(name)
     text = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
     return inner_width(text), int(text.hidden_size)
@@ -106,14 +104,14 @@ def _in_small(config: Any) -> Any:
 
 
 class DoublePrecision(TorchFunctionMode):
-    """float32 -> float64 in whatever is computed inside the `with`.
+    """float64 in place of float32 in all that is computed inside the `with`.
 
     The architectures do norms, softmax and rotary angles in float32 whatever the model's own type; a
     difference of 1e-16 before such a step is 1e-7 after it, when it tips a rounding.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Every call into torch, with float64 wherever it says float32."""
+        """Call into torch with float64 in place of float32."""
         func = torch.Tensor.double if func is torch.Tensor.float else func
         args = [torch.float64 if value is torch.float32 else value for value in args]
         named = {k: torch.float64 if v is torch.float32 else v for k, v in (kwargs or {}).items()}
@@ -126,8 +124,7 @@ def probes(
     """One padded batch of questions with their positive answers, without BOS unless `bos` asks for it."""
     kept = []
     for sequence in encode_pairs(model, tokenizer, pairs)[0]:
-        start = sum(token == model.config.bos_token_id for token in sequence.ids[:1])
-        start = 0 if bos else start
+        start = int(not bos and sequence.ids[0] == model.config.bos_token_id)
         kept.append(Encoded(sequence.pair, sequence.ids[start:], sequence.prompt_length - start))
     return pad_batch(tokenizer, kept, range(len(kept)))
 
@@ -143,53 +140,40 @@ def _logits(model: PreTrainedModel, batch: Batch) -> Float[Tensor, "batch token 
         ).logits
 
 
-@dataclass(frozen=True)
-class Twin:
-    """A model with `intervention` written into its weights at m (1 + slip); a slip of -1 leaves them."""
-
-    intervention: Intervention
-    slip: float = 0.0
-
-
 def deviations(
     model: PreTrainedModel,
     batch: Batch,
     intervention: Intervention,
     m: Sequence[float],
-    twins: Mapping[str, Twin],
+    twins: Mapping[str, tuple[Intervention, float]],
 ) -> dict[str, list[float]]:
     """max |logits of h + m dh (Eq. 5) - logits of W + m dW, b + m db (Eq. 1)|, one number per m, in float64.
 
-    The steered model sees all strengths in one batch, a strength per row; each is compared with twins of its
-    own. The largest difference is over all tokens of all sequences and the whole vocabulary.
-
-    Args:
-        model: the intervention's base model, in any type.
-        batch: sequences, as from `probes`.
-        intervention: what is applied.
-        m: strengths, taken as the float32 numbers that `applied` takes them for.
-        twins: what is compared with it, by name.
+    The largest difference is over all tokens of all sequences and the whole vocabulary. A twin (intervention,
+    slip) is the model with that intervention written into its weights at m (1 + slip); a slip of -1 leaves
+    them. Strengths are the float32 numbers that `applied` takes them for.
     """
     exact = copy.deepcopy(model).double()
     factors = as_factors(m).double().tolist()
     rows = len(batch.index)
+    # all strengths in one batch, a strength per row
     repeated = Batch(*(part.repeat(len(factors), 1) for part in vars(batch).values()))
     with intervention.applied(exact, [factor for factor in factors for _ in range(rows)]):
         steered = _logits(exact, repeated).unflatten(0, (len(factors), rows))
     real = batch.attention_mask.bool()
     found: dict[str, list[float]] = {}
-    for name, twin in twins.items():
+    for name, (own, slip) in twins.items():
         written: dict[float, Tensor] = {}
         for factor, ours in zip(factors, steered, strict=True):
-            at = factor * (1 + twin.slip)
+            at = factor * (1 + slip)
             if at not in written:
-                written = {at: _logits(rewritten(exact, twin.intervention, at), batch)}
+                written = {at: _logits(rewritten(exact, own, at), batch)}
             found.setdefault(name, []).append(float((ours - written[at])[real].abs().max()))
     return found
 
 
 def magnitude(value: float) -> int:
-    """k with 10^(k-1) < value <= 10^k: what of a rounding error does not depend on the processor."""
+    """The k with 10^(k-1) < value <= 10^k, which, unlike a rounding error, no processor changes."""
     return math.ceil(math.log10(max(value, FLOOR)))
 
 
@@ -203,16 +187,13 @@ def identity_table(
 ) -> pd.DataFrame:
     """Eq. 1 against Eq. 5 for random interventions of every form, and the comparisons that have to fail.
 
-    Args:
-        name: the model's, for the table.
-        strengths: in units of each intervention's matching strength, without 0.
+    Strengths are in units of each intervention's matching strength, without 0.
 
     Returns:
         A row per form, comparison and strength: model, form, compared_with, m_relative, m, magnitude (of the
         largest difference of a logit). compared_with is one of `COMPARED`: "rewritten" is the identity;
-        "untouched" weights (what steering does at all), weights written "1 % off", "BOS too" where prompts
-        have a BOS, and "bias before the norm", a vector as the down-projection's bias where a norm follows,
-        must differ.
+        "untouched" weights, weights written "1 % off", "BOS too" where prompts have a BOS, and "bias before
+        the norm", a vector as the down-projection's bias where a norm follows, must differ.
     """
     batch, with_bos = probes(model, tokenizer, pairs), probes(model, tokenizer, pairs, bos=True)
     parts = []
@@ -221,16 +202,16 @@ def identity_table(
         sites = resolve_sites(model, iv.layer)
         unit = matching_strength(model, tokenizer, iv, pairs)
         m = [unit * strength for strength in strengths]
-        twins = {"rewritten": Twin(iv), "untouched": Twin(iv, slip=-1.0), "1 % off": Twin(iv, slip=SLIP)}
+        twins = {"rewritten": (iv, 0.0), "untouched": (iv, -1.0), "1 % off": (iv, SLIP)}
         if form == "vector" and sites.after_down is not None:
-            twins["bias before the norm"] = Twin(as_down_bias(iv, sites.down_width))
+            twins["bias before the norm"] = (as_down_bias(iv, sites.down_width), 0.0)
         found = deviations(model, batch, iv, m, twins)
         if with_bos.input_ids.shape != batch.input_ids.shape:
-            found |= deviations(model, with_bos, iv, m, {"BOS too": Twin(iv)})
+            found |= deviations(model, with_bos, iv, m, {"BOS too": (iv, 0.0)})
         for compared_with in sorted(found, key=COMPARED.index):
-            values = found[compared_with]
-            rows = {"m_relative": strengths, "m": m, "magnitude": [magnitude(value) for value in values]}
-            parts.append(pd.DataFrame({"model": name, "form": form, "compared_with": compared_with, **rows}))
+            keys = {"model": name, "form": form, "compared_with": compared_with}
+            sizes = [magnitude(value) for value in found[compared_with]]
+            parts.append(pd.DataFrame({**keys, "m_relative": strengths, "m": m, "magnitude": sizes}))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -244,8 +225,6 @@ def change_table(
     seed: int = 0,
 ) -> pd.DataFrame:
     """The change by steering against m dh (Eq. 5), at the site and in the residual stream after it.
-
-    Arguments as for `identity_table`.
 
     Returns:
         A row per form and strength: model, form, m_relative; site and stream, magnitudes of max |change -
@@ -263,16 +242,11 @@ def change_table(
         for strength in strengths:
             m = float(as_factors(unit * strength))
             seen = _activations(exact, batch, iv, m)
-            change = {place: (seen[place] - base[place])[real] for place in ("site", "stream")}
-            errors = {
-                place: magnitude(float((moved - m * dh).abs().max() / (m * dh).abs().max()))
-                for place, moved in change.items()
-            }
-            size = change["stream"].norm(dim=-1).median() / base["stream"][real].norm(dim=-1).median()
-            rows.append(
-                {"model": name, "form": form, "m_relative": strength, **errors, "stream_change": float(size)}
-            )
-    return pd.DataFrame(rows)
+            site, stream = ((seen[place] - base[place])[real] for place in ("site", "stream"))
+            errors = (float((moved - m * dh).abs().max() / (m * dh).abs().max()) for moved in (site, stream))
+            size = stream.norm(dim=-1).median() / base["stream"][real].norm(dim=-1).median()
+            rows.append((name, form, strength, *map(magnitude, errors), float(size)))
+    return pd.DataFrame(rows, columns=["model", "form", "m_relative", "site", "stream", "stream_change"])
 
 
 def _activations(model: PreTrainedModel, batch: Batch, iv: Intervention, m: float) -> dict[str, Tensor]:
@@ -291,21 +265,13 @@ def _activations(model: PreTrainedModel, batch: Batch, iv: Intervention, m: floa
     with iv.applied(model, m):
         sites = resolve_sites(model, iv.layer)
         # after the intervention's own hooks, so that these see what it made
-        handles = [
+        handles = (
             sites.down.register_forward_hook(keep_down),
             sites.layer.register_forward_hook(keep_stream),
-        ]
-        try:
+        )
+        with handles[0], handles[1]:
             _logits(model, batch)
-        finally:
-            for handle in handles:
-                handle.remove()
     return seen
-
-
-def down_projection(model: PreTrainedModel, layer: int) -> nn.Module:
-    """The layer's down-projection, whose weight is W in Eq. 1."""
-    return resolve_sites(model, layer).down
 
 
 def layer_parameters(names: Sequence[str]) -> pd.DataFrame:

@@ -1,9 +1,11 @@
 """Verdicts on the paper's claims: from a table to a word, each by one rule; the bars are in `claims`.
 
 C2 to C9 are decided per model and task family, as in the paper's tables: all seeds, and the concepts of
-AxBench, are pooled. The other claims are decided per model.
+AxBench, are pooled. The other claims are decided per model. A table without a column that a rule needs raises
+a ValueError that names it.
 """
 
+import operator
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -26,6 +28,7 @@ FORMS = ("local_weight", "lora", "vector")
 DISTANCES = ("subspace", "neighbours")
 """The two estimators of distance that C9 asks: they know nothing of each other, and both have to agree."""
 C10_RIVALS = {"local_weight": ("sft", "reps"), "lora": ("sft", "reps"), "vector": ("diffmean", "sft", "reps")}
+_DRAWN = "drawn in Fig. 2, 4, 5"
 ACCURACY = "psychopathy_acc_pct"
 OPEN_ENDED = ("powerseeking_0_4", "axbench_concept_0_2", "axbench_harmonic_0_2")
 
@@ -67,6 +70,24 @@ def _decided(
     return verdicts
 
 
+def _graded(
+    claim: str,
+    table: pd.DataFrame,
+    ours: Callable[[pd.DataFrame], float],
+    theirs: Callable[[str, str], float] | str,
+    reaches: Callable[[float, float], bool] = operator.gt,
+) -> list[Verdict]:
+    """One verdict per model and family: the number of its rows against the bars, the paper's beside it."""
+    bars = CLAIMS[claim]
+
+    def decide(model: str, task: str, rows: pd.DataFrame) -> _Decision:
+        number = ours(rows)
+        printed = theirs if isinstance(theirs, str) else f"{theirs(model, task):.2f}"
+        return number, printed, reaches(number, bars.holds), reaches(number, bars.in_part)
+
+    return _decided(claim, by_model_and_family(table), decide)
+
+
 def decide_c1(deviations: pd.DataFrame) -> list[Verdict]:
     """Eq. 1-5: one verdict per model from rows (model, form, deviation): largest absolute differences.
 
@@ -85,13 +106,13 @@ def decide_c1(deviations: pd.DataFrame) -> list[Verdict]:
 def decide_c2(shapes: pd.DataFrame) -> list[Verdict]:
     """One verdict per model and family from `shapes.shape_table`: the share of cells with `c2`."""
     require(shapes, "model", "task", "c2")
-    return _decide_shape("C2", shapes, lambda rows: _share_of(rows, "c2"))
+    return _graded("C2", shapes, lambda rows: _share_of(rows, "c2"), _DRAWN, operator.ge)
 
 
 def decide_c3(shapes: pd.DataFrame) -> list[Verdict]:
     """One verdict per model and family from `shapes.shape_table`: the share of cells with `c3`."""
     require(shapes, "model", "task", "c3")
-    return _decide_shape("C3", shapes, lambda rows: _share_of(rows, "c3"))
+    return _graded("C3", shapes, lambda rows: _share_of(rows, "c3"), _DRAWN, operator.ge)
 
 
 def decide_c4(shapes: pd.DataFrame) -> list[Verdict]:
@@ -102,20 +123,9 @@ def decide_c4(shapes: pd.DataFrame) -> list[Verdict]:
     require(shapes, "model", "task", "form", "c2", "c3")
 
     def lowest(rows: pd.DataFrame) -> float:
-        shares = [_share_of(rows[rows["form"] == form], "c2", "c3") for form in FORMS]
-        return float(np.min(shares))
+        return float(np.min([_share_of(rows[rows["form"] == form], "c2", "c3") for form in FORMS]))
 
-    return _decide_shape("C4", shapes, lowest)
-
-
-def _decide_shape(claim: str, shapes: pd.DataFrame, share: Callable[[pd.DataFrame], float]) -> list[Verdict]:
-    bars = CLAIMS[claim]
-
-    def decide(model: str, task: str, rows: pd.DataFrame) -> _Decision:
-        ours = share(rows)
-        return ours, "drawn in Fig. 2, 4, 5", ours >= bars.holds, ours >= bars.in_part
-
-    return _decided(claim, by_model_and_family(shapes), decide)
+    return _graded("C4", shapes, lowest, _DRAWN, operator.ge)
 
 
 def _share_of(rows: pd.DataFrame, *conditions: str) -> float:
@@ -126,26 +136,23 @@ def _share_of(rows: pd.DataFrame, *conditions: str) -> float:
 
 def decide_c5(fits: pd.DataFrame) -> list[Verdict]:
     """Eq. 15: one verdict per model and family from rows (model, task, curve, r2); NaN is no good fit."""
-    bars, good = CLAIMS["C5"], GOOD_FIT["preference"]
-
-    def decide(model: str, task: str, rows: pd.DataFrame) -> _Decision:
-        ours = _share_above(rows["r2"], good)
-        theirs = (_printed_r2(2, model, task, "preference") > good).mean()
-        return ours, f"{theirs:.2f}", ours > bars.holds, ours > bars.in_part
-
-    return _decided("C5", by_model_and_family(_fits_of(fits, "preference")), decide)
+    good = GOOD_FIT["preference"]
+    return _graded(
+        "C5",
+        _fits_of(fits, "preference"),
+        lambda rows: _share_above(rows["r2"], good),
+        lambda model, task: (_printed_r2(2, model, task, "preference") > good).mean(),
+    )
 
 
 def decide_c6(fits: pd.DataFrame) -> list[Verdict]:
     """Eq. 17: one verdict per model and family from rows (model, task, curve, r2), by the median R²."""
-    bars = CLAIMS["C6"]
-
-    def decide(model: str, task: str, rows: pd.DataFrame) -> _Decision:
-        ours = rows["r2"].median()
-        theirs = _printed_r2(2, model, task, "utility").median()
-        return ours, f"{theirs:.2f}", ours > bars.holds, ours > bars.in_part
-
-    return _decided("C6", by_model_and_family(_fits_of(fits, "utility")), decide)
+    return _graded(
+        "C6",
+        _fits_of(fits, "utility"),
+        lambda rows: rows["r2"].median(),
+        lambda model, task: _printed_r2(2, model, task, "utility").median(),
+    )
 
 
 def decide_c7(fits: pd.DataFrame) -> list[Verdict]:
@@ -156,17 +163,17 @@ def decide_c7(fits: pd.DataFrame) -> list[Verdict]:
     """
     key = ["task", "form", "objective", "seed", "curve"]
     require(fits, "model", *key, "split", "r2")
-    bars = CLAIMS["C7"]
     printed_key = ["model", "form", "objective", "curve", "task_family"]
     printed = paper.tidy(2).merge(paper.tidy(6), on=printed_key, suffixes=("_train", "_test"))
 
-    def decide(model: str, task: str, rows: pd.DataFrame) -> _Decision:
+    def ours(rows: pd.DataFrame) -> float:
         train, test = (rows.loc[rows["split"] == split, [*key, "r2"]] for split in ("train", "test"))
-        ours = _as_good(train.merge(test, how="left", on=key, suffixes=("_train", "_test"), validate="1:1"))
-        theirs = _as_good(_counterpart(printed, model, task))
-        return ours, f"{theirs:.2f}", ours >= bars.holds, ours >= bars.in_part
+        return _as_good(train.merge(test, how="left", on=key, suffixes=("_train", "_test"), validate="1:1"))
 
-    return _decided("C7", by_model_and_family(_in_the_paper(fits)), decide)
+    def theirs(model: str, task: str) -> float:
+        return _as_good(_counterpart(printed, model, task))
+
+    return _graded("C7", _in_the_paper(fits), ours, theirs, operator.ge)
 
 
 def decide_c8(fits: pd.DataFrame) -> list[Verdict]:
@@ -175,15 +182,12 @@ def decide_c8(fits: pd.DataFrame) -> list[Verdict]:
     `fits` has model, task, split and r2, of both curves; NaN is no prediction. Undecided without any number.
     """
     require(fits, "model", "task", "split", "r2")
-    bars = CLAIMS["C8"]
-
-    def decide(model: str, task: str, rows: pd.DataFrame) -> _Decision:
-        ours = _share_above(rows["r2"], FAIR_FIT)
-        theirs = (_printed_r2(7, model, task) > FAIR_FIT).mean()
-        return ours, f"{theirs:.2f}", ours > bars.holds, ours > bars.in_part
-
-    transferred = _in_the_paper(fits[fits["split"] == "transfer"])
-    return _decided("C8", by_model_and_family(transferred), decide)
+    return _graded(
+        "C8",
+        _in_the_paper(fits[fits["split"] == "transfer"]),
+        lambda rows: _share_above(rows["r2"], FAIR_FIT),
+        lambda model, task: (_printed_r2(7, model, task) > FAIR_FIT).mean(),
+    )
 
 
 def _fits_of(fits: pd.DataFrame, curve: str) -> pd.DataFrame:
@@ -233,12 +237,8 @@ def decide_c9(relation: pd.DataFrame, angles: pd.DataFrame) -> list[Verdict]:
     correlation does not grade, because ranks among strengths at which nothing is lost are noise. No
     correlation can show the "because" of the claim.
 
-    Args:
-        relation: `splitkit.studies.manifold.relation.relation_table`.
-        angles: rows (model, task, direction, cosine, isotropic_95).
-
-    Raises:
-        ValueError: when a column is missing.
+    `relation` is of `manifold.relation.relation_table`; `angles` has model, task, direction, cosine and
+    isotropic_95.
     """
     require(relation, "model", "task", "site", "estimator", "spearman_high", "r2_one_curve")
     require(angles, "model", "task", "direction", "cosine", "isotropic_95")
@@ -264,17 +264,10 @@ def decide_c9(relation: pd.DataFrame, angles: pd.DataFrame) -> list[Verdict]:
 
 
 def decide_c10(table3: pd.DataFrame, differences: pd.DataFrame) -> list[Verdict]:
-    """One verdict per model from Table 3 and the paired differences to SFT, RePS and DiffMean.
+    """One verdict per model from Table 3 and the paired differences (of `score_differences.differences`).
 
     A pair is left out where SPLIT and the best rival are both at the ceiling, and a comparison where its two
     means are. Undecided where all are, and unless every form was compared with each rival on each metric.
-
-    Args:
-        table3: `scores.paper_table` of 3.
-        differences: `score_differences.differences`.
-
-    Raises:
-        ValueError: when a column is missing.
     """
     require(table3, "model", "form", "objective", *METRICS)
     require(differences, "model", "form", "metric", "rival", "outcome")
@@ -294,10 +287,7 @@ def decide_c10(table3: pd.DataFrame, differences: pd.DataFrame) -> list[Verdict]
 
 
 def decide_c11(table3: pd.DataFrame) -> list[Verdict]:
-    """One verdict per model from Table 3; undecided unless it has SPLIT in all forms and the unsteered model.
-
-    ValueError when a column is missing.
-    """
+    """One verdict per model from Table 3; undecided unless it has SPLIT in all forms and the base model."""
     require(table3, "model", "form", "objective", ACCURACY)
     bars = CLAIMS["C11"]
 
@@ -318,9 +308,6 @@ def decide_c12(table3: pd.DataFrame, table4: pd.DataFrame) -> list[Verdict]:
 
     A change for the worse is a change too: its size counts. Undecided where no best gain is 0.1 of its scale,
     and unless all numbers that the rule needs are there.
-
-    Raises:
-        ValueError: when a column is missing.
     """
     require(table3, "model", "form", "objective", *OPEN_ENDED)
     require(table4, "model", "form", *OPEN_ENDED)
@@ -390,12 +377,8 @@ def read_verdicts(profile: Profile) -> pd.DataFrame:
 def write_verdicts(verdicts: Iterable[Verdict], profile: Profile) -> pd.DataFrame:
     """Put verdicts into the profile's `verdicts.csv`, in place of all earlier ones on the same claims.
 
-    Returns:
-        Their rows as they are written: claim, model, task, verdict, ours, paper, rule, sorted by the first
-        three.
-
-    Raises:
-        ValueError: when there are none, or two on one claim, model and task.
+    Returns their rows as they are written, sorted by claim, model and task. ValueError when there are none,
+    or two on one claim, model and task.
     """
     new = pd.DataFrame([asdict(verdict) for verdict in verdicts])
     if new.empty:
@@ -409,8 +392,7 @@ def write_verdicts(verdicts: Iterable[Verdict], profile: Profile) -> pd.DataFram
         with suppress(FileNotFoundError):
             old = read_verdicts(profile)
             new = pd.concat([old[~old["claim"].isin(claims)].astype({"paper": str}), new])
-        order = new["claim"].str[1:].astype(int)
-        new = new.assign(_order=order).sort_values(["_order", "model", "task"]).drop(columns="_order")
+        new = new.sort_values(key, key=lambda c: c.str[1:].astype(int) if c.name == "claim" else c)
         write_table(new, "verdicts", profile, digits=3, tolerance=0.01)
         kept = read_verdicts(profile)
     return kept[kept["claim"].isin(claims)]

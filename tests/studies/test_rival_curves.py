@@ -48,7 +48,7 @@ def test_the_true_form_wins() -> None:
 def test_errors_are_of_what_was_left_out() -> None:
     place = np.linspace(-1, 1, 33)
     cubic = place**3 - 0.2 * place**2 + place
-    rows = {row["rival"]: row for row in score_curves("preference", M[::-1], cubic[None, ::-1])[0]}
+    rows = score_curves("preference", M[::-1], cubic[None, ::-1]).set_index("rival").to_dict("index")
     assert rows["cubic"]["outer"] < 1e-6 and rows["cubic"]["interleaved"] < 1e-6
     assert rows["kernel"]["outer"] > 0.1
     # a likelihood ratio by hand: n log(RSS / n) + 2 k, relative to the lowest
