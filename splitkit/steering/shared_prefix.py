@@ -1,4 +1,4 @@
-"""Shared prefix: the prompt of a pair runs once for both of its answers."""
+"""Shared prefix: what several answers begin with runs once for all of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,56 +15,50 @@ from splitkit.steering.tokenization import Encoded, pad_batch
 SIDES = 2
 """Number of answers of a pair: the positive one, then the negative one."""
 
+TRUNK = 16
+"""Fewest tokens that all prompts must begin with to be run once for all, as a template's system prompt is."""
+
 
 @dataclass(frozen=True)
 class Fork:
-    """Recorded pairs: each prompt but its last token, and from there its two answers.
+    """Recorded pairs as a tree: at one strength, a prefix is the same under all that follows.
 
-    At one strength, causal attention leaves the stem the same under both answers. `stems` (pair, token) ends
-    where the branches begin; None where no later layer reads it, or there is none. `branches` (2 pair, token)
-    has each pair's positive answer, then its negative one.
+    `levels` are parts of the sequences from the root on, each (rows, token); a row is continued by as many
+    rows of the next level as any other, one after the other. They are the trunk that all prompts begin with,
+    if they do; the stems, the rest of each prompt but its last token; the branches (2 pair, token), each
+    pair's positive answer, then its negative one. The branches stand alone where no layer reads the rest.
     """
 
-    stems: Recording | None
-    branches: Recording
-
-    def repeated(self, times: int) -> "Fork":
-        """The same pairs `times` times, one block after the other."""
-        stems = None if self.stems is None else self.stems.repeated(times)
-        return Fork(stems, self.branches.repeated(times))
+    levels: tuple[Recording, ...]
 
     @property
     def tokens(self) -> int:
         """Number of tokens, padding included, of one pass over the pairs."""
-        parts = [self.branches] if self.stems is None else [self.stems, self.branches]
-        return sum(part.batch.input_ids.numel() for part in parts)
+        return sum(level.batch.input_ids.numel() for level in self.levels)
 
     def deltas(self, intervention: Intervention) -> list[Tensor]:
-        """dh of the branches, and of the stems where there are any; the same at every m."""
-        parts = [self.branches] if self.stems is None else [self.branches, self.stems]
-        return [intervention.delta(part.x) for part in parts]
+        """dh of each level; the same at every m."""
+        return [intervention.delta(level.x) for level in self.levels]
 
     def losses(
         self, replay: Replay, dh: Sequence[Tensor], m: Float[Tensor, " strength"]
     ) -> Float[Tensor, "strength pair side"]:
         """L of both answers under h' = h + m dh (Eq. 5), in nats per token; see `Replay.losses`."""
-        many, times = self.repeated(len(m)), len(m)
-        factors = m.repeat_interleave(len(self.branches.batch.index) // SIDES)  # (strength * pair,)
-        branches = many.branches.batch
-        residual = replay.steered(many.branches, dh[0].repeat(times, 1, 1), factors.repeat_interleave(SIDES))
-        needed = predicting(branches)
-        if many.stems is None:
-            hidden = replay.tail(branches, residual, needed)
-        else:
-            stems, cache = many.stems.batch, replay.tail.cache()
-            # for its keys and values alone: what the head would read of a stem is not needed anywhere
-            nowhere = torch.zeros_like(stems.answer_mask)
-            residual_stem = replay.steered(many.stems, dh[1].repeat(times, 1, 1), factors)
-            replay.tail(stems, residual_stem, nowhere, cache=cache)
-            cache.batch_repeat_interleave(SIDES)
-            stem_mask = stems.attention_mask.repeat_interleave(SIDES, 0)
-            hidden = replay.tail(branches, residual, needed, cache=cache, stem_mask=stem_mask)
-        return replay.answer_losses(branches, hidden, needed).view(times, -1, SIDES)
+        cache = replay.tail.cache() if len(self.levels) > 1 else None
+        times, before, mask = len(m), 1, None
+        for level, change in zip(self.levels, dh, strict=True):
+            rows, many = len(level.batch.index), level.repeated(times)
+            batch = many.batch
+            if cache is not None and mask is not None:
+                cache.batch_repeat_interleave(rows // before)
+                mask = mask.repeat_interleave(rows // before, 0)
+            residual = replay.steered(many, change.repeat(times, 1, 1), m.repeat_interleave(rows))
+            # of all but the branches, which have the answers, the keys and values are all that is read
+            needed = predicting(batch)
+            hidden = replay.tail(batch, residual, needed, cache=cache, stem_mask=mask)
+            mask = batch.attention_mask if mask is None else torch.cat([mask, batch.attention_mask], dim=1)
+            before = rows
+        return replay.answer_losses(batch, hidden, needed).view(times, -1, SIDES)
 
 
 def record_fork(
@@ -80,26 +74,44 @@ def record_fork(
     both = [sequence for pair in zip(positive, negative, strict=True) for sequence in pair]
     recording = replay.record(pad_batch(tokenizer, both, range(len(both))))
     if not replay.sites.proven:
-        return Fork(None, recording)
+        return Fork((recording,))
     rows = [values for _, values in recording.rows()]
-    starts = [sequence.prompt_length - 1 for sequence in both]
-    branches = stack_rows(
-        tokenizer,
-        [replace(s, ids=s.ids[start:], prompt_length=1) for s, start in zip(both, starts, strict=True)],
-        [_cut(row, slice(start, None)) for row, start in zip(rows, starts, strict=True)],
-        side="right",
-    )
+
+    def part(chosen: slice, begins: Sequence[int], ends: Sequence[int | None], side: str) -> Recording:
+        """Tokens `begins` to `ends` of every chosen sequence."""
+        cuts = [slice(begin, end) for begin, end in zip(begins, ends, strict=True)]
+        sequences = [
+            replace(s, ids=s.ids[cut], prompt_length=min(s.prompt_length - cut.start, len(s.ids[cut])))
+            for s, cut in zip(both[chosen], cuts, strict=True)
+        ]
+        cut_rows = [
+            {name: values[cut] for name, values in row.items()}
+            for row, cut in zip(rows[chosen], cuts, strict=True)
+        ]
+        return stack_rows(tokenizer, sequences, cut_rows, side)
+
+    starts, every = [sequence.prompt_length - 1 for sequence in both], slice(None, None, SIDES)
+    branches = part(slice(None), starts, [None] * len(both), "right")
     if not len(replay.tail) or not max(starts):
-        return Fork(None, branches)
+        return Fork((branches,))
+    stems, shared = starts[every], _trunk(replay, both)
     # padded on the left, so that a stem and its branches have no gap between them
-    stems = stack_rows(
-        tokenizer,
-        [replace(s, ids=s.ids[:n], prompt_length=n) for s, n in zip(positive, starts[::SIDES], strict=True)],
-        [_cut(row, slice(0, n)) for row, n in zip(rows[::SIDES], starts[::SIDES], strict=True)],
-        side="left",
-    )
-    return Fork(stems, branches)
+    levels = (part(every, [shared] * len(stems), stems, "left"), branches)
+    return Fork((part(slice(1), [0], [shared], "right"), *levels) if shared else levels)
 
 
-def _cut(row: dict[str, Tensor], where: slice) -> dict[str, Tensor]:
-    return {name: values[where] for name, values in row.items()}
+def _trunk(replay: Replay, sequences: Sequence[Encoded]) -> int:
+    """Number of tokens that all prompts begin with; 0 where they are too few, or for a single prompt.
+
+    Each prompt keeps a token of its own before its last one. The padding between the trunk and a shorter
+    stem moves no position, but a sliding window counts it: under one that is narrower than the sequences
+    there is no trunk.
+    """
+    prompts = [sequence.ids[: sequence.prompt_length - 1] for sequence in sequences]
+    same = [len(set(ids)) == 1 for ids in zip(*prompts, strict=False)]
+    shared = [*same[:-1], False].index(False)
+    window = getattr(replay.sites.decoder.config, "sliding_window", None)
+    widest = max(map(len, prompts)) + max(sequence.answer_length for sequence in sequences) + 1
+    if len(sequences) == SIDES or shared < TRUNK or (window is not None and widest > window):
+        return 0
+    return shared
