@@ -243,12 +243,21 @@ def write_table(
 
 
 def own_rows(table: pd.DataFrame, profile: Profile) -> pd.DataFrame:
-    """The rows of a table on the models, tasks and seeds of a profile's cells; all but for a part of one."""
+    """The rows of a table on the models, tasks and seeds of a profile's cells; all but for a part of one.
+
+    A row of a form and objective that no cell has, such as a random direction's, is made with those of the
+    first seed; its own `seed` only numbers the draw.
+    """
     keys = [name for name in ("model", "task", "seed") if name in table]
     if not profile.part or not keys:
         return table
+    made_with = table[keys]
+    if {"form", "objective", "seed"} <= set(table):
+        trained = {*profile.combinations, *profile.answered}
+        of_cell = [both in trained for both in zip(table["form"], table["objective"], strict=True)]
+        made_with = made_with.assign(seed=table["seed"].where(of_cell, profile.seeds[0]))
     own = {tuple(getattr(cell, name) for name in keys) for cell in profile.part}
-    return table[[row in own for row in table[keys].itertuples(index=False, name=None)]]
+    return table[[row in own for row in made_with.itertuples(index=False, name=None)]]
 
 
 def _merged(new: pd.DataFrame, own: pd.DataFrame, old: pd.DataFrame, moved: np.ndarray) -> pd.DataFrame:

@@ -106,6 +106,22 @@ def test_a_run_with_fewer_seeds_keeps_the_rows_of_the_others(tmp_path: Path, in_
     assert ask(more, run)["y"].tolist() == [10.0, 11.005, 12.0, 99.0, 14.0, 7.0]
 
 
+def test_draws_that_no_seed_trained_belong_to_the_run_that_draws_them(in_a_run: None) -> None:
+    kinds = [("split", 0), ("split", 1), ("random", 0), ("random", 1), ("random", 3)]
+    record = pd.DataFrame(kinds, columns=["objective", "seed"]).assign(y=0.5)
+    record.insert(0, "form", "vector")
+
+    def ask(value: float, profile: Profile) -> list[float]:
+        kept_tables._MADE.set(set())
+        return asked("t", tables=lambda: {"t": record.assign(y=value)}, of="cells")(profile)["t"][
+            "y"
+        ].tolist()
+
+    assert ask(0.5, EMBEDDED) == [0.5] * 5
+    assert ask(0.7, EMBEDDED.first_seeds(1)) == [0.7, 0.5, 0.7, 0.7, 0.7]
+    assert ask(0.9, EMBEDDED.of(lambda cell: cell.seed == 1)) == [0.7, 0.9, 0.7, 0.7, 0.7]
+
+
 def test_what_some_cells_do_not_give_is_read(in_a_run: None) -> None:
     part = EMBEDDED.of(lambda cell: (cell.task, cell.seed) == ("psychopathy", 1))
     record = pd.DataFrame({"task": ["psychopathy"] * 3, "seed": [0, 1, 2], "x": [0.5, 0.5, 0.5]})
