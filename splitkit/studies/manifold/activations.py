@@ -1,4 +1,4 @@
-"""Activations at the tokens of answers: natural ones, and the same texts' under an intervention."""
+"""Activations at the tokens of answers: natural ones, and those of the same texts under an intervention."""
 
 from collections.abc import Sequence
 from random import Random
@@ -21,11 +21,9 @@ SITES = ("layer", "end")
 Dialogue = tuple[str, str]
 """A question and one answer to it."""
 
-_STEP = 0.01
-
 
 class _Watched(Replay):
-    """A Replay that keeps what it last passed on: the residual stream and what the head read of it."""
+    """A Replay that keeps the residual stream that it last passed on, and what the head read of it."""
 
     def onward(self, batch: Batch, residual: Tensor, needed: Tensor | None = None) -> Tensor:
         # at every position, whatever is needed
@@ -52,20 +50,15 @@ class RecordedPairs:
     ) -> dict[str, Float[np.ndarray, "strength token hidden"]]:
         """h' = h + m dh (Eq. 5) at the tokens of both answers of every pair, at each of `SITES` and every m.
 
-        With `tokens`, that many of the answers' tokens, evenly spaced.
-
-        Raises:
-            ValueError: for bad strengths or one named twice, another base model or another layer.
+        `tokens` asks for that many of the answers' tokens, evenly spaced. ValueError for bad strengths or one
+        named twice, another base model or another layer.
         """
         return self._run(intervention, m, tokens, self.n_pairs, None)
 
     def activations_and_losses(
         self, intervention: Intervention, m: Strength, tokens: int | None, pairs: int
     ) -> tuple[dict[str, np.ndarray], Float[np.ndarray, "strength answer"]]:
-        """`activations` of the first `pairs` pairs, and L of all answers in nats per token (as in `sweep`).
-
-        The losses are those of all positive answers, then of all negative ones.
-        """
+        """`activations` of the first `pairs` pairs, and L of all answers per token, positive ones first."""
         losses = torch.empty(len(as_grid(m)), 2 * self.n_pairs, dtype=torch.float64)
         return self._run(intervention, m, tokens, pairs, losses), losses.numpy()
 
@@ -92,10 +85,7 @@ class RecordedPairs:
         return _picked(found, tokens)
 
     def moved(self, intervention: Intervention, m: Strength) -> Float[np.ndarray, "strength token hidden"]:
-        """h' = h + m dh (Eq. 5) at all tokens of the answers as it leaves the layer.
-
-        Raises: what `activations` raises.
-        """
+        """h' = h + m dh (Eq. 5) at all tokens of the answers as it leaves the layer."""
         grid, replay = as_factors(as_grid(m)).tolist(), self._replay(intervention)
         found = []
         with at_rest(self.model), torch.no_grad():
@@ -117,8 +107,7 @@ def natural_activations(
 ) -> dict[str, Float[np.ndarray, "token hidden"]]:
     """Activations of the unsteered model at every token of the answers, at each of `SITES`.
 
-    Raises:
-        ValueError: for no dialogues, or a layer out of range.
+    ValueError for no dialogues, or a layer out of range.
     """
     if not dialogues:
         raise ValueError("no dialogues: there are no natural activations without texts.")
@@ -141,7 +130,7 @@ def mean_change(
     For a vector that is v. For a weight form it is the mean of dW x + db, behind the norm that follows the
     down-projection where there is one (Gemma2): hence the central difference, with a step of 0.01 `unit`.
     """
-    step = _STEP * unit
+    step = 0.01 * unit
     before, after = pairs.moved(intervention, [-step, step])
     return (after.astype(float) - before).mean(axis=0) / (2 * step)
 

@@ -1,4 +1,4 @@
-"""Directions in the residual stream: where utility and preference grow, and their angles with dh."""
+"""Directions in the residual stream along which utility and preference grow, and their angles with dh."""
 
 from collections.abc import Sequence
 
@@ -29,9 +29,6 @@ def gradients(
     Returns:
         "preference" and "utility", each (hidden,), in nats per unit of the stream; utility's is NaN where no
         pair has Eq. 8 defined, as for answers of one word that are as good as certain together.
-
-    Raises:
-        ValueError: what bad pairs raise.
     """
     positive, negative = encode_pairs(model, tokenizer, pairs)
     sums: dict[str, np.ndarray] = {}
@@ -65,10 +62,7 @@ def probe(
 ) -> tuple[Float[np.ndarray, " hidden"], float]:
     """w = (C + ridge)^-1 (mean of natural - mean of corrupted): ridge regression of "natural or corrupted".
 
-    C is the pooled covariance within the two kinds.
-
-    Returns:
-        w (hidden,), pointing from corrupted to natural text, and the threshold on w h half-way between.
+    C is the pooled covariance within the two kinds. Returns w (hidden,) and the threshold on w h half-way.
     """
     kinds = [np.asarray(kind, dtype=float) for kind in (natural, corrupted)]
     means = [kind.mean(axis=0) for kind in kinds]
@@ -94,10 +88,9 @@ def cosine(a: Float[np.ndarray, "*batch hidden"], b: Float[np.ndarray, " hidden"
 def random_directions(
     natural: Float[np.ndarray, "token hidden"], seed: int = 0
 ) -> dict[str, Float[np.ndarray, "direction hidden"]]:
-    """`RANDOM` directions of each kind, that know neither of utility nor of dh.
+    """`RANDOM` directions of each kind: "isotropic", and "natural" with the covariance of `natural`.
 
-    "isotropic" are the same in every direction of the space; "natural" have the covariance of natural
-    activations, which fill few directions and so meet each other more often.
+    Natural activations fill few directions, so that random natural ones meet more often.
     """
     isotropic = np.random.default_rng(seed).standard_normal((RANDOM, natural.shape[1]))
     variance, axes = np.linalg.eigh(np.cov(np.asarray(natural, dtype=float), rowvar=False))
@@ -109,11 +102,10 @@ def angle(
     change: Float[np.ndarray, " hidden"],
     random: dict[str, Float[np.ndarray, "direction hidden"]],
 ) -> dict[str, float]:
-    """cos of the angle between a direction and dh, beside |cos| of `random_directions`.
+    """The cosine of a direction and dh, its degrees (0 to 180), and |cos| of `random_directions` beside it.
 
-    Returns:
-        cosine, degrees (0 to 180); for each kind of random directions <kind>_95, the |cos| that 95 % of them
-        stay below, and <kind>_share, the share of them with a |cos| at least as large.
+    For each kind of random directions <kind>_95 is the |cos| that 95 % of them stay below, <kind>_share the
+    share of them with a |cos| at least as large.
     """
     found = float(cosine(change, direction))
     row = {"cosine": found, "degrees": float(np.degrees(np.arccos(np.clip(found, -1, 1))))}

@@ -1,7 +1,7 @@
 """The natural activation manifold, estimated in two ways, and the distance of activations to it.
 
-Both are calibrated: held-out natural activations are at distance 1 on average. A distance is thus read as "so
-many times as far out as an activation that the model has when nobody steers it".
+Both are calibrated: held-out natural activations are at distance 1 on average, so that a distance counts how
+many times as far out an activation is as those of the model when nobody steers it.
 """
 
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ ESTIMATORS = ("within", "outside", "subspace", "neighbours")
 KEPT = 0.95
 """Share of the natural variance that the principal subspace keeps."""
 RIDGE = 1e-3
-"""Added to every variance, as a share of the mean variance: no direction counts without limit."""
+"""Addition to every variance, as a share of the mean variance: no direction counts without limit."""
 K, REFERENCE = 8, 4096
 """Nearest neighbours, and the most natural activations that they are searched among."""
 
 
 @dataclass(frozen=True)
 class Subspace:
-    """The principal subspace of natural activations, with what varies within it and outside."""
+    """The principal subspace of natural activations, with the variances within it and outside."""
 
     mean: Float[np.ndarray, " hidden"]
     basis: Float[np.ndarray, "component hidden"]
@@ -29,12 +29,10 @@ class Subspace:
     """Mean variance of the directions outside."""
 
     def distances(self, x: Float[np.ndarray, "*batch hidden"]) -> dict[str, Float[np.ndarray, "*batch"]]:
-        """d^2 = sum_i z_i^2 / var_i + |r|^2 / rest: Mahalanobis within the subspace, and what is outside.
+        """Distances "within", sqrt(sum_i z_i^2 / var_i), "outside", |r|, and of both, "subspace".
 
-        z_i is the coordinate of x - mean along component i, r what the components leave of it.
-
-        Returns:
-            "within" sqrt(sum_i z_i^2 / var_i), "outside" |r|, "subspace" d; none of them calibrated.
+        z_i is the coordinate of x - mean along component i, r the remainder; "subspace" is sqrt(within^2 +
+        |r|^2 / rest), Mahalanobis's distance where `rest` is the variance outside. None is calibrated.
         """
         centred = np.asarray(x, dtype=float) - self.mean
         z = centred @ self.basis.T
@@ -59,10 +57,7 @@ class Manifold:
     def distances(self, x: Float[np.ndarray, "*batch hidden"]) -> dict[str, Float[np.ndarray, "*batch"]]:
         """Distance of every activation by each of `ESTIMATORS`, in units of held-out natural activations.
 
-        "neighbours" is the mean Euclidean distance to the `K` nearest reference activations.
-
-        Raises:
-            ValueError: for NaN or infinite values, or another number of hidden units.
+        ValueError for NaN or infinite values, or another number of hidden units.
         """
         _check(x, hidden=len(self.subspace.mean))
         return {name: raw / self.scale[name] for name, raw in self._raw(x).items()}
@@ -76,8 +71,7 @@ def fit_manifold(
 ) -> Manifold:
     """Estimate the manifold from `natural`, and its unit of distance from `held_out` activations.
 
-    Raises:
-        ValueError: for NaN or infinite values, fewer than `K` activations, or held-out ones of another width.
+    ValueError for NaN or infinite values, fewer than `K` activations, or held-out ones of another width.
     """
     natural = np.asarray(natural)
     _check(natural)
@@ -91,10 +85,7 @@ def fit_manifold(
 
 
 def fit_subspace(natural: Float[np.ndarray, "token hidden"]) -> Subspace:
-    """The fewest principal components that keep `KEPT` of the variance, each variance with its `RIDGE`.
-
-    At least one direction is left outside.
-    """
+    """The fewest principal components that keep `KEPT` of the variance; at least one direction is outside."""
     exact = np.asarray(natural, dtype=float)
     mean = exact.mean(axis=0)
     variance, directions = np.linalg.eigh(np.cov(exact - mean, rowvar=False))
@@ -109,15 +100,15 @@ def fit_subspace(natural: Float[np.ndarray, "token hidden"]) -> Subspace:
 
 
 def neighbour_distance(
-    x: Float[np.ndarray, "*batch hidden"], reference: Float[np.ndarray, "token hidden"], k: int = K
+    x: Float[np.ndarray, "*batch hidden"], reference: Float[np.ndarray, "token hidden"]
 ) -> Float[np.ndarray, "*batch"]:
-    """Mean Euclidean distance of each activation to its k nearest reference activations."""
+    """Mean Euclidean distance of each activation to its `K` nearest reference activations."""
     import torch
 
     # centred, so that |x|^2 + |y|^2 - 2 x.y cancels as little as it can
     centre = reference.mean(axis=0)
     rows, known = (torch.from_numpy(np.asarray(part) - centre) for part in (x, reference))
-    nearest = torch.cdist(rows, known).topk(k, largest=False, sorted=False).values
+    nearest = torch.cdist(rows, known).topk(K, largest=False, sorted=False).values
     return nearest.double().mean(dim=-1).numpy()
 
 

@@ -1,8 +1,4 @@
-"""References that the cells of one model, and of one model and task, are measured against.
-
-Natural texts are the world's own dialogues: questions of the train split estimate the manifold, those of the
-validation split its unit. On the paper's own data they are the training questions with their answers.
-"""
+"""References against which the cells of one model, and of one model and task, are measured."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +6,7 @@ from itertools import islice
 from random import Random
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -31,13 +28,13 @@ from splitkit.studies.manifold.relation import CONTROLS
 from splitkit.world import tasks
 
 N_NATURAL, N_HELD_OUT = 300, 100
-"""Dialogues; an answer has about 30 tokens."""
+"""Dialogues behind a manifold and behind its unit; an answer has about 30 tokens."""
 N_PAIRS = 12
 """Test pairs whose answers are steered."""
 N_AXES = 32
 """Training pairs behind the gradients and the mean dh."""
 N_CONTROLS = {"psychopathy": 4, "powerseeking": 4, "axbench": 1}
-"""Vectors of each kind of control, by task family: AxBench has ten tasks, the same two vectors in each."""
+"""Vectors of each kind of control, by task family: AxBench has ten tasks with the same vectors in each."""
 N_CONTROL_PAIRS = 16
 """Test pairs behind the utility of controls."""
 
@@ -53,26 +50,21 @@ class Nature:
     accuracy: float
 
     def controls(self, layer: int, digest: str, count: int) -> list[Intervention]:
-        """Vectors that were not learned: `count` random directions, and as many with natural covariance.
-
-        All of length 1.
-        """
+        """`count` random directions, and as many with natural covariance, as vectors of length 1."""
         covariance = np.cov(self.natural.astype(float), rowvar=False)
-        made = []
-        for seed in range(count):
-            rng = np.random.default_rng(seed)
-            size = len(covariance)
-            drawn = (
-                rng.standard_normal(size),
-                rng.multivariate_normal(np.zeros(size), covariance, method="eigh"),
-            )
+        made, size = [], len(covariance)
+        for number in range(count):
+            rng = np.random.default_rng(number)
+            drawn = [rng.standard_normal(size)]
+            drawn.append(rng.multivariate_normal(np.zeros(size), covariance, method="eigh"))
             for objective, vector in zip(CONTROLS, drawn, strict=True):
-                made.append(_vector(vector, objective, layer, digest, seed))
+                parameters = {"vector": torch.tensor(vector / np.linalg.norm(vector), dtype=torch.float32)}
+                made.append(Intervention("vector", objective, layer, parameters, digest, {"seed": number}))
         return made
 
 
 def nature(model_name: str, profile: Profile) -> Nature:
-    """Natural activations of a model, and what is estimated from them."""
+    """Natural activations of a model, their manifolds, and a probe trained on them."""
     with own_threads():
         model, tokenizer = answers.load(profile, model_name)
         layer = profile.layer(model_name)
@@ -121,7 +113,8 @@ def _texts(
 ) -> dict[str, list[Dialogue]]:
     """Dialogues that nobody steered: the world's own, or both answers to the paper's training questions.
 
-    Of the latter three in four are natural, the others held out; all tasks of the profile mixed.
+    The world's questions of the train split are natural, those of the validation split held out. The paper's,
+    of all tasks mixed, are natural in three of four cases, else held out.
     """
     own = [task for task in profile.tasks if task.startswith(PAPER)]
     if not own:
@@ -138,10 +131,3 @@ def _texts(
 
 def _dialogues(split: str, count: int) -> list[Dialogue]:
     return list(islice(tasks.dialogues(Random(f"natural/{split}"), split), count))
-
-
-def _vector(vector: np.ndarray, objective: str, layer: int, digest: str, seed: int) -> Intervention:
-    import torch
-
-    parameters = {"vector": torch.tensor(vector / np.linalg.norm(vector), dtype=torch.float32)}
-    return Intervention("vector", objective, layer, parameters, digest, {"seed": seed})

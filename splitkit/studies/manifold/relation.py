@@ -1,7 +1,5 @@
 """Utility against the distance to the manifold: one curve for all forms, or one for each."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 from scipy.optimize import isotonic_regression
@@ -13,19 +11,16 @@ from splitkit.studies.manifold.estimators import ESTIMATORS
 BASELINES = ("moved", "strength")
 """Numbers that a distance has to beat: the length of the move from m = 0, and |m| in matching strengths."""
 RESAMPLES = 1000
+"""Resampled sets of cells behind an interval."""
 CONTROLS = ("random", "natural")
-"""Objectives of the vectors that nothing was learned for: directions of space, and of natural activations."""
+"""Objectives of vectors that were not learned: directions of space, and of natural activations."""
 
 
 def relation_table(distances: pd.DataFrame) -> pd.DataFrame:
     """Utility against distance, over all cells of a model and task, by each estimator at each site.
 
-    Utility counts from each cell's own at m = 0. Besides the distances there are the two `BASELINES`,
-    which know nothing of a manifold.
-
-    Args:
-        distances: one row per (model, task, form, objective, seed, m_relative, site), with `ESTIMATORS`,
-        moved and utility; the controls' rows count in r2_controls alone.
+    Utility counts from each cell's own at m = 0. Besides the distances there are the two `BASELINES`, which
+    know nothing of a manifold. The controls' rows count in r2_controls alone.
 
     Returns:
         One row per (model, task, site, estimator): n_cells, n_points, spearman with spearman_low and _high
@@ -39,7 +34,8 @@ def relation_table(distances: pd.DataFrame) -> pd.DataFrame:
     table = distances.assign(strength=distances["m_relative"].abs(), change=utility_change(distances))
     table = table.dropna(subset=["change"])
     rows = []
-    for (model, task, site), part in table.groupby(["model", "task", "site"], sort=False):
+    key = ["model", "task", "site"]
+    for names, part in table.groupby(key, sort=False):
         control = part["objective"].isin(CONTROLS)
         cells, controls = part[~control], part[control]
         if cells.empty:
@@ -48,29 +44,19 @@ def relation_table(distances: pd.DataFrame) -> pd.DataFrame:
         change = cells["change"].to_numpy()
         for estimator in (*ESTIMATORS, *BASELINES):
             distance = cells[estimator].to_numpy()
-            rho, low, high = rank_correlation(distance, change, cell)
-            one = falling(distance, change)
+            one, per_form = falling(distance, change), np.empty_like(change)
+            for form in cells["form"].unique():
+                own = (cells["form"] == form).to_numpy()
+                per_form[own] = falling(distance[own], change[own])
             beyond = np.nan
             if len(controls):
-                predicted = np.interp(controls[estimator], *_steps(distance, one))
-                beyond = r2(controls["change"], predicted)
-            rows.append(
-                {
-                    "model": model,
-                    "task": task,
-                    "site": site,
-                    "estimator": estimator,
-                    "n_cells": len(set(cell)),
-                    "n_points": len(cells),
-                    "spearman": rho,
-                    "spearman_low": low,
-                    "spearman_high": high,
-                    "r2_one_curve": r2(change, one),
-                    "r2_per_form": r2(change, _per_group(distance, change, cells["form"].tolist())),
-                    "r2_controls": beyond,
-                }
-            )
-    return pd.DataFrame(rows)
+                levels, first = np.unique(distance, return_index=True)
+                beyond = r2(controls["change"], np.interp(controls[estimator], levels, one[first]))
+            ranks = rank_correlation(distance, change, cell)
+            explained = (r2(change, one), r2(change, per_form), beyond)
+            rows.append((*names, estimator, len(set(cell)), len(cells), *ranks, *explained))
+    columns = [*key, "estimator", "n_cells", "n_points", "spearman", "spearman_low", "spearman_high"]
+    return pd.DataFrame(rows, columns=[*columns, "r2_one_curve", "r2_per_form", "r2_controls"])
 
 
 def rank_correlation(
@@ -78,7 +64,7 @@ def rank_correlation(
 ) -> tuple[float, float, float]:
     """Spearman's rank correlation, with the 2.5 % and 97.5 % quantiles over resampled cells.
 
-    The points of one cell are one curve and come together or not at all. x, y, cell: (point,).
+    The points of one cell are one curve and stay together. x, y, cell: (point,).
     """
     rng = np.random.default_rng(seed)
     names, owner = np.unique(cell, return_inverse=True)
@@ -91,7 +77,7 @@ def rank_correlation(
 
 
 def _ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Mean ranks of values (point,) of which each draw has as many as `weights` (draw, point) say."""
+    """Mean ranks (draw, point) of values (point,), each of which a draw has `weights` (draw, point) times."""
     levels, place = np.unique(values, return_inverse=True)
     many = np.zeros((len(levels), len(weights)))
     np.add.at(many, place, weights.T)
@@ -111,33 +97,15 @@ def _weighted_pearson(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.n
 
 
 def falling(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The best curve of y against x, by least squares, that never rises (isotonic regression): (point,).
-
-    Points of equal x have one value.
-    """
+    """The best curve of y against x, by least squares, that never rises (isotonic regression): (point,)."""
     _, place = np.unique(x, return_inverse=True)
     weights = np.bincount(place).astype(float)
     means = np.bincount(place, weights=y) / weights
     return np.asarray(isotonic_regression(means, weights=weights, increasing=False).x)[place]
 
 
-def _per_group(x: np.ndarray, y: np.ndarray, group: Sequence[str]) -> np.ndarray:
-    fitted, names = np.empty_like(y), np.asarray(group)
-    for name in set(group):
-        fitted[names == name] = falling(x[names == name], y[names == name])
-    return fitted
-
-
-def _steps(x: np.ndarray, fitted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    levels, first = np.unique(x, return_index=True)
-    return levels, fitted[first]
-
-
 def utility_change(distances: pd.DataFrame) -> pd.Series:
-    """UtilOdds(m) - UtilOdds(0) (Eq. 8), cell by cell, in nats; NaN where the cell has none at m = 0.
-
-    `distances` has a row per cell, site and m_relative.
-    """
+    """UtilOdds(m) - UtilOdds(0) (Eq. 8), cell by cell, in nats; NaN where the cell has none at m = 0."""
     start = distances.loc[distances["m_relative"] == 0].set_index([*CELL, "site"])["utility"]
     keys = pd.MultiIndex.from_frame(distances[[*CELL, "site"]])
     return distances["utility"] - start.reindex(keys).to_numpy()

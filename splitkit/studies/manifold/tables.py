@@ -1,7 +1,7 @@
 """The geometry of a profile's cells: distances to the manifold, projections and angles, as tidy tables.
 
-One seed per cell (the profile's first), every other strength of the grid, test pairs for what is measured and
-training pairs for the axes.
+Measured are cells of the profile's first seed at every other strength, on test pairs, along axes of training
+pairs.
 """
 
 from collections.abc import Sequence
@@ -27,24 +27,24 @@ if TYPE_CHECKING:
 
 TABLES = ("manifold_distance", "manifold_projection", "manifold_cloud", "utility_angle", "manifold_relation")
 N_TOKENS = 200
-"""Tokens of the steered answers that are kept."""
+"""Number of tokens of the steered answers that are kept."""
 CLOUD = (-1.0, 0.0, 1.0)
+"""Strengths of the drawn cloud, in matching strengths; the grid's nearest are taken."""
 CLOUD_TOKENS = 80
-"""Strengths (in matching strengths; the grid's nearest are taken) and tokens of the drawn cloud."""
+"""Number of tokens in the drawn cloud."""
 
 
 @kept(*TABLES, tolerance=0.05, digits=4, of="first seed")
 def geometry(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
     """The `TABLES` of a profile.
 
-    manifold_distance: per cell, strength and site the mean distance over tokens by each estimator, how far
-    they moved from m = 0 (mean |h' - h| / mean |h|), the mean PrefOdds and UtilOdds of the test pairs;
-    controls are vectors of objective "random" and "natural". manifold_projection: mean position on the
-    preference and utility axes, in natural standard deviations. manifold_cloud: the same token by token for
-    one cell per model and task, at three strengths. utility_angle: per cell the angle of its mean dh with the
-    gradient of utility (no row where Eq. 8 is undefined for every pair), a probe of valid text, and, to see
-    what a direction that is used looks like, the
-    gradient of preference. manifold_relation: see `splitkit.studies.manifold.relation.relation_table`.
+    manifold_distance: per cell, strength and site the mean distance over tokens by each estimator, moved
+    (mean |h' - h| / mean |h|), the mean PrefOdds and UtilOdds of the test pairs; controls are vectors of
+    objective "random" and "natural", their `seed` the number of the draw. manifold_projection: mean position
+    on the preference and utility axes, in natural standard deviations. manifold_cloud: the same token by
+    token for one cell per model and task, at three strengths. utility_angle: per cell the angle of its mean
+    dh with the gradient of utility (no row where Eq. 8 is undefined for every pair), a probe of valid text,
+    and the gradient of preference, a direction that is used. manifold_relation: see `relation_table`.
     """
     from splitkit.studies.manifold.reference import nature
 
@@ -61,13 +61,9 @@ def geometry(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
     return tables | {TABLES[-1]: relation_table(tables["manifold_distance"])}
 
 
+@own_threads()
 def measure(results: Sequence[CellResult], profile: Profile, nature: "Nature") -> dict[str, pd.DataFrame]:
     """The measured `TABLES`, all but the last, of the cells of one model and task."""
-    with own_threads():
-        return _measured(results, profile, nature)
-
-
-def _measured(results: Sequence[CellResult], profile: Profile, nature: "Nature") -> dict[str, pd.DataFrame]:
     from splitkit.steering.models import model_digest
     from splitkit.steering.sweeps import matching_strength
     from splitkit.studies.manifold.reference import N_CONTROLS, N_PAIRS, Reference
@@ -77,7 +73,8 @@ def _measured(results: Sequence[CellResult], profile: Profile, nature: "Nature")
     chosen = strengths(profile.grid)
     relative = np.array([profile.grid[i] for i in chosen])
     rows: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES[:-1]}
-    drawn = _cell_to_draw(results)
+    # a vector trained with split where there is one, else a vector, else the first
+    drawn = max(results, key=lambda r: (r.cell.form == "vector", r.cell.objective == "split"))
     for result in results:
         iv, key = result.intervention(), result.cell.key
         curve = mean_curve(result.sweep("test")).sort_values("m", ignore_index=True).iloc[chosen]
@@ -102,17 +99,14 @@ def _curve(m: np.ndarray, losses: np.ndarray) -> pd.DataFrame:
     """The mean curve of losses (strength, answer): of all positive answers, then of all negative ones."""
     from splitkit.curves.log_odds import preference_log_odds, utility_log_odds
 
-    positive, negative = np.split(losses, 2, axis=1)
-    odds = {
-        "preference": preference_log_odds(positive, negative).ravel(),
-        "utility": utility_log_odds(positive, negative).ravel(),
-    }
-    n = positive.shape[1]
+    two = np.split(losses, 2, axis=1)
+    odds = {"preference": preference_log_odds(*two).ravel(), "utility": utility_log_odds(*two).ravel()}
+    n = two[0].shape[1]
     return mean_curve(pd.DataFrame({"m": m.repeat(n), "pair": np.tile(np.arange(n), len(m)), **odds}))
 
 
 def strengths(grid: Sequence[float]) -> list[int]:
-    """Indices of every other strength of a symmetric grid, counted from 0 outwards, both ends included."""
+    """Indices of every other strength of a symmetric grid, counted from 0 outwards, and of both ends."""
     middle = len(grid) // 2
     return sorted({0, len(grid) - 1, *range(middle % 2, len(grid), 2)})
 
@@ -126,7 +120,7 @@ def _add_strengths(
     curve: pd.DataFrame,
     draw: bool,
 ) -> None:
-    """Distances and projections of activations under one intervention, at the strengths of `curve`."""
+    """Add distances and projections of activations under one intervention, at the strengths of `curve`."""
     from splitkit.studies.manifold.activations import SITES
 
     for site in SITES:
@@ -147,10 +141,8 @@ def _add_strengths(
         for wanted in CLOUD:
             at = int(np.abs(relative - wanted).argmin())
             points = {name: values[at, picked] for name, values in projected.items()}
-            frame = pd.DataFrame(
-                {"m_relative": relative[at], "token": picked, **points, "distance": off[at, picked]}
-            )
-            rows["manifold_cloud"].append(_keyed(key, frame))
+            points = {"m_relative": relative[at], "token": picked, **points, "distance": off[at, picked]}
+            rows["manifold_cloud"].append(_keyed(key, pd.DataFrame(points)))
 
 
 def _add_angles(
@@ -174,8 +166,3 @@ def _add_angles(
 
 def _keyed(key: dict[str, object], frame: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([pd.DataFrame([key] * len(frame)), frame.reset_index(drop=True)], axis=1)
-
-
-def _cell_to_draw(results: Sequence[CellResult]) -> CellResult:
-    """The cell of the drawn cloud: a vector trained with split, else a vector, else the first."""
-    return max(results, key=lambda r: (r.cell.form == "vector", r.cell.objective == "split"))
