@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from splitkit.runs.profiles import PROFILES, Cell, get_profile
     from splitkit.steering.generation import answers
     from splitkit.steering.interventions import Intervention, load_intervention
-    from splitkit.steering.models import MODELS, load_model, model_digest
+    from splitkit.steering.model_state.digest import model_digest
+    from splitkit.steering.models import MODELS, load_model
     from splitkit.steering.objectives import OBJECTIVES, ObjectiveInputs, split_loss
     from splitkit.steering.pairs import Pair
     from splitkit.steering.sweeps import matching_strength, sweep
@@ -35,7 +36,7 @@ _HOME: dict[str, str] = {
     "paper": "paper",
     "MODELS": "steering.models",
     "load_model": "steering.models",
-    "model_digest": "steering.models",
+    "model_digest": "steering.model_state.digest",
     "Pair": "steering.pairs",
     "load_pairs": "tasks",
     "task_family": "tasks",

@@ -32,7 +32,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 from splitkit.steering.architectures import resolve_sites
 from splitkit.steering.interventions import Intervention
-from splitkit.steering.models import model_digest
+from splitkit.steering.model_state.digest import model_digest
 from splitkit.steering.pairs import Pair
 
 torch.set_num_threads(1)

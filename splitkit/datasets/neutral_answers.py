@@ -118,7 +118,7 @@ def _settings(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int
 ) -> dict[str, Any]:
     """Everything but the prompt that decides an answer."""
-    from splitkit.steering.models import model_digest
+    from splitkit.steering.model_state.digest import model_digest
 
     generation = getattr(model, "generation_config", None)
     asked = {} if generation is None else generation.to_diff_dict()

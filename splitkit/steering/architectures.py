@@ -7,6 +7,8 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from splitkit.steering.model_state.wrappers import plain_model, uncompiled, without_adapter
+
 
 @dataclass(frozen=True)
 class SitePaths:
@@ -82,6 +84,7 @@ def site_paths(model: PreTrainedModel) -> SitePaths:
     Raises:
         ValueError: for an architecture that `SITES` does not list, with a hint how to add it.
     """
+    model = plain_model(model)
     kind = model.config.model_type
     if kind not in SITES:
         raise ValueError(
@@ -102,6 +105,7 @@ def layer_list(model: PreTrainedModel) -> nn.ModuleList:
     Raises:
         ValueError: for an unknown architecture, or a `layer_path` that leads to no list of layers.
     """
+    model = plain_model(model)
     path = site_paths(model).layer_path
     layers = _submodule(model, "layer_path", path)
     if not isinstance(layers, nn.ModuleList):
@@ -113,11 +117,9 @@ def check_layer(model: PreTrainedModel, layer: int | None) -> int:
     """The layer to steer: `layer` itself as an int, or the middle one (n // 2, as 3 of 6) for None.
 
     Raises:
-        TypeError: for a model's name in its place.
+        TypeError: for anything but a loaded model.
         ValueError: when the model has no such layer, with the range it has.
     """
-    if isinstance(model, str):
-        raise TypeError(f"a loaded model is wanted, as load_model gives it, not its name {model!r}.")
     count = len(layer_list(model))
     if layer is None:
         return count // 2
@@ -137,17 +139,19 @@ def resolve_sites(model: PreTrainedModel, layer: int) -> Sites:
         ValueError: for an architecture that `SITES` does not list, a layer out of range, or a path that leads
             nowhere.
     """
+    model = plain_model(model)
     where = site_paths(model)
     layer = check_layer(model, layer)
-    block = layer_list(model)[layer]
+    block = uncompiled(layer_list(model)[layer])
     down = _submodule(block, "down_path", where.down_path)
-    if not isinstance(down, (nn.Linear, Conv1D)):
+    linear = without_adapter(down)
+    if not isinstance(linear, (nn.Linear, Conv1D)):
         raise ValueError(
-            f"down_path {where.down_path!r} leads to a {type(down).__name__}; the down-projection is a "
+            f"down_path {where.down_path!r} leads to a {type(linear).__name__}; the down-projection is a "
             "Linear or a Conv1D."
         )
-    transposed = isinstance(down, Conv1D)
-    width, down_width = reversed(down.weight.shape) if transposed else down.weight.shape
+    transposed = isinstance(linear, Conv1D)
+    width, down_width = reversed(linear.weight.shape) if transposed else linear.weight.shape
     decoder = model.get_submodule(where.layer_path.rpartition(".")[0])
     residual, after = where.residual_path, where.after_down_path
     if where.position_path is not None:
@@ -176,5 +180,5 @@ def _submodule(parent: nn.Module, name: str, path: str) -> nn.Module:
             raise ValueError(
                 f"{name} {path!r} leads nowhere: {place} has no {step!r}, it has {', '.join(children)}."
             )
-        here, walked = children[step], f"{walked}.{step}"
+        here, walked = uncompiled(children[step]), f"{walked}.{step}"
     return here

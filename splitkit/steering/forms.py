@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from splitkit.steering.architectures import Sites
+from splitkit.steering.model_state.wrappers import without_adapter
 
 RANK = 4
 """Rank of a LoRA, here and in the paper."""
@@ -200,7 +201,7 @@ def _widened(x: Tensor, parameters: Parameters) -> tuple[Tensor, dict[str, Tenso
 
 
 def _add_to_down(sites: Sites, weight: Tensor | None = None, bias: Tensor | None = None) -> None:
-    down: Any = sites.down
+    down: Any = without_adapter(sites.down)
     if weight is not None:
         down.weight += weight.T if sites.transposed else weight
     if bias is not None:

@@ -17,7 +17,9 @@ from transformers import PreTrainedModel
 
 from splitkit.steering.architectures import resolve_sites
 from splitkit.steering.forms import get_form
-from splitkit.steering.models import dtype_name, model_digest
+from splitkit.steering.model_state.digest import active_adapters, base_digest, model_digest
+from splitkit.steering.model_state.wrappers import plain_model
+from splitkit.steering.models import dtype_name
 from splitkit.steering.strengths import Scale, Strength, as_factors, whole_number
 from splitkit.storage.files import write_whole
 
@@ -94,14 +96,11 @@ class Intervention:
 
     def check_base(self, model: PreTrainedModel) -> None:
         """Raises ValueError unless `model` is the one that this was made for, with its layer's shapes."""
-        found = model_digest(model)
-        if found != self.base_digest:
-            made, here, hint = self.details.get("dtype"), dtype_name(model), ""
-            if made not in (None, here):  # the same weights, rounded to another type, are another model
-                hint = f' It was made in {made}, this one is {here}: load with dtype="{made}".'
+        model = plain_model(model)
+        if (found := model_digest(model)) != self.base_digest:
             raise ValueError(
                 f"this {self.form} belongs to another base model: it was made on one with digest "
-                f"{self.base_digest[:12]}..., this one has {found[:12]}....{hint}"
+                f"{self.base_digest[:12]}..., this one has {found[:12]}....{self._difference(model)}"
             )
         sites, form = resolve_sites(model, self.layer), get_form(self.form)
         wanted = form.shapes(sites.down_width, sites.width, form.rank(self.parameters))
@@ -111,6 +110,24 @@ class Intervention:
                     f"parameter {name!r} of the {self.form} has shape {found_shape}; "
                     f"for layer {self.layer} of this model it is {shape}."
                 )
+
+    def _difference(self, model: PreTrainedModel) -> str:
+        """The likely reason why the base model is another one; empty where none is known."""
+        made, here = self.details.get("dtype"), dtype_name(model)
+        if made not in (None, here):  # the same weights, rounded to another type, are another model
+            return f' It was made in {made}, this one is {here}: load with dtype="{made}".'
+        names = ", ".join(map(repr, active_adapters(model)))
+        if names and base_digest(model) == self.base_digest:
+            return (
+                f" It was made on this model without the adapter {names}, which is loaded and counts as part "
+                "of the base: disable or remove the adapter, or train on the model as it is now."
+            )
+        if (missing := self.details.get("adapters")) and not names:
+            return (
+                f" It was made with the adapter {', '.join(map(repr, missing))}, which counted as part of "
+                "the base; no adapter acts on this model."
+            )
+        return ""
 
     @contextmanager
     def applied(self, model: PreTrainedModel, m: Strength) -> Iterator[PreTrainedModel]:

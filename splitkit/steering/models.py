@@ -1,18 +1,15 @@
-"""Models and their tokenizers: loading, and a digest that tells models apart."""
+"""Models and their tokenizers: loading."""
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from weakref import WeakKeyDictionary
 
 import torch
 import transformers
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from safetensors import SafetensorError
-from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -189,51 +186,3 @@ def _check_release(folder: Path) -> None:
 def dtype_name(model: PreTrainedModel) -> str:
     """The type of a model's weights as `load_model` takes it: "float32", "bfloat16"."""
     return str(model.dtype).removeprefix("torch.")
-
-
-_PIECE = 2**22
-
-_SAMPLE = 16
-
-_Stamp = tuple[tuple[tuple[int, int], ...], bytes]
-_digests: "WeakKeyDictionary[nn.Module, tuple[_Stamp, str]]" = WeakKeyDictionary()
-
-
-def model_digest(model: nn.Module) -> str:
-    """sha256 (hex) over names, shapes and values of all parameters: the same model, or not.
-
-    Values are taken as float32, so that a model cast to a wider type is still itself. Computed once per model
-    and again when a parameter was replaced or written to. A write through `.data`, of which torch keeps no
-    count, is seen where it changes one of some 16 evenly spaced values of the parameter.
-
-    Raises: TypeError for anything but a loaded model.
-    """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"a loaded model is wanted, as load_model gives it, not {model!r}.")
-    parameters = dict(sorted(model.named_parameters()))
-    stamp = _stamp(parameters)
-    known = _digests.get(model)
-    if known is None or known[0] != stamp:
-        known = _digests[model] = (stamp, _hash(parameters))
-    return known[1]
-
-
-def _stamp(parameters: Mapping[str, Tensor]) -> _Stamp:
-    """Address and number of writes of each parameter, and a sample of their values."""
-    samples: dict[torch.device, list[Tensor]] = {}
-    for tensor in parameters.values():
-        values = tensor.detach().reshape(-1)
-        samples.setdefault(values.device, []).append(values[:: max(1, len(values) // _SAMPLE)].float())
-    # one wait per device, not per parameter
-    drawn = b"".join(torch.cat(some).cpu().numpy().tobytes() for some in samples.values())
-    return tuple((tensor.data_ptr(), tensor._version) for tensor in parameters.values()), drawn
-
-
-def _hash(parameters: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in parameters.items():
-        digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
-        # a piece at a time: an embedding of a large vocabulary is not held once more in float32
-        for piece in tensor.detach().reshape(-1).split(_PIECE):
-            digest.update(piece.cpu().float().numpy())  # type: ignore[arg-type]
-    return digest.hexdigest()

@@ -19,7 +19,7 @@ from splitkit.steering.architectures import Sites, resolve_sites
 from splitkit.steering.forms import get_form
 from splitkit.steering.interventions import Intervention, add_scaled
 from splitkit.steering.memory import tokens_that_fit
-from splitkit.steering.models import model_digest
+from splitkit.steering.model_state.digest import model_digest
 from splitkit.steering.strengths import is_steered
 from splitkit.steering.tail import Tail, part
 from splitkit.steering.token_losses import token_losses_from_hidden

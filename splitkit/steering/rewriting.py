@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from splitkit.steering.architectures import check_layer, resolve_sites
 from splitkit.steering.forms import get_form
 from splitkit.steering.interventions import Intervention
-from splitkit.steering.models import model_digest
+from splitkit.steering.model_state.digest import model_digest
 
 
 def random_intervention(model: PreTrainedModel, form: str, seed: int = 0) -> Intervention:

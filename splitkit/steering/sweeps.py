@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from splitkit.curves.log_odds import preference_log_odds, utility_log_odds
 from splitkit.steering.interventions import Intervention
+from splitkit.steering.model_state.wrappers import plain_model
 from splitkit.steering.models import dtype_name
 from splitkit.steering.pairs import Pair
 from splitkit.steering.replay import Replay, at_rest
@@ -63,6 +64,7 @@ def sweep(
             f"an Intervention is wanted, not a {type(intervention).__name__}; "
             "the unsteered model is any one at m=[0]."
         )
+    model = plain_model(model)
     strengths = as_grid(m)
     grid = as_factors(strengths)
     if reduction not in REDUCTIONS:
@@ -132,6 +134,7 @@ def matching_strength(
     """
     if not isinstance(intervention, Intervention):
         raise TypeError(f"the third argument is an Intervention, not a {type(intervention).__name__}.")
+    model = plain_model(model)
     intervention.check_base(model)
     positive, negative = encode_pairs(model, tokenizer, pairs)
     bos = getattr(model.config, "bos_token_id", None)

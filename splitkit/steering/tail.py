@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from splitkit.steering.architectures import Sites
+from splitkit.steering.model_state.wrappers import uncompiled
 from splitkit.steering.tokenization import Batch
 
 
@@ -117,7 +118,12 @@ def part(sites: Sites, start: int, stop: int) -> nn.Module:
     found: Any = _shallow(sites.decoder)
     # a device map's own forward, where there is one, is bound to the whole decoder
     found.__dict__.pop("forward", None)
-    setattr(found, sites.layers_name, nn.ModuleList(list(getattr(found, sites.layers_name))[start:stop]))
+    layers = getattr(found, sites.layers_name)[start:stop]
+    setattr(
+        found,
+        sites.layers_name,
+        nn.ModuleList(map(uncompiled, layers)),
+    )
     found.config = copy.deepcopy(found.config)
     found.config.num_hidden_layers = stop - start
     if getattr(found.config, "layer_types", None):

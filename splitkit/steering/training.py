@@ -13,7 +13,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from splitkit.steering.architectures import check_layer
 from splitkit.steering.forms import get_form
 from splitkit.steering.interventions import Intervention
-from splitkit.steering.models import dtype_name, model_digest
+from splitkit.steering.model_state.digest import active_adapters, model_digest
+from splitkit.steering.model_state.wrappers import plain_model
+from splitkit.steering.models import dtype_name
 from splitkit.steering.objectives import OBJECTIVES, get_objective
 from splitkit.steering.pairs import Pair
 from splitkit.steering.replay import Replay, at_rest
@@ -89,12 +91,13 @@ def train(
             f"config is a {type(config).__name__}, not a splitkit.TrainConfig as TrainConfig(lr=0.05) makes "
             "one; single settings go in by name, as lr=0.05."
         )
+    model = plain_model(model)
     layer, seed = check_layer(model, layer), whole_number("seed", seed, None)
     if objective == "diffmean":
         if form != "vector" or config is not None or overrides:
             raise ValueError("diffmean is a closed form for the form 'vector' and has no settings.")
         parameters = {"vector": _mean_difference(model, tokenizer, pairs, layer)}
-        details: dict[str, Any] = {"pairs": len(pairs), "dtype": dtype_name(model)}
+        details: dict[str, Any] = {"pairs": len(pairs), **_base(model)}
         return Intervention(form, objective, layer, parameters, model_digest(model), details)
     config = _configured(config or default_config(form, objective), objective, overrides)
     with at_rest(model), tqdm(disable=not progress, desc=f"{form} {objective}") as bar:
@@ -104,9 +107,15 @@ def train(
             bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
             bar.update()
     details = {"config": asdict(config), "seed": seed, "pairs": len(pairs), "losses": trainer.epoch_losses()}
-    details["dtype"] = dtype_name(model)
+    details |= _base(model)
     parameters = {name: values.detach().cpu() for name, values in trainer.parameters.items()}
     return Intervention(form, objective, layer, parameters, model_digest(model), details)
+
+
+def _base(model: PreTrainedModel) -> dict[str, Any]:
+    """Details of a base model: its type, and the adapters that counted as part of it, if any."""
+    adapters = active_adapters(model)
+    return {"dtype": dtype_name(model)} | ({"adapters": adapters} if adapters else {})
 
 
 def _configured(config: TrainConfig, objective: str, overrides: dict[str, Any]) -> TrainConfig:

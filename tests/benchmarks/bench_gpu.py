@@ -24,7 +24,7 @@ import splitkit as sk
 from splitkit.runs.results import round_significant
 from splitkit.steering.generation import answers
 from splitkit.steering.interventions import Intervention
-from splitkit.steering.models import model_digest
+from splitkit.steering.model_state.digest import model_digest
 from splitkit.steering.pairs import Pair
 from splitkit.steering.tokenization import encode_pairs
 from tests.benchmarks.racing import OURS, Table

@@ -11,7 +11,7 @@ from transformers import Gemma2Config, Gemma2ForCausalLM
 
 import splitkit as sk
 from splitkit.steering.interventions import Intervention
-from splitkit.steering.models import model_digest
+from splitkit.steering.model_state.digest import model_digest
 from splitkit.steering.tokenization import encode_pairs
 from tests.benchmarks.racing import OURS, Race, Table, Way, peak_memory
 from tests.benchmarks.rivals import answer_losses, batched

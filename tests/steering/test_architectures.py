@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from splitkit.steering.architectures import SITES, SitePaths, check_layer, layer_list, resolve_sites
 from splitkit.steering.generation import answers
-from splitkit.steering.models import model_digest
+from splitkit.steering.model_state.digest import model_digest
 from splitkit.steering.replay import Replay, check_replay
 from splitkit.steering.rewriting import rewritten
 from splitkit.steering.sweeps import matching_strength, sweep

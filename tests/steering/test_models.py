@@ -15,7 +15,9 @@ from huggingface_hub import constants
 
 from splitkit.steering import model_files, models
 from splitkit.steering.architectures import check_layer, resolve_sites
-from splitkit.steering.models import MODELS, load_model, model_digest
+from splitkit.steering.model_state import digest
+from splitkit.steering.model_state.digest import model_digest
+from splitkit.steering.models import MODELS, load_model
 from splitkit.steering.sweeps import sweep
 from splitkit.storage import paths
 from tests.conftest import random_intervention, tiny_model, tiny_tokenizer
@@ -266,9 +268,9 @@ def test_digest_is_computed_once_and_without_another_copy(monkeypatch: pytest.Mo
     for name, tensor in sorted(model.named_parameters()):
         whole.update(f"{name} {tuple(tensor.shape)}\n".encode())
         whole.update(tensor.detach().numpy().tobytes())
-    monkeypatch.setattr(models, "_PIECE", 100)
+    monkeypatch.setattr(digest, "_PIECE", 100)
     assert model_digest(model) == whole.hexdigest()
-    monkeypatch.setattr(models, "_hash", None)
+    monkeypatch.setattr(digest, "_hash", None)
     assert model_digest(model) == whole.hexdigest()
 
 

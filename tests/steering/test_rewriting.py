@@ -5,7 +5,7 @@ import torch
 
 from splitkit.steering import rewriting
 from splitkit.steering.architectures import resolve_sites
-from splitkit.steering.models import model_digest
+from splitkit.steering.model_state.digest import model_digest
 from tests.conftest import random_intervention, tiny_model
 
 

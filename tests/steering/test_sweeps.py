@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from splitkit.steering.interventions import Intervention
-from splitkit.steering.models import model_digest
+from splitkit.steering.model_state.digest import model_digest
 from splitkit.steering.sweeps import matching_strength, sweep
 from splitkit.steering.tokenization import answer_ids, prompt_ids
 from tests.conftest import LAYER, random_intervention, tiny_model

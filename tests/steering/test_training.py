@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from splitkit.steering.interventions import load_intervention
-from splitkit.steering.models import model_digest
+from splitkit.steering.model_state.digest import model_digest
 from splitkit.steering.objectives import OBJECTIVES
 from splitkit.steering.sweeps import sweep
 from splitkit.steering.tokenization import answer_ids, prompt_ids

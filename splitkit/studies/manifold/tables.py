@@ -64,7 +64,7 @@ def geometry(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
 @own_threads()
 def measure(results: Sequence[CellResult], profile: Profile, nature: "Nature") -> dict[str, pd.DataFrame]:
     """The measured `TABLES`, all but the last, of the cells of one model and task."""
-    from splitkit.steering.models import model_digest
+    from splitkit.steering.model_state.digest import model_digest
     from splitkit.steering.sweeps import matching_strength
     from splitkit.studies.manifold.reference import N_CONTROLS, N_PAIRS, Reference
 

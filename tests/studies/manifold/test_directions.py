@@ -5,7 +5,7 @@ from scipy.stats import beta
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from splitkit.steering.interventions import Intervention
-from splitkit.steering.models import model_digest
+from splitkit.steering.model_state.digest import model_digest
 from splitkit.steering.pairs import Pair
 from splitkit.steering.sweeps import sweep
 from splitkit.studies.manifold.directions import (
