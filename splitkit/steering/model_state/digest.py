@@ -79,7 +79,7 @@ def _base_tensors(model: PreTrainedModel) -> dict[str, Tensor]:
     for path, layer in _adapted(model):
         inner += [f"{path}.base_layer.", f"{path}.original_module."]
         for kind in layer.adapter_layer_names:
-            held = getattr(layer, kind, None)
+            held: Any = getattr(layer, kind, None)
             names = list(held.keys()) if hasattr(held, "keys") else []
             adapters |= {id(tensor) for name in names for _, tensor in _tensors_of(held, name)}
     saved = (

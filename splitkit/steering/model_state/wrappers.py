@@ -20,9 +20,9 @@ def plain_model(model: Any) -> PreTrainedModel:
     """
     model = uncompiled(model)
     if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-        if len(model.device_ids or []) > 1:
+        if (count := len(model.device_ids or [])) > 1:
             raise ValueError(
-                f"a {type(model).__name__} over {len(model.device_ids)} devices copies its model at each "
+                f"a {type(model).__name__} over {count} devices copies its model at each "
                 "call: pass model.module, which runs on one of them, or load with device_map."
             )
         return plain_model(model.module)
