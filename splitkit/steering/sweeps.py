@@ -17,6 +17,7 @@ from splitkit.steering.replay import Replay, at_rest
 from splitkit.steering.shared_prefix import SIDES, record_fork
 from splitkit.steering.strengths import Strength, as_factors, as_grid
 from splitkit.steering.tokenization import batches, buckets, encode_pairs
+from splitkit.steering.trainer import SharedRows, stacked
 
 REDUCTIONS = ("mean", "sum")
 
@@ -120,6 +121,8 @@ def matching_strength(
     tokenizer: PreTrainedTokenizerBase,
     intervention: Intervention,
     pairs: Sequence[Pair],
+    *,
+    shared: SharedRows | None = None,
 ) -> float:
     """m = median |h| / median |dh|: at this strength m dh is as large as the activation h it is added to.
 
@@ -127,6 +130,8 @@ def matching_strength(
     pairs, norms over `hidden`. h is the residual stream (after the layer for a vector, before the FFN's
     output is added for a weight form), except where a norm follows the down-projection (Gemma2): there m dh
     competes with that projection's output.
+
+    `shared` holds what `train` recorded on the same pairs: then the model does not run again.
 
     Raises:
         TypeError: when `intervention` is none.
@@ -144,8 +149,13 @@ def matching_strength(
         name = "output" if replay.form.site == "layer" else "residual"
         if replay.form.site == "down" and replay.sites.after_down is not None:
             name = "down_output"
-        for batch in batches(tokenizer, [*positive, *negative]):
-            recording = replay.record(batch)
+        sequences = [*positive, *negative]
+        if shared is None:
+            recordings = (replay.record(batch) for batch in batches(tokenizer, sequences, replay.budget))
+        else:
+            rows = shared.record(model, replay, tokenizer, sequences)
+            recordings = (recording for _, recording in stacked(replay, tokenizer, sequences, rows))
+        for recording in recordings:
             steered = recording.batch.attention_mask.bool()
             if bos is not None:
                 steered &= recording.batch.input_ids != bos

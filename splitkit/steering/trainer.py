@@ -1,6 +1,6 @@
 """Trainer: the settings and the loop that fit an intervention's parameters, and the rows that loops share."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from splitkit.steering.memory import tokens_that_fit
 from splitkit.steering.objectives import Objective, ObjectiveInputs, get_objective
 from splitkit.steering.pairs import Pair
-from splitkit.steering.replay import Replay, stack_rows
+from splitkit.steering.replay import Recording, Replay, stack_rows
 from splitkit.steering.strengths import real_number, whole_number
 from splitkit.steering.tokenization import Encoded, batches, buckets, encode_pairs
 
@@ -93,8 +93,19 @@ def record_rows(replay: Replay, tokenizer: PreTrainedTokenizerBase, sequences: S
     return [rows[index] for index in range(len(sequences))]
 
 
+def stacked(
+    replay: Replay, tokenizer: PreTrainedTokenizerBase, sequences: Sequence[Encoded], rows: Rows
+) -> Iterator[tuple[list[int], Recording]]:
+    """The recordings that `record_rows` took these rows from, and the places of their sequences."""
+    for places in buckets([len(sequence.ids) for sequence in sequences], replay.budget):
+        yield (
+            places,
+            stack_rows(tokenizer, [sequences[n] for n in places], [rows[n] for n in places]),
+        )
+
+
 class SharedRows:
-    """The rows recorded last, for trainings one after the other on the same model, layer and pairs.
+    """The rows recorded last, for trainings and their units on the same model, layer and pairs.
 
     Below the steered layer nothing depends on form, objective or seed, so that all cells of a task can share
     one recording, to the last bit. `MOST` bytes at most are held; `clear` lets go of them.
@@ -288,13 +299,9 @@ class Trainer:
     def _base_losses(self) -> Float[Tensor, " rows"]:
         """Every sequence's loss without the intervention."""
         found = torch.empty(len(self.sequences), device=self.replay.device)
-        for batch in batches(self.tokenizer, self.sequences, self.replay.budget):
-            index = batch.index.tolist()
-            recording = stack_rows(
-                self.tokenizer, [self.sequences[row] for row in index], [self.rows[row] for row in index]
-            )
+        for places, recording in stacked(self.replay, self.tokenizer, self.sequences, self.rows):
             zero = torch.zeros_like(recording.activations["output"])
-            found[batch.index] = self.replay.losses(recording, zero, zero.new_zeros(len(index))).to(found)
+            found[places] = self.replay.losses(recording, zero, zero.new_zeros(len(places))).to(found)
         return found
 
     def _update(self, lr: float) -> None:

@@ -6,6 +6,7 @@ import torch
 from splitkit.runs import answers
 from splitkit.runs.profiles import PROFILES
 from splitkit.steering import model_files, trainer
+from splitkit.steering.sweeps import matching_strength
 from splitkit.steering.trainer import SharedRows
 from splitkit.steering.training import train
 from tests.conftest import LAYER, tiny_model, tiny_tokenizer
@@ -58,6 +59,14 @@ def test_another_model_layer_or_pair_is_recorded_anew(pairs, recordings) -> None
     trained(base, pairs[:-1], "lora", shared, layer=LAYER - 1)
     trained(tiny_model("gemma2"), pairs[:-1], "lora", shared, layer=LAYER - 1)
     assert len(recordings) == 4
+
+
+def test_the_unit_needs_no_recording_beside_a_trainings(pairs, form, sided_tokenizer, recordings) -> None:
+    base, shared = tiny_model("gemma2"), SharedRows()
+    iv = train(base, sided_tokenizer, pairs, form, "sft", LAYER, epochs=1, shared=shared)
+    unit = matching_strength(base, sided_tokenizer, iv, pairs, shared=shared)
+    assert unit == matching_strength(base, sided_tokenizer, iv, pairs)
+    assert len(recordings) == 1
 
 
 def test_too_many_rows_are_not_held(pairs, recordings, monkeypatch: pytest.MonkeyPatch) -> None:
