@@ -1,7 +1,6 @@
 """Tables 2, 6 and 7 of the paper measured here: R² of train, test and transferred fits, with intervals."""
 
 import math
-from collections.abc import Iterator, Mapping
 
 import joblib
 import numpy as np
@@ -22,20 +21,32 @@ from splitkit.tasks import FAMILIES, task_family
 KINDS = {2: "train", 6: "test", 7: "transfer"}
 """The `split` of each of the paper's tables of fits, by the table's number."""
 PRINTED = [paper.TABLES[number] for number in KINDS]
-INTERVALS = "fit_intervals"
+"""Names of those tables."""
 _PREFIX = {"preference": "pref", "utility": "util"}
-_Estimates = dict[tuple[str, str, str], Estimate]
 
 
-@kept(INTERVALS, *PRINTED, tolerance=0.05, digits=4, means=PRINTED)
+@kept("fit_intervals", *PRINTED, tolerance=0.05, digits=4, means=PRINTED)
 def fit_quality(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
-    """`fit_intervals` and Tables 2, 6 and 7 of a profile.
+    """Tables 2, 6 and 7 of a profile (see `paper_table`), and the intervals behind them.
 
-    Keys are the tables' file names: "fit_intervals" (one row per cell, split, curve and quantity, see
-    `bootstrap.bootstrap_cell`) and those of `paper.TABLES` (see `paper_table`), which are means over all
-    cells: a run of some of them leaves these as they are.
+    "fit_intervals" has one row per cell, split, curve and quantity, see `bootstrap.bootstrap_cell`. The other
+    tables are means over all cells: a run of some cells leaves them as they are.
     """
-    return _measure(profile, jobs)
+    cells = swept_cells(profile, jobs)
+    prepare_workers()
+    work = joblib.Parallel(n_jobs=jobs, return_as="generator")
+    found = work(joblib.delayed(_estimates)(cell, np.array(profile.grid)) for cell in cells)
+    rows: list[dict[str, object]] = []
+    draws: list[dict[str, object]] = []
+    for cell, estimates in zip(cells, tqdm(found, "bootstrap", len(cells), unit="cell"), strict=True):
+        rows += [{**cell.cell.key, **row} for row in interval_rows(estimates)]
+        for (split, curve, quantity), estimate in estimates.items():
+            if quantity == "r2":
+                own = {"split": split, "curve": curve, "value": estimate.value, "draws": estimate.draws}
+                draws.append({**cell.cell.key, **own})
+    table = pd.DataFrame(draws)
+    tables = {name: paper_table(table, number) for number, name in zip(KINDS, PRINTED, strict=True)}
+    return {"fit_intervals": pd.DataFrame(rows), **tables}
 
 
 def paper_table(draws: pd.DataFrame, number: int) -> pd.DataFrame:
@@ -46,10 +57,8 @@ def paper_table(draws: pd.DataFrame, number: int) -> pd.DataFrame:
     not measured is empty, and then so is the average. An interval is of that mean over draws of the pairs:
     those draws count in which all its cells are defined, so that no draw is about other cells.
 
-    Args:
-        draws: one row per cell, split and curve: model, task, form, objective, seed, split, curve, value and
-            `draws`, a (draw,) array of R²; draw i has the same pairs in all cells of a task.
-        number: 2 (fits on train), 6 (fits on test) or 7 (fits on train judged on test).
+    `draws` has one row per cell, split and curve: the keys, value and `draws`, a (draw,) array of R²; draw i
+    has the same pairs in all cells of a task. KeyError for another number.
     """
     if number not in KINDS:
         raise KeyError(f"table {number!r} is no table of fits; those are {sorted(KINDS)}")
@@ -64,7 +73,8 @@ def paper_table(draws: pd.DataFrame, number: int) -> pd.DataFrame:
             means = {family: _mean(own[families == family], n_draws) for family in FAMILIES}
             means["avg"] = np.mean([means[family] for family in FAMILIES], axis=0)
             for family, mean in means.items():
-                line |= _with_interval(f"{prefix}_{family}", mean)
+                name, (low, high) = f"{prefix}_{family}", Estimate(float(mean[0]), mean[1:]).interval()
+                line |= {name: float(mean[0]), f"{name}_low": low, f"{name}_high": high}
         lines.append(line)
     return pd.DataFrame(lines)
 
@@ -72,9 +82,8 @@ def paper_table(draws: pd.DataFrame, number: int) -> pd.DataFrame:
 def beside_paper(table: pd.DataFrame, number: int, curve: str) -> pd.DataFrame:
     """Table 2, 6 or 7 for "preference" or "utility" as text: "0.98 [0.97, 0.99] (0.97)".
 
-    Our number, its interval and the paper's in brackets, a column per task and their average; indexed by
-    model, form and objective. A star marks an objective that is not in the paper's table. Columns without any
-    number of ours are left out. KeyError lists the curves there are.
+    Each entry has our number, its interval and the paper's; a column per task and one for their average,
+    where we have numbers. A star marks an objective that the paper's table lacks. KeyError lists the curves.
     """
     if curve not in _PREFIX:
         raise KeyError(f"no curve {curve!r}; there are {list(_PREFIX)}")
@@ -85,7 +94,7 @@ def beside_paper(table: pd.DataFrame, number: int, curve: str) -> pd.DataFrame:
         key = (paper.counterpart(row["model"], row["model"]), row["form"], row["objective"])
         printed = theirs.loc[key] if key in theirs.index else None
         star = "" if printed is not None else " *"
-        line = {"model": row["model"], "form": row["form"], "objective": f"{row['objective']}{star}"}
+        line = {name: row[name] for name in ROW} | {"objective": f"{row['objective']}{star}"}
         for family, name in names.items():
             low, high = (_short(row[f"{name}_{end}"]) for end in ("low", "high"))
             text = f"{_short(row[name])} [{low}, {high}]"
@@ -97,22 +106,21 @@ def beside_paper(table: pd.DataFrame, number: int, curve: str) -> pd.DataFrame:
 
 
 def _short(value: float) -> str:
-    """Two decimals where they say something."""
+    """The number with two decimals, those of 10 and more without."""
     return "undefined" if math.isnan(value) else f"{value:.2f}" if abs(value) < 10 else f"{value:.0f}"
 
 
 def r2_rows(intervals: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `fit_intervals` on R²: the keys of a cell, split, curve, r2, low, high."""
+    """The rows of `fit_intervals` on R²: the five keys, split, curve, r2, low, high."""
     rows = intervals[intervals["quantity"] == "r2"].rename(columns={"value": "r2"})
     return rows[[*CELL, "split", "curve", "r2", "low", "high"]].reset_index(drop=True)
 
 
 def transfer_shape(intervals: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
-    """Train fits against test curves: the cell's keys, curve, r2, and correlation_squared.
+    """Train fits against test curves: the five keys, curve, r2, and correlation_squared.
 
     The squared correlation of the fit with the test curve is 1 where the fit is right up to an offset and a
-    factor. `intervals` is `fit_intervals`, `curves` the table of mean curves. Cells without both are left
-    out.
+    factor. Cells without an R² are left out.
     """
     key = [*CELL, "curve"]
     fits = intervals[intervals["split"] == "train"].pivot(index=key, columns="quantity", values="value")
@@ -128,35 +136,7 @@ def transfer_shape(intervals: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFram
     return pd.DataFrame(rows, columns=[*key, "r2", "correlation_squared"])
 
 
-def _measure(profile: Profile, jobs: int) -> dict[str, pd.DataFrame]:
-    cells = swept_cells(profile, jobs)
-    rows: list[dict[str, object]] = []
-    draws: list[dict[str, object]] = []
-    for cell, estimates in _bootstrapped(cells, profile, jobs):
-        rows += [{**cell.cell.key, **row} for row in interval_rows(estimates)]
-        for (split, curve, quantity), estimate in estimates.items():
-            if quantity == "r2":
-                own = {"split": split, "curve": curve, "value": estimate.value, "draws": estimate.draws}
-                draws.append({**cell.cell.key, **own})
-    table = pd.DataFrame(draws)
-    return {INTERVALS: pd.DataFrame(rows)} | {
-        paper.TABLES[number]: paper_table(table, number) for number in KINDS
-    }
-
-
-def _bootstrapped(
-    cells: list[CellResult], profile: Profile, jobs: int
-) -> Iterator[tuple[CellResult, _Estimates]]:
-    prepare_workers()
-    work = joblib.Parallel(n_jobs=jobs, return_as="generator")
-    found = work(joblib.delayed(_estimates)(cell, np.array(profile.grid)) for cell in cells)
-    with tqdm(total=len(cells), desc="bootstrap", unit="cell") as bar:
-        for cell, estimates in zip(cells, found, strict=True):
-            bar.update()
-            yield cell, estimates
-
-
-def _estimates(cell: CellResult, grid: np.ndarray) -> _Estimates:
+def _estimates(cell: CellResult, grid: np.ndarray) -> dict[tuple[str, str, str], Estimate]:
     return bootstrap_cell({split: cell.sweep(split) for split in SPLITS}, grid, cell.cell.task)
 
 
@@ -164,11 +144,4 @@ def _mean(rows: pd.DataFrame, n_draws: int) -> np.ndarray:
     """Mean R² and its draws, (1 + draw,); undefined cells are left out, NaN where none is left."""
     values = [np.concatenate([[row["value"]], row["draws"]]) for row in rows.to_dict("records")]
     defined = [value for value in values if not math.isnan(value[0])]
-    if not defined:
-        return np.full(1 + n_draws, np.nan)
-    return np.mean(defined, axis=0)
-
-
-def _with_interval(name: str, mean: np.ndarray) -> Mapping[str, float]:
-    low, high = Estimate(float(mean[0]), mean[1:]).interval()
-    return {name: float(mean[0]), f"{name}_low": low, f"{name}_high": high}
+    return np.mean(defined, axis=0) if defined else np.full(1 + n_draws, np.nan)

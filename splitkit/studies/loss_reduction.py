@@ -1,6 +1,5 @@
-"""Losses summed over an answer's tokens beside their means (Eq. 28): what changes in curves and fits."""
+"""Curves and fits of losses summed over an answer's tokens (Eq. 28), beside those of their means."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import joblib
@@ -12,43 +11,31 @@ from splitkit.curves.decay import mean_curve
 from splitkit.curves.shapes import shape_table
 from splitkit.runs.cells import CellResult
 from splitkit.runs.kept_tables import kept
-from splitkit.runs.profiles import Profile, get_profile
+from splitkit.runs.profiles import Profile
 from splitkit.studies.fits import fit_table
 from splitkit.studies.frames import CELL
 from splitkit.studies.mean_curves import swept_cells
 from splitkit.tasks import first_tasks
 
-TABLES = ("reduction", "reduction_curves")
 OBJECTIVE = "split"
-"""Shown for one objective in all forms, a task of each family, and each profile's first seed."""
-_SIDES = ("positive", "negative")
+"""The one objective that is compared, in all forms, on a task of each family, at the first seed."""
+_LOSSES = ["loss_positive", "loss_negative"]
 
 
-def answer_lengths(
-    model: str, task: str, n_pairs: int, split: str = "train", profile: Profile | None = None
-) -> Int[np.ndarray, "side pair"]:
-    """Tokens of the positive and of the negative answers, (2, pair), the end-of-answer token counted."""
+def answer_lengths(profile: Profile, model: str, task: str, n_pairs: int) -> Int[np.ndarray, "side pair"]:
+    """Tokens of the positive and of the negative training answers, with the end-of-answer token."""
     from splitkit.runs import answers
     from splitkit.steering.tokenization import encode_pairs
 
-    profile = get_profile("embedded") if profile is None else profile
     loaded = answers.load(profile, model)
-    encoded = encode_pairs(*loaded, answers.pairs(profile, task, split, *loaded)[:n_pairs])
+    encoded = encode_pairs(*loaded, answers.pairs(profile, task, "train", *loaded)[:n_pairs])
     return np.array([[one.answer_length for one in side] for side in encoded])
 
 
 def summed(sweep: pd.DataFrame, lengths: Int[np.ndarray, "side pair"]) -> pd.DataFrame:
-    """The sweep with L = tokens x mean loss per token (Eq. 28), and Eq. 7 and 8 of those losses.
+    """The sweep with L = tokens x mean loss per token (Eq. 28), in nats, and Eq. 7 and 8 of those losses.
 
-    Args:
-        sweep: one row per (m, pair), with losses in nats per token.
-        lengths: (2, pair) tokens of the positive and of the negative answers.
-
-    Returns:
-        The same rows and columns, losses in nats.
-
-    Raises:
-        ValueError: when the sweep's pairs are not as many as the lengths.
+    ValueError when the sweep's pairs are not as many as the lengths (2, pair).
     """
     from splitkit.curves.log_odds import preference_log_odds, utility_log_odds
 
@@ -56,16 +43,17 @@ def summed(sweep: pd.DataFrame, lengths: Int[np.ndarray, "side pair"]) -> pd.Dat
         raise ValueError(
             f"the sweep has {sweep['pair'].nunique()} pairs, there are {lengths.shape[1]} lengths"
         )
-    losses = [
-        sweep[f"loss_{side}"].to_numpy() * own[sweep["pair"]]
-        for side, own in zip(_SIDES, lengths, strict=True)
-    ]
-    names = (*(f"loss_{side}" for side in _SIDES), "preference", "utility")
-    values = (*losses, preference_log_odds(*losses), utility_log_odds(*losses))
-    return sweep.assign(**dict(zip(names, values, strict=True)))
+    losses = {
+        name: sweep[name].to_numpy() * own[sweep["pair"]] for name, own in zip(_LOSSES, lengths, strict=True)
+    }
+    odds = {
+        "preference": preference_log_odds(*losses.values()),
+        "utility": utility_log_odds(*losses.values()),
+    }
+    return sweep.assign(**losses, **odds)
 
 
-@kept(*TABLES, tolerance=0.05, digits=4, of="first seed")
+@kept("reduction", "reduction_curves", tolerance=0.05, digits=4, of="first seed")
 def reductions(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
     """Mean and sum beside each other on a part of a profile's cells.
 
@@ -80,20 +68,24 @@ def reductions(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
 
         "reduction_curves", a row per cell, reduction and m_relative with preference and utility.
     """
-    chosen = _chosen(swept_cells(profile, jobs), profile)
-    if not chosen:
-        raise ValueError(f"profile {profile.name} has no curves of {OBJECTIVE} at seed {profile.seeds[0]}")
+    tasks, seed = first_tasks(profile.tasks).values(), profile.seeds[0]
     work = joblib.Parallel(n_jobs=jobs)
-    measured = work(joblib.delayed(_both)(result, profile) for result in chosen)
+    measured = work(
+        joblib.delayed(_both)(one, profile)
+        for one in swept_cells(profile, jobs)
+        if one.cell.task in tasks and one.cell.objective == OBJECTIVE and one.cell.seed == seed
+    )
+    if not measured:
+        raise ValueError(f"profile {profile.name} has no curves of {OBJECTIVE} at seed {seed}")
     rows, curves = ([one for part in parts for one in part] for parts in zip(*measured, strict=True))
-    return dict(zip(TABLES, (pd.DataFrame(rows), pd.concat(curves, ignore_index=True)), strict=True))
+    return {"reduction": pd.DataFrame(rows), "reduction_curves": pd.concat(curves, ignore_index=True)}
 
 
 def _both(result: CellResult, profile: Profile) -> tuple[list[dict[str, Any]], list[pd.DataFrame]]:
     """The rows of "reduction" and the parts of "reduction_curves" of one cell, by each reduction."""
     rows, curves = [], []
     cell, sweep = result.cell, result.sweep("train")
-    lengths = answer_lengths(cell.model, cell.task, sweep["pair"].nunique(), profile=profile)
+    lengths = answer_lengths(profile, cell.model, cell.task, sweep["pair"].nunique())
     for reduction, own in (("mean", sweep), ("sum", summed(sweep, lengths))):
         curve = mean_curve(own).assign(**cell.key, split="train", m_relative=list(profile.grid))
         fits = fit_table(curve).set_index("curve")["r2"]
@@ -107,23 +99,13 @@ def _both(result: CellResult, profile: Profile) -> tuple[list[dict[str, Any]], l
             | {"length_correlation": _length_correlation(own, lengths)}
             | shape
         )
-        kept = curve[[*CELL, "m_relative", "preference", "utility"]]
-        kept.insert(len(CELL), "reduction", reduction)
-        curves.append(kept)
+        columns = [*CELL, "reduction", "m_relative", "preference", "utility"]
+        curves.append(curve.assign(reduction=reduction)[columns])
     return rows, curves
 
 
-def _chosen(cells: Sequence[CellResult], profile: Profile) -> list[CellResult]:
-    tasks = first_tasks(profile.tasks).values()
-    return [
-        one
-        for one in cells
-        if one.cell.task in tasks and one.cell.objective == OBJECTIVE and one.cell.seed == profile.seeds[0]
-    ]
-
-
 def _from_smaller_loss(sweep: pd.DataFrame, moved: float) -> float:
-    smaller = sweep[["loss_positive", "loss_negative"]].min(axis=1)
+    smaller = sweep[_LOSSES].min(axis=1)
     return float((sweep["utility"] + smaller).abs().mean()) / moved if moved > 0 else float("nan")
 
 

@@ -1,6 +1,6 @@
-"""Curve tables: the mean curves of every cell of a profile."""
+"""The mean curves of every cell of a profile."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice
 
 import joblib
@@ -14,9 +14,7 @@ from splitkit.runs.profiles import Profile, get_profile
 from splitkit.runs.results import read_table, write_table
 
 TOLERANCE = 0.05
-"""Within it, in nats over max(1, |value|), curves of another machine are the committed ones."""
-TOGETHER = 64
-"""Curves that are held as tables of their own."""
+"""Largest deviation of another machine's curves from the committed ones, in nats over max(1, |value|)."""
 
 
 def swept_cells(profile: Profile, jobs: int = 2) -> list[CellResult]:
@@ -26,7 +24,7 @@ def swept_cells(profile: Profile, jobs: int = 2) -> list[CellResult]:
 
 @kept("curves", tolerance=TOLERANCE)
 def mean_curves(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
-    """Mean curves of every cell, see `curves`."""
+    """Mean curves of every cell of a profile, see `curves`."""
     work = joblib.Parallel(n_jobs=jobs, return_as="generator")
     parts = work(
         joblib.delayed(curve_of)(result, split, profile.grid)
@@ -34,15 +32,8 @@ def mean_curves(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
         for split in ("train", "test")
     )
     # many small tables take several times the memory of one that holds their rows
-    together = [pd.concat(some) for some in batched(parts, TOGETHER)]
+    together = [pd.concat(some) for some in iter(lambda: list(islice(parts, 64)), [])]
     return {"curves": pd.concat(together, ignore_index=True)}
-
-
-def batched(parts: Iterable[pd.DataFrame], size: int) -> Iterator[list[pd.DataFrame]]:
-    """The tables in lists of `size`, the last one shorter."""
-    waiting = iter(parts)
-    while some := list(islice(waiting, size)):
-        yield some
 
 
 def curve_of(result: CellResult, split: str, grid: Sequence[float]) -> pd.DataFrame:
@@ -51,13 +42,12 @@ def curve_of(result: CellResult, split: str, grid: Sequence[float]) -> pd.DataFr
 
     curve = mean_curve(result.sweep(split)).sort_values("m", ignore_index=True)
     curve.insert(1, "m_relative", list(grid))
-    for position, (column, value) in enumerate({**result.cell.key, "split": split}.items()):
-        curve.insert(position, column, value)
-    return curve
+    key = {**result.cell.key, "split": split}
+    return curve.assign(**key)[[*key, *curve]]
 
 
 def curves(profile: Profile | str = "embedded", jobs: int = 2) -> pd.DataFrame:
-    """The curves of a profile: the embedded profile's from the committed table, else from its cells.
+    """The mean curves of a profile: the embedded profile's from the committed table, else from its cells.
 
     Returns:
         One row per cell, split and strength: model, task, form, objective, seed, split ("train", "test"), m
@@ -66,9 +56,7 @@ def curves(profile: Profile | str = "embedded", jobs: int = 2) -> pd.DataFrame:
         utility_sem; n_pairs, n_pairs_utility, share_undefined (see `decay.mean_curve`).
 
     Raises:
-        KeyError: for an unknown profile, with those there are.
-        ValueError, CellError, RunInProgress, EngineError: where cells have to be computed, see
-            `cells.compute_cells`.
+        KeyError: for an unknown profile, with those there are; else what `cells.compute_cells` raises.
     """
     return mean_curves(get_profile(profile) if isinstance(profile, str) else profile, jobs)["curves"]
 

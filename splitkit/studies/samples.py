@@ -7,20 +7,17 @@ and objective the first seed, at every strength of `SHOWN`.
 import joblib
 import pandas as pd
 
-from splitkit import tasks
 from splitkit.runs.answers import load, measure, pairs
 from splitkit.runs.cells import CellResult, compute_cells, own_threads
 from splitkit.runs.kept_tables import kept
 from splitkit.runs.profiles import Profile
 from splitkit.steering.pairs import PAPER
+from splitkit.studies.scores import VANILLA
+from splitkit.tasks import first_tasks
 from splitkit.world import scoring
 
 SHOWN: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Strengths in matching strengths, of those that m is chosen from; the unsteered answer comes first."""
-
-UNSTEERED = "vanilla"
-"""Form and objective of the model as it is, as in the paper's Table 3."""
-
 _KEYS = ["model", "task", "form", "objective", "m_relative"]
 _COMPONENTS = ["concept", "instruction", "fluency", "readable"]
 
@@ -34,27 +31,40 @@ def samples(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
     instruction, fluency (0-2 each) and readable.
 
     unsteered: one row per model and task: model, task, n, score, and the means of those components, over the
-    validation questions that m is chosen on, without steering. What a line over the strength starts from.
+    validation questions that m is chosen on, without steering.
     """
-    return _compute(profile, jobs)
-
-
-def first_tasks(profile: Profile) -> dict[str, str]:
-    """The task that a family's samples are of, by family: the profile's first one."""
-    return tasks.first_tasks(profile.tasks)
+    asked = dict.fromkeys((cell.model, cell.task) for cell in profile.cells())
+    work = joblib.Parallel(n_jobs=jobs)
+    parts = work(joblib.delayed(_unsteered)(name, task, profile) for name, task in asked)
+    unsteered = pd.concat(parts, ignore_index=True)
+    shown = list(first_tasks(profile.tasks).values())
+    rows = [unsteered[(unsteered["question"] == 0) & unsteered["task"].isin(shown)]] + [
+        _steered(result)
+        for result in compute_cells(profile, jobs)
+        if "answers" in result.folders and result.cell.task in shown and result.cell.seed == profile.seeds[0]
+    ]
+    worded = [
+        _worded(part, task, profile) for some in rows for task, part in some.groupby("task", sort=False)
+    ]
+    measured = [column for column in _COMPONENTS if column in unsteered]
+    grouped = unsteered.groupby(["model", "task"], sort=False)
+    means = grouped[["score", *measured]].mean().astype(float)
+    means.insert(0, "n", grouped.size())
+    table = pd.concat(worded, ignore_index=True)[[*_KEYS, "question", "answer", "score", *measured]]
+    return {"samples": table, "unsteered": means.reset_index()}
 
 
 def sample_answers(table: pd.DataFrame, model: str, task: str, form: str, objective: str) -> pd.DataFrame:
-    """The rows of `samples` on one kind of cell, by strength, the unsteered answer first.
+    """The rows of `samples` of one combination by strength, the unsteered answer first.
 
-    KeyError names what the table has instead.
+    KeyError names the combinations that the table has.
     """
     of_task = table[(table["model"] == model) & (table["task"] == task)]
     own = of_task[(of_task["form"] == form) & (of_task["objective"] == objective)]
     if own.empty:
         there = [" ".join(key) for key in table.groupby(_KEYS[:4], sort=False).groups]
         raise KeyError(f"no samples of {model} {task} {form} {objective}; there are {there}")
-    both = pd.concat([of_task[of_task["form"] == UNSTEERED], own])
+    both = pd.concat([of_task[of_task["form"] == VANILLA], own])
     return both.sort_values("m_relative", ignore_index=True)
 
 
@@ -90,28 +100,8 @@ def _written(score: float) -> str:
     return "not scored" if pd.isna(score) else f"{score:.2f}"
 
 
-def _compute(profile: Profile, jobs: int) -> dict[str, pd.DataFrame]:
-    cells = [result for result in compute_cells(profile, jobs) if "answers" in result.folders]
-    shown = list(first_tasks(profile).values())
-    unsteered = _unsteered(profile, jobs)
-    first = unsteered[(unsteered["question"] == 0) & unsteered["task"].isin(shown)]
-    kept = [first] + [
-        _steered(result)
-        for result in cells
-        if result.cell.task in shown and result.cell.seed == profile.seeds[0]
-    ]
-    parts = [_worded(part, task, profile) for rows in kept for task, part in rows.groupby("task", sort=False)]
-    measured = [column for column in _COMPONENTS if column in unsteered]
-    grouped = unsteered.groupby(["model", "task"], sort=False)
-    means = grouped[["score", *measured]].mean().astype(float)
-    means.insert(0, "n", grouped.size())
-    table = pd.concat(parts, ignore_index=True)
-    wanted = [*_KEYS, "question", "answer", "score", *measured]
-    return {"samples": table[wanted], "unsteered": means.reset_index()}
-
-
 def _worded(rows: pd.DataFrame, task: str, profile: Profile) -> pd.DataFrame:
-    """The same rows with the question in words, its place in the split being 0, and the text as `answer`."""
+    """Add the question in words, the first of its split, and call the text `answer`."""
     # the first model's: of AxBench's own questions one that it has no answer to is left out
     loaded = load(profile, profile.models[0]) if task.startswith("paper/axbench/") else ()
     asked = pairs(profile, task, "validation", *loaded)[0].question
@@ -126,18 +116,11 @@ def _steered(result: CellResult) -> pd.DataFrame:
     return rows.assign(**cell, m_relative=relative[rows.index])
 
 
-def _unsteered(profile: Profile, jobs: int) -> pd.DataFrame:
-    """Answers of every model to every task's validation questions without an intervention, and scores."""
-    work = joblib.Parallel(n_jobs=jobs)
-    asked = dict.fromkeys((cell.model, cell.task) for cell in profile.cells())
-    parts = work(joblib.delayed(_answered)(name, task, profile) for name, task in asked)
-    return pd.concat(parts, ignore_index=True)
-
-
-def _answered(name: str, task: str, profile: Profile) -> pd.DataFrame:
+def _unsteered(name: str, task: str, profile: Profile) -> pd.DataFrame:
+    """Answers of a model to a task's validation questions without an intervention, and their scores."""
     with own_threads():
         model, tokenizer = load(profile, name)
         table = measure(
             profile, model, tokenizer, None, task, "validation", [0.0], profile.size("choose", task)
         )
-    return table.assign(model=name, task=task, form=UNSTEERED, objective=UNSTEERED, m_relative=0.0)
+    return table.assign(model=name, task=task, form=VANILLA, objective=VANILLA, m_relative=0.0)

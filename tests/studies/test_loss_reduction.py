@@ -25,7 +25,7 @@ def test_sums_are_those_of_a_sweep_that_sums() -> None:
     grid = [-3.0, 0.0, 3.0]
     means = sk.sweep(model, tokenizer, vector, pairs, m=grid)
     expected = sk.sweep(model, tokenizer, vector, pairs, m=grid, reduction="sum")
-    lengths = loss_reduction.answer_lengths("embedded-qwen2", "powerseeking", 4)
+    lengths = loss_reduction.answer_lengths(PROFILE, "embedded-qwen2", "powerseeking", 4)
     found = loss_reduction.summed(means, lengths)
     assert list(found.columns) == list(expected.columns)
     np.testing.assert_allclose(found.to_numpy(), expected.to_numpy(), rtol=1e-5, atol=1e-5)

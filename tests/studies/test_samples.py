@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from splitkit.runs.cells import CellResult
-from splitkit.runs.profiles import Cell, get_profile
+from splitkit.runs.profiles import Cell
 from splitkit.runs.world_answers import STRENGTHS
 from splitkit.studies import samples
 
@@ -54,8 +54,3 @@ def test_of_a_cell_the_first_question_at_the_strengths_shown() -> None:
 
 def test_the_strengths_shown_are_among_those_tried() -> None:
     assert set(samples.SHOWN) <= set(STRENGTHS)
-
-
-def test_the_first_task_of_each_family_is_shown() -> None:
-    found = samples.first_tasks(get_profile("embedded"))
-    assert found == {"psychopathy": "psychopathy", "powerseeking": "powerseeking", "axbench": "axbench/ocean"}
