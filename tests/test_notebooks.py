@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import nbformat
@@ -59,6 +60,26 @@ def faults(notebook: NotebookNode) -> list[str]:
     if not marked:
         found.append("no cell is marked to be checked")
     return found
+
+
+def uncaptioned(notebook: NotebookNode, stem: str) -> list[str]:
+    """Figures below which no caption names the function that draws them and the notebook."""
+    found = []
+    for cell, after in pairwise([*notebook.cells, new_markdown_cell("")]):
+        for name in re.findall(r"\b(figure\w*)\(", cell.source if cell.cell_type == "code" else ""):
+            caption = rf"\*.*`plots\.\w+\.{name}`, notebook `{stem}`\.\*"
+            if not re.match(caption, after.source):
+                found.append(name)
+    return found
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_figure_has_a_caption(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    assert uncaptioned(notebook, path.stem) == []
+    drawn = [cell for cell in notebook.cells if "image/png" in str(cell.get("outputs"))]
+    captions = [cell for cell in notebook.cells if f"`, notebook `{path.stem}`.*" in cell.source]
+    assert len(captions) == len(drawn)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
