@@ -51,6 +51,7 @@ def unsteered_answers(
         PermissionError: when the cache cannot be written; nothing was computed.
     """
     from splitkit.steering.generation import answers
+    from splitkit.steering.prompts.settings import text_setting
     from splitkit.steering.strengths import is_steered
     from splitkit.steering.tokenization import prompt_ids
 
@@ -61,7 +62,7 @@ def unsteered_answers(
     folder = _folder(how)
     check_writable(folder)
     prompts = {text: prompt_ids(tokenizer, text) for text in dict.fromkeys(inputs)}
-    room = getattr(model.config, "max_position_embeddings", None)
+    room = text_setting(model, "max_position_embeddings")
     if room is not None and (long := [row for row, text in enumerate(inputs) if len(prompts[text]) >= room]):
         raise ValueError(f"row {long[0]}: the prompt fills the model's context of {room} tokens.")
     found = {text: _recall(folder, text, prompts[text]) for text in prompts}

@@ -8,6 +8,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from splitkit.steering.interventions import Intervention
+from splitkit.steering.prompts.settings import text_setting
 from splitkit.steering.strengths import Strength, as_factors
 from splitkit.steering.tokenization import Encoded, pad_batch, pad_id, prompt_ids
 
@@ -103,7 +104,7 @@ def _prompts(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, questions: Sequence[str]
 ) -> tuple[list[Encoded], int]:
     """Every question's prompt, and the number of tokens that the model takes."""
-    limit = getattr(model.config, "max_position_embeddings", None) or sys.maxsize
+    limit = text_setting(model, "max_position_embeddings", sys.maxsize)
     prompts = []
     for row, question in enumerate(questions):
         ids = tuple(prompt_ids(tokenizer, question))

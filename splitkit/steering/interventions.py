@@ -20,6 +20,7 @@ from splitkit.steering.forms import get_form
 from splitkit.steering.model_state.digest import active_adapters, base_digest, model_digest
 from splitkit.steering.model_state.wrappers import plain_model
 from splitkit.steering.models import dtype_name
+from splitkit.steering.prompts.settings import bos_ids, note_bos
 from splitkit.steering.strengths import Scale, Strength, as_factors, whole_number
 from splitkit.storage.files import write_whole
 
@@ -97,6 +98,8 @@ class Intervention:
     def check_base(self, model: PreTrainedModel) -> None:
         """Raises ValueError unless `model` is the one that this was made for, with its layer's shapes."""
         model = plain_model(model)
+        # known from training, where the config lacks it
+        note_bos(model, self.details.get("bos_token_id"))
         if (found := model_digest(model)) != self.base_digest:
             raise ValueError(
                 f"this {self.form} belongs to another base model: it was made on one with digest "
@@ -134,8 +137,9 @@ class Intervention:
         """h' = h + m dh (Eq. 5) at every token but BOS, for as long as the `with` lasts.
 
         A weight form acts on the output of the layer's down-projection, a vector on the residual stream
-        that leaves the layer. BOS is known by its token id; a forward pass on `inputs_embeds` has no ids,
-        there every token is steered. m = 0 is the base model bit for bit; on leaving, by an exception too,
+        that leaves the layer. BOS is known by its token id, which the config, the generation config or the
+        tokenizer of `load_model` or `train` names; a pass on `inputs_embeds` of your own has no ids, there
+        every token is steered. m = 0 is the base model bit for bit; on leaving, by an exception too,
         nothing stays behind. Beam search reorders the batch and works with one m for all rows only.
 
         Args:
@@ -148,10 +152,10 @@ class Intervention:
         factors = as_factors(m)
         self.check_base(model)
         sites = resolve_sites(model, self.layer)
-        scale = Scale(factors, getattr(model.config, "bos_token_id", None))
+        scale = Scale(factors, bos_ids(model))
         site: nn.Module = getattr(sites, get_form(self.form).site)
         hook = self._hook(scale, next(site.parameters()).device)
-        handles = [sites.decoder.register_forward_pre_hook(scale.observe, with_kwargs=True)]
+        handles = scale.attach(model, sites.decoder, model.get_input_embeddings())
         try:
             handles.append(site.register_forward_hook(hook))
             yield model

@@ -6,6 +6,7 @@ import psutil
 import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
+from splitkit.steering.prompts.settings import text_config
 from splitkit.steering.tokenization import TOKEN_BUDGET
 
 GIB = 2**30
@@ -48,7 +49,7 @@ def tokens_that_fit(model: PreTrainedModel, differentiated: int = 0) -> int:
     At most those beyond which nothing gets faster, and at least `FEWEST_TOKENS`. `differentiated` is the
     number of layers whose activations are kept for a backward pass.
     """
-    text = model.config.get_text_config()
+    text = text_config(model.config)
     hidden, inner, heads = int(text.hidden_size), inner_width(text), int(text.num_attention_heads)
     recorded, working = 2 * (3 * hidden + inner), 8 * hidden + 4 * inner
     # keys and values of a prompt, kept for both of its answers: of all layers, which is more than there are

@@ -136,7 +136,8 @@ def architecture(name: str) -> str:
 def depth(name: str) -> int:
     """Number of layers in a model's config. Raises: see `config`; ValueError where it does not say."""
     content = config(name)
-    found = content.get("num_hidden_layers", content.get("n_layer"))
+    text = content.get("text_config") or content  # nested in a wrapper
+    found = text.get("num_hidden_layers", text.get("n_layer"))
     if not isinstance(found, int) or found < 1:
         raise ValueError(f"the config of {name} does not say how many layers there are")
     return found

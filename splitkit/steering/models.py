@@ -20,6 +20,7 @@ from transformers import (
 
 from splitkit.steering.memory import DeviceMap, check_memory, devices_of
 from splitkit.steering.model_files import fetch, find
+from splitkit.steering.prompts.settings import note_bos
 from splitkit.storage import paths
 
 
@@ -108,6 +109,7 @@ def load_model(
             f"device_map leaves {len(left)} parameters off the GPUs ({left[0]}, ...), where they cannot be "
             'read or steered: take more GPUs, a smaller model or dtype="bfloat16".'
         )
+    note_bos(model, tokenizer.bos_token_id)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model.eval(), tokenizer

@@ -20,6 +20,7 @@ from splitkit.steering.forms import get_form
 from splitkit.steering.interventions import Intervention, add_scaled
 from splitkit.steering.memory import tokens_that_fit
 from splitkit.steering.model_state.digest import model_digest
+from splitkit.steering.prompts.settings import bos_ids, steered_tokens, text_setting
 from splitkit.steering.strengths import is_steered
 from splitkit.steering.tail import Tail, part
 from splitkit.steering.token_losses import token_losses_from_hidden
@@ -94,8 +95,8 @@ class Replay:
         self._head = model.get_output_embeddings()
         if self._head.weight.device != self.device:
             self._head = copy.deepcopy(self._head).to(self.device)
-        self._cap: float | None = getattr(model.config, "final_logit_softcapping", None)
-        self._bos: int | None = getattr(model.config, "bos_token_id", None)
+        self._cap: float | None = text_setting(model, "final_logit_softcapping")
+        self._bos = lambda: bos_ids(model)  # of the tokenizer, too, which may come later
         if not self.sites.proven:
             check_replay(model, layer, form, self)
 
@@ -170,8 +171,7 @@ class Replay:
     def steered(self, recording: Recording, dh: Tensor, m: Tensor) -> Float[Tensor, "batch token hidden"]:
         """h' = h + m dh (Eq. 5) as it leaves the layer in the residual stream, at every token but BOS."""
         ids, seen = recording.batch.input_ids, recording.activations
-        acts = torch.ones_like(ids) if self._bos is None else ids != self._bos
-        scale = m.reshape(-1, 1, 1) * acts.unsqueeze(-1)
+        scale = m.reshape(-1, 1, 1) * steered_tokens(ids, self._bos()).unsqueeze(-1)
         if self.form.site == "layer":
             return add_scaled(seen["output"], dh, scale)
         moved = seen["residual"] + self._added(add_scaled(seen["down_output"], dh, scale))
@@ -255,10 +255,9 @@ def check_replay(model: PreTrainedModel, layer: int, form: str, replay: Replay) 
 
 
 def _made_up(model: PreTrainedModel) -> Batch:
-    ids = torch.randint(model.config.vocab_size, (2, 8), generator=torch.Generator().manual_seed(0))
-    bos = getattr(model.config, "bos_token_id", None)
-    if bos is not None:
-        ids[:, 0] = bos
+    ids = torch.randint(text_setting(model, "vocab_size"), (2, 8), generator=torch.Generator().manual_seed(0))
+    if bos := bos_ids(model):
+        ids[:, 0] = bos[0]
     mask = torch.ones_like(ids)
     mask[1, -2:] = 0
     answer = mask.bool().clone()

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
+from splitkit.steering.prompts.settings import steered_tokens
+
 Strength = float | Sequence[float] | np.ndarray | Tensor
 """The steering factor m: one number, or several: one per row of a batch, or a grid."""
 
@@ -66,13 +68,32 @@ def is_steered(decoder: nn.Module) -> bool:
 class Scale:
     """m at each token of the forward pass that is under way: (batch, token or 1, 1), 0 at BOS."""
 
-    def __init__(self, factors: Tensor, bos: int | None) -> None:
+    def __init__(self, factors: Tensor, bos: tuple[int, ...]) -> None:
         self.factors, self.bos = factors, bos
         self.value = factors.reshape(-1, 1, 1)
+        self._embedded: Tensor | None = None
+
+    def attach(self, model: nn.Module, decoder: nn.Module, embedding: nn.Module) -> list[Any]:
+        """Observe every pass of the decoder; the handles of the hooks that do."""
+        return [
+            model.register_forward_pre_hook(self._forget),
+            embedding.register_forward_pre_hook(self._embed),
+            decoder.register_forward_pre_hook(self.observe, with_kwargs=True),
+            decoder.register_forward_hook(self._forget, always_call=True),
+        ]
+
+    def _embed(self, embedding: nn.Module, args: tuple[Any, ...]) -> None:
+        """What a multimodal model embeds itself, and hands to its decoder without the ids."""
+        self._embedded = args[0] if args else None
+
+    def _forget(self, *_: Any) -> None:
+        self._embedded = None
 
     def observe(self, decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """A pre-hook of the decoder, which sees the token ids before any layer runs."""
         ids = kwargs.get("input_ids", args[0] if args else None)
+        if ids is None and self._embedded is not None:
+            ids = self._embedded if self._embedded.shape == kwargs["inputs_embeds"].shape[:2] else None
         rows = (kwargs["inputs_embeds"] if ids is None else ids).shape[0]
         if self.factors.ndim and len(self.factors) != rows:
             raise ValueError(
@@ -80,8 +101,8 @@ class Scale:
                 "row (beam search and returning several sequences make rows of their own: one number there)."
             )
         self.value = self.factors.reshape(-1, 1, 1)
-        if ids is not None and self.bos is not None:
-            self.value = self.value.to(ids.device) * (ids != self.bos).unsqueeze(-1)
+        if ids is not None:
+            self.value = self.value.to(ids.device) * steered_tokens(ids, self.bos).unsqueeze(-1)
 
 
 def whole_number(name: str, value: Any, least: int | None = 0) -> int:

@@ -13,6 +13,7 @@ from splitkit.steering.interventions import Intervention
 from splitkit.steering.model_state.wrappers import plain_model
 from splitkit.steering.models import dtype_name
 from splitkit.steering.pairs import Pair
+from splitkit.steering.prompts.settings import bos_ids, steered_tokens
 from splitkit.steering.replay import Replay, at_rest
 from splitkit.steering.shared_prefix import SIDES, record_fork
 from splitkit.steering.strengths import Strength, as_factors, as_grid
@@ -142,7 +143,6 @@ def matching_strength(
     model = plain_model(model)
     intervention.check_base(model)
     positive, negative = encode_pairs(model, tokenizer, pairs)
-    bos = getattr(model.config, "bos_token_id", None)
     norms: list[torch.Tensor] = []
     with at_rest(model), torch.no_grad():
         replay = Replay(model, intervention.layer, intervention.form)
@@ -157,8 +157,7 @@ def matching_strength(
             recordings = (recording for _, recording in stacked(replay, tokenizer, sequences, rows))
         for recording in recordings:
             steered = recording.batch.attention_mask.bool()
-            if bos is not None:
-                steered &= recording.batch.input_ids != bos
+            steered &= steered_tokens(recording.batch.input_ids, bos_ids(model))
             dh, h = intervention.delta(recording.x), recording.activations[name]
             norms.append(torch.stack([h[steered].norm(dim=-1), dh[steered].norm(dim=-1)]).double().cpu())
     h_norm, dh_norm = torch.cat(norms, dim=1).median(dim=1).values.tolist()

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from splitkit.steering.pairs import Pair, check_pairs
+from splitkit.steering.prompts.settings import note_bos, stated_ids, text_setting
 
 TOKEN_BUDGET = 4096
 """Most tokens of a forward pass, padding included, unless a caller gives another number."""
@@ -122,7 +123,7 @@ def check_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
         )
     compared, differ = 0, []
     for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
-        found, stated = getattr(tokenizer, name), _stated_ids(model, name)
+        found, stated = getattr(tokenizer, name), stated_ids(model, name)
         if found is None or not stated or (name == "pad_token_id" and found == tokenizer.eos_token_id):
             continue
         compared += 1
@@ -131,20 +132,12 @@ def check_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
     if differ:
         text = (
             f"the tokenizer may belong to another model: its {'; its '.join(differ)}. Use the one that "
-            "load_model returns with the model, or correct the config: its BOS is what is never steered."
+            "load_model returns with the model, or correct the config: BOS, by either, is never steered."
         )
         if compared > 1 and len(differ) == compared:
             raise ValueError(text)
         warnings.warn(text, stacklevel=2)
-
-
-def _stated_ids(model: PreTrainedModel, name: str) -> list[int]:
-    """Ids of a special token in the config and the generation config; a model can end in several ways."""
-    sources = (model.config, getattr(model, "generation_config", None))
-    ids: dict[int, None] = {}
-    for value in (getattr(source, name, None) for source in sources):
-        ids |= dict.fromkeys(value if isinstance(value, (list, tuple)) else [] if value is None else [value])
-    return list(ids)
+    note_bos(model, tokenizer.bos_token_id)
 
 
 def encode_pairs(
@@ -158,7 +151,7 @@ def encode_pairs(
         TypeError: for anything that is no list of pairs.
     """
     check_tokenizer(model, tokenizer)
-    limit = getattr(model.config, "max_position_embeddings", None)
+    limit = text_setting(model, "max_position_embeddings")
     positive: list[Encoded] = []
     negative: list[Encoded] = []
     for number, pair in enumerate(check_pairs(pairs)):

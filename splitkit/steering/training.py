@@ -18,6 +18,7 @@ from splitkit.steering.model_state.wrappers import plain_model
 from splitkit.steering.models import dtype_name
 from splitkit.steering.objectives import OBJECTIVES, get_objective
 from splitkit.steering.pairs import Pair
+from splitkit.steering.prompts.settings import unstated_bos
 from splitkit.steering.replay import Replay, at_rest
 from splitkit.steering.strengths import whole_number
 from splitkit.steering.tokenization import encode_pairs
@@ -97,7 +98,7 @@ def train(
         if form != "vector" or config is not None or overrides:
             raise ValueError("diffmean is a closed form for the form 'vector' and has no settings.")
         parameters = {"vector": _mean_difference(model, tokenizer, pairs, layer)}
-        details: dict[str, Any] = {"pairs": len(pairs), **_base(model)}
+        details: dict[str, Any] = {"pairs": len(pairs), **_base(model, tokenizer)}
         return Intervention(form, objective, layer, parameters, model_digest(model), details)
     config = _configured(config or default_config(form, objective), objective, overrides)
     with at_rest(model), tqdm(disable=not progress, desc=f"{form} {objective}") as bar:
@@ -107,15 +108,15 @@ def train(
             bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
             bar.update()
     details = {"config": asdict(config), "seed": seed, "pairs": len(pairs), "losses": trainer.epoch_losses()}
-    details |= _base(model)
+    details |= _base(model, tokenizer)
     parameters = {name: values.detach().cpu() for name, values in trainer.parameters.items()}
     return Intervention(form, objective, layer, parameters, model_digest(model), details)
 
 
-def _base(model: PreTrainedModel) -> dict[str, Any]:
-    """Details of a base model: its type, and the adapters that counted as part of it, if any."""
-    adapters = active_adapters(model)
-    return {"dtype": dtype_name(model)} | ({"adapters": adapters} if adapters else {})
+def _base(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """Details of a base model: its type; adapters that counted as part of it; BOS, if its config lacks it."""
+    adapters = {"adapters": found} if (found := active_adapters(model)) else {}
+    return {"dtype": dtype_name(model), **adapters, **unstated_bos(model, tokenizer)}
 
 
 def _configured(config: TrainConfig, objective: str, overrides: dict[str, Any]) -> TrainConfig:

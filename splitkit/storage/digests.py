@@ -20,6 +20,7 @@ JUDGED = ("judging", "runs/judged_answers.py", "runs/yes_no.py")
 """The code on which the scores of answers to the paper's own tasks depend besides."""
 
 PRETRAINED = (
+    "steering/prompts",
     "steering/tokenization.py",
     *(f"world/{name}.py" for name in ("grammar", "pretraining", "recipes", "tasks")),
 )

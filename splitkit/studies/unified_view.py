@@ -27,6 +27,7 @@ from splitkit.steering.interventions import Intervention
 from splitkit.steering.memory import count_parameters, inner_width
 from splitkit.steering.models import MODELS, load_model
 from splitkit.steering.pairs import Pair
+from splitkit.steering.prompts.settings import bos_ids
 from splitkit.steering.rewriting import as_down_bias, random_intervention, rewritten
 from splitkit.steering.strengths import as_factors
 from splitkit.steering.sweeps import matching_strength
@@ -124,7 +125,7 @@ def probes(
     """One padded batch of questions with their positive answers, without BOS unless `bos` asks for it."""
     kept = []
     for sequence in encode_pairs(model, tokenizer, pairs)[0]:
-        start = int(not bos and sequence.ids[0] == model.config.bos_token_id)
+        start = int(not bos and sequence.ids[0] in bos_ids(model))
         kept.append(Encoded(sequence.pair, sequence.ids[start:], sequence.prompt_length - start))
     return pad_batch(tokenizer, kept, range(len(kept)))
 
