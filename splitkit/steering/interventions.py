@@ -1,10 +1,13 @@
-"""Interventions: a change of one layer, attached only inside a `with`, saved and loaded."""
+"""Interventions: changes of one layer or several, attached only inside a `with`, saved and loaded."""
 
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import wraps
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +19,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from splitkit.steering.architectures import resolve_sites
-from splitkit.steering.forms import get_form
+from splitkit.steering.forms import Form, get_form
 from splitkit.steering.model_state.digest import active_adapters, base_digest, model_digest
+from splitkit.steering.model_state.exclusive import exclusive
+from splitkit.steering.model_state.token_choice import TOKENS, Tokens, check_tokens
 from splitkit.steering.model_state.wrappers import plain_model
 from splitkit.steering.models import dtype_name
 from splitkit.steering.prompts.settings import bos_ids, note_bos
-from splitkit.steering.strengths import Scale, Strength, as_factors, whole_number
+from splitkit.steering.strengths import Scale, Strength, as_factors_each, real_number, whole_number
 from splitkit.storage.files import write_whole
 
 _CONFIG_KEYS = ["base_digest", "details", "form", "layer", "objective", "sha256"]
@@ -37,8 +42,162 @@ def add_scaled(h: Tensor, dh: Tensor, scale: Tensor) -> Tensor:
     return torch.where(scale == 0, h, moved.to(h.dtype))
 
 
+class Steering(ABC):
+    """What can be applied to a model: sum_i w_i dh_i over its terms, one intervention or several."""
+
+    @property
+    @abstractmethod
+    def terms(self) -> tuple[tuple[float, "Intervention"], ...]:
+        """Weight and intervention of each term."""
+
+    def check_base(self, model: PreTrainedModel) -> None:
+        """Raises ValueError unless `model` is the one that this was made for, with its layers' shapes."""
+        for _, intervention in self.terms:
+            intervention.check_base(model)
+
+    @contextmanager
+    def applied(
+        self,
+        model: PreTrainedModel,
+        m: Strength | Mapping[int, Strength],
+        *,
+        tokens: Tokens | None = None,
+    ) -> Iterator[PreTrainedModel]:
+        """h' = h + m dh (Eq. 5) at the chosen tokens, for as long as the `with` lasts.
+
+        A weight form acts on the output of the layer's down-projection, a vector on the residual stream
+        that leaves the layer; several terms at one place act on it as it is before any of them. BOS is never
+        steered; it is known by its token id, which the config, the generation config or the tokenizer of
+        `load_model` or `train` names (a pass on `inputs_embeds` of your own has no ids). m = 0 is the base model bit for bit; on leaving, by an exception too, nothing stays behind. Beam
+        search reorders the batch and works with one m for all rows only. Compiled models run as they are
+        written, since a compiled graph knows nothing of a change that comes later.
+
+        Args:
+            model: the model this was made for, as it is or wrapped.
+            m: any finite number, or one per row of the batch; for a sum also a dict {term's number: m}.
+            tokens: the steered tokens: "all", "answer", "prompt", "last" (the prompt's last one), or a mask
+                (batch, token); for None those that each term was trained with, "all" if nothing is said. In
+                `generate` the prompt is its input. In forward passes of your own it is what the first one
+                holds, and the answer what passes that go on with it add: in a single pass over both, only
+                a mask tells them apart.
+
+        Raises:
+            ValueError: for an m that is not finite, another base model or shape, another number of rows,
+                unknown tokens, or gradient checkpointing in a pass that is differentiated.
+            RuntimeError: while another thread or task steers, trains or measures this model.
+        """
+        factors = as_factors_each(m, len(self.terms))
+        if tokens is not None:
+            check_tokens(tokens)
+        inner = plain_model(model)
+        self.check_base(inner)
+        with exclusive(inner), ExitStack() as stack:
+            places: dict[nn.Module, list[tuple[Intervention, Scale]]] = {}
+            for one, (weight, term) in zip(factors, self.terms, strict=True):
+                sites = resolve_sites(inner, term.layer)
+                chosen = term.tokens if tokens is None else tokens
+                scale = Scale(one * weight, bos_ids(inner), chosen)
+                places.setdefault(getattr(sites, get_form(term.form).site), []).append((term, scale))
+                for handle in scale.attach(inner, sites.decoder, inner.get_input_embeddings()):
+                    stack.callback(handle.remove)
+            for site, acting in places.items():
+                # before all others: what reads the site, as output_hidden_states does, sees it steered
+                handle = site.register_forward_hook(_hook(site, acting), prepend=True)
+                stack.callback(handle.remove)
+            scales = [scale for acting in places.values() for _, scale in acting]
+            stack.enter_context(_observed_generate(inner, scales))
+            yield model
+
+    def __add__(self, other: Any) -> "InterventionSum":
+        if not isinstance(other, Steering):
+            return NotImplemented
+        return InterventionSum((*self.terms, *other.terms))
+
+    def __radd__(self, other: Any) -> "Steering":
+        # where `sum` starts
+        return self if isinstance(other, int) and other == 0 else NotImplemented
+
+    def __mul__(self, factor: Any) -> "InterventionSum":
+        if isinstance(factor, bool) or not isinstance(factor, Real):
+            return NotImplemented
+        weight = float(real_number("the weight of an intervention", factor))
+        return InterventionSum(tuple((weight * own, term) for own, term in self.terms))
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> "InterventionSum":
+        return -1.0 * self
+
+    def __sub__(self, other: Any) -> "InterventionSum":
+        return self + -other if isinstance(other, Steering) else NotImplemented
+
+
+def _hook(site: nn.Module, acting: Sequence[tuple["Intervention", Scale]]) -> Any:
+    """A hook that adds the terms that act at one place to its output."""
+    device = next(site.parameters()).device
+    # moved once, not at every token
+    moved = [({name: p.to(device) for name, p in term.parameters.items()}, term, s) for term, s in acting]
+
+    def steer(module: nn.Module, args: tuple[Tensor, ...], output: Any) -> Any:
+        # some architectures' layers return more than the residual stream
+        h, *rest = output if isinstance(output, tuple) else (output,)
+        changes = []
+        for parameters, term, scale in moved:
+            form = get_form(term.form)
+            x = h if form.site == "layer" else args[0]
+            changes.append((_change(form, parameters, x), scale.value.to(h.device)))
+        found = add_scaled(h, *(changes[0] if len(changes) == 1 else _total(changes)))
+        return (found, *rest) if isinstance(output, tuple) else found
+
+    return steer
+
+
+def _change(form: Form, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
+    """`Form.change` in the types that it asks for, whatever autocast would rather have."""
+    if not torch.is_autocast_enabled(x.device.type):
+        return form.change(parameters, x)
+    with torch.autocast(x.device.type, enabled=False):
+        return form.change(parameters, x)
+
+
+def _total(changes: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """sum_i scale_i dh_i, and 1 where any scale is not 0."""
+    dh = sum(scale.to(dh.dtype) * dh for dh, scale in changes)
+    acts = sum((scale != 0).to(scale.dtype) for _, scale in changes)
+    return dh, (acts != 0).to(acts.dtype)  # type: ignore[return-value,union-attr]
+
+
+@contextmanager
+def _observed_generate(model: PreTrainedModel, scales: Sequence[Scale]) -> Iterator[None]:
+    """`model.generate` tells where its prompt ends, for those scales that want to know."""
+    choices = [scale for scale in scales if scale.choice.named]
+    if not choices:
+        yield
+        return
+    before, inner = vars(model).get("generate"), model.generate
+
+    @wraps(inner)  # type: ignore[arg-type]
+    def generate(*args: Any, **kwargs: Any) -> Any:
+        for scale in choices:
+            scale.choice.begin(args, kwargs)
+        try:
+            return inner(*args, **kwargs)  # type: ignore[operator]
+        finally:
+            for scale in choices:
+                scale.choice.end()
+
+    model.generate = generate  # type: ignore[assignment,method-assign]
+    try:
+        yield
+    finally:
+        if vars(model).get("generate") is generate:
+            del model.generate
+            if before is not None:
+                model.generate = before
+
+
 @dataclass(eq=False)
-class Intervention:
+class Intervention(Steering):
     """A change of one layer of one model: its form, the objective it was made with, and its parameters.
 
     `base_digest` is `model_digest` of the model it belongs to. `details` says how it was made (JSON), of a
@@ -73,6 +232,8 @@ class Intervention:
             raise TypeError(f"the parameters of a {self.form} are a dict with {expected}, not a {kind}.")
         if set(self.parameters) != set(expected):
             raise ValueError(f"{self.form} has the parameters {expected}, not {sorted(self.parameters)}.")
+        if self.tokens not in TOKENS:
+            raise ValueError(f"details name unknown tokens {self.tokens!r}; there are {', '.join(TOKENS)}.")
         for name, tensor in self.parameters.items():
             if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
                 kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
@@ -93,7 +254,18 @@ class Intervention:
         Returns:
             (..., hidden) in float32 at least.
         """
-        return get_form(self.form).change({name: p.to(x.device) for name, p in self.parameters.items()}, x)
+        on_device = {name: p.to(x.device) for name, p in self.parameters.items()}
+        return _change(get_form(self.form), on_device, x)
+
+    @property
+    def terms(self) -> tuple[tuple[float, "Intervention"], ...]:
+        """Itself, once."""
+        return ((1.0, self),)
+
+    @property
+    def tokens(self) -> str:
+        """The tokens that it was trained with, a name of `TOKENS`; the default of its use."""
+        return self.details.get("tokens", "all")
 
     def check_base(self, model: PreTrainedModel) -> None:
         """Raises ValueError unless `model` is the one that this was made for, with its layer's shapes."""
@@ -132,50 +304,40 @@ class Intervention:
             )
         return ""
 
-    @contextmanager
-    def applied(self, model: PreTrainedModel, m: Strength) -> Iterator[PreTrainedModel]:
-        """h' = h + m dh (Eq. 5) at every token but BOS, for as long as the `with` lasts.
+    def save(self, folder: str | Path) -> Path:
+        """Write `intervention.safetensors` and `config.json` into `folder`, made if needed; returns it.
 
-        A weight form acts on the output of the layer's down-projection, a vector on the residual stream
-        that leaves the layer. BOS is known by its token id, which the config, the generation config or the
-        tokenizer of `load_model` or `train` names; a pass on `inputs_embeds` of your own has no ids, there
-        every token is steered. m = 0 is the base model bit for bit; on leaving, by an exception too,
-        nothing stays behind. Beam search reorders the batch and works with one m for all rows only.
-
-        Args:
-            model: the model this intervention was made for.
-            m: any finite number, or one per row of the batch.
-
-        Raises:
-            ValueError: for an m that is not finite, another base model or shape, or another number of rows.
+        Each file is written whole or not at all. Raises: TypeError, before anything is written, when
+        `details` is not JSON.
         """
-        factors = as_factors(m)
-        self.check_base(model)
-        sites = resolve_sites(model, self.layer)
-        scale = Scale(factors, bos_ids(model))
-        site: nn.Module = getattr(sites, get_form(self.form).site)
-        hook = self._hook(scale, next(site.parameters()).device)
-        handles = scale.attach(model, sites.decoder, model.get_input_embeddings())
-        try:
-            handles.append(site.register_forward_hook(hook))
-            yield model
-        finally:
-            for handle in handles:
-                handle.remove()
+        return _save(Path(folder), self._config(), self.parameters)
 
-    def _hook(self, scale: Scale, device: torch.device) -> Any:
-        form = get_form(self.form)
-        # moved once, not at every token
-        parameters = {name: p.to(device) for name, p in self.parameters.items()}
+    def _config(self) -> dict[str, Any]:
+        return {key: value for key, value in vars(self).items() if key != "parameters"}
 
-        def steer(module: nn.Module, args: tuple[Tensor, ...], output: Any) -> Any:
-            # some architectures' layers return more than the residual stream
-            h, *rest = output if isinstance(output, tuple) else (output,)
-            x = h if form.site == "layer" else args[0]
-            moved = add_scaled(h, form.change(parameters, x), scale.value.to(h.device))
-            return (moved, *rest) if isinstance(output, tuple) else moved
 
-        return steer
+@dataclass(frozen=True, eq=False)
+class InterventionSum(Steering):
+    """dh = sum_i w_i dh_i: several interventions on one model, at one layer or at several, as one.
+
+    Raises: ValueError when the terms belong to different base models.
+    """
+
+    terms: tuple[tuple[float, Intervention], ...] = ()
+
+    def __post_init__(self) -> None:
+        bases = {term.base_digest for _, term in self.terms}
+        if not bases:
+            raise ValueError("a sum of interventions has at least one term.")
+        if len(bases) > 1:
+            raise ValueError(
+                "interventions can be added where they belong to the same base model; these have the digests "
+                f"{', '.join(sorted(base[:12] + '...' for base in bases))}."
+            )
+
+    def delta(self, x: Float[Tensor, "*batch inner"]) -> Float[Tensor, "*batch hidden"]:
+        """dh at m = 1 where all terms act at one place, whose input is x; see `Intervention.delta`."""
+        return sum(weight * term.delta(x) for weight, term in self.terms)  # type: ignore[return-value]
 
     def save(self, folder: str | Path) -> Path:
         """Write `intervention.safetensors` and `config.json` into `folder`, made if needed; returns it.
@@ -183,25 +345,37 @@ class Intervention:
         Each file is written whole or not at all. Raises: TypeError, before anything is written, when
         `details` is not JSON.
         """
-        target = Path(folder)
-        tensors = {name: p.detach().cpu().contiguous() for name, p in self.parameters.items()}
-        content = safetensors.save(tensors)
-        config = {key: value for key, value in vars(self).items() if key != "parameters"}
-        # config.json names its tensors by their digest: damage and mixed-up files are found at loading
-        config["sha256"] = hashlib.sha256(content).hexdigest()
-        try:
-            text = json.dumps(config, indent=2) + "\n"
-        except (TypeError, ValueError) as error:
-            raise TypeError(
-                f"details are plain numbers, texts, lists and dicts, to be kept as JSON: {error}."
-            ) from error
-        write_whole(target / "intervention.safetensors", content)
-        write_whole(target / "config.json", text)
-        return target
+        tensors = {
+            f"{number}.{name}": p
+            for number, (_, term) in enumerate(self.terms)
+            for name, p in term.parameters.items()
+        }
+        return _save(
+            Path(folder),
+            {"terms": [{**term._config(), "weight": weight} for weight, term in self.terms]},
+            tensors,
+        )
 
 
-def load_intervention(folder: str | Path, model: PreTrainedModel | None = None) -> Intervention:
-    """The intervention that `save` wrote into `folder`.
+def _save(target: Path, config: dict[str, Any], parameters: Mapping[str, Tensor]) -> Path:
+    content = safetensors.save({name: p.detach().cpu().contiguous() for name, p in parameters.items()})
+    # config.json names its tensors by their digest: damage and mixed-up files are found at loading
+    config["sha256"] = hashlib.sha256(content).hexdigest()
+    try:
+        text = json.dumps(config, indent=2) + "\n"
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"details are plain numbers, texts, lists and dicts, to be kept as JSON: {error}."
+        ) from error
+    write_whole(target / "intervention.safetensors", content)
+    write_whole(target / "config.json", text)
+    return target
+
+
+def load_intervention(
+    folder: str | Path, model: PreTrainedModel | None = None
+) -> Intervention | InterventionSum:
+    """The intervention, or the sum of several, that `save` wrote into `folder`.
 
     Args:
         folder: where `config.json` and `intervention.safetensors` are.
@@ -221,7 +395,7 @@ def load_intervention(folder: str | Path, model: PreTrainedModel | None = None) 
     except ValueError as error:  # no JSON, or no text at all
         raise ValueError(f"{path} is damaged: {error}.") from error
     keys = sorted(config) if isinstance(config, dict) else config
-    if keys != _CONFIG_KEYS:
+    if keys not in (_CONFIG_KEYS, ["sha256", "terms"]):
         hint = " An older version wrote it: train and save anew." if keys == _CONFIG_KEYS[:-1] else ""
         raise ValueError(f"{path} has the keys {keys}, not {_CONFIG_KEYS}.{hint}")
     content, stated = tensors.read_bytes(), config.pop("sha256")
@@ -229,9 +403,21 @@ def load_intervention(folder: str | Path, model: PreTrainedModel | None = None) 
     if found != stated:
         raise ValueError(f"{tensors} is damaged: it has sha256 {found}, config.json says {stated}.")
     try:
-        loaded = Intervention(parameters=safetensors.load(content), **config)
-    except (SafetensorError, TypeError) as error:
+        loaded = _loaded(config, safetensors.load(content))
+    except (SafetensorError, AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{source} is no intervention's folder: {error}.") from error
     if model is not None:
         loaded.check_base(model)
     return loaded
+
+
+def _loaded(config: dict[str, Any], tensors: dict[str, Tensor]) -> Intervention | InterventionSum:
+    if "terms" not in config:
+        return Intervention(parameters=tensors, **config)
+    terms = []
+    for number, term in enumerate(config["terms"]):
+        weight = real_number("the weight of a term", term.pop("weight"))
+        start = f"{number}."
+        own = {name.removeprefix(start): p for name, p in tensors.items() if name.startswith(start)}
+        terms.append((float(weight), Intervention(parameters=own, **term)))
+    return InterventionSum(tuple(terms))

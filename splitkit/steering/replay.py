@@ -20,6 +20,8 @@ from splitkit.steering.forms import get_form
 from splitkit.steering.interventions import Intervention, add_scaled
 from splitkit.steering.memory import tokens_that_fit
 from splitkit.steering.model_state.digest import model_digest
+from splitkit.steering.model_state.exclusive import exclusive
+from splitkit.steering.model_state.wrappers import plain_model
 from splitkit.steering.prompts.settings import bos_ids, steered_tokens, text_setting
 from splitkit.steering.strengths import is_steered
 from splitkit.steering.tail import Tail, part
@@ -203,17 +205,21 @@ def predicting(batch: Batch) -> Bool[Tensor, "batch token"]:
 
 @contextmanager
 def at_rest(model: PreTrainedModel) -> Iterator[None]:
-    """The model frozen and in evaluation mode while the `with` lasts, then as it was."""
-    modes = [(module, module.training) for module in model.modules()]
-    gradients = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    try:
-        model.eval().requires_grad_(False)
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-        for parameter, flag in gradients:
-            parameter.requires_grad_(flag)
+    """The model frozen, in evaluation mode and in no other hands while the `with` lasts, then as it was.
+
+    Raises: RuntimeError, see `exclusive`.
+    """
+    with exclusive(plain_model(model)):
+        modes = [(module, module.training) for module in model.modules()]
+        gradients = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+        try:
+            model.eval().requires_grad_(False)
+            yield
+        finally:
+            for module, mode in modes:
+                module.training = mode
+            for parameter, flag in gradients:
+                parameter.requires_grad_(flag)
 
 
 @torch.no_grad()

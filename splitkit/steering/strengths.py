@@ -1,8 +1,9 @@
-"""Strengths m and other numbers as they are given, and m at each token of a forward pass, 0 at BOS."""
+"""Strengths m and other numbers as they are given, and m at each token of a forward pass."""
 
 import math
 import operator
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
+from splitkit.steering.model_state.token_choice import TokenChoice, Tokens
 from splitkit.steering.prompts.settings import steered_tokens
 
 Strength = float | Sequence[float] | np.ndarray | Tensor
@@ -42,6 +44,21 @@ def as_factors(m: Strength, several: str = "one per row of the batch") -> Float[
     return factors
 
 
+def as_factors_each(m: Strength | Mapping[int, Strength], parts: int) -> list[Float[Tensor, " rows"]]:
+    """m of each of several parts: of all the same, or a dict of their numbers, as {0: 2.0, 1: [0.5, 1.0]}.
+
+    Raises: ValueError for a dict that does not name each part once; besides, what `as_factors` raises.
+    """
+    if not isinstance(m, Mapping):
+        return [as_factors(m)] * parts
+    if set(m) != set(range(parts)):
+        raise ValueError(
+            f"m names the parts {sorted(m, key=str)}; it is one strength for all, or a dict with one for "
+            f"each of {', '.join(map(str, range(parts)))}."
+        )
+    return [as_factors(m[part]) for part in range(parts)]
+
+
 def as_grid(m: Strength) -> Float64[np.ndarray, " strength"]:
     """A grid of strengths as the caller's numbers, (strength,) in float64, whatever holds them.
 
@@ -65,11 +82,14 @@ def is_steered(decoder: nn.Module) -> bool:
     return any(isinstance(owner, Scale) for owner in owners)
 
 
-class Scale:
-    """m at each token of the forward pass that is under way: (batch, token or 1, 1), 0 at BOS."""
+class Scale(threading.local):
+    """m at each token of the forward pass under way in this thread: (batch, token or 1, 1).
 
-    def __init__(self, factors: Tensor, bos: tuple[int, ...]) -> None:
-        self.factors, self.bos = factors, bos
+    It is 0 at BOS and where `tokens` leaves a token out.
+    """
+
+    def __init__(self, factors: Tensor, bos: tuple[int, ...], tokens: Tokens = "all") -> None:
+        self.factors, self.bos, self.choice = factors, bos, TokenChoice(tokens)
         self.value = factors.reshape(-1, 1, 1)
         self._embedded: Tensor | None = None
 
@@ -79,7 +99,7 @@ class Scale:
             model.register_forward_pre_hook(self._forget),
             embedding.register_forward_pre_hook(self._embed),
             decoder.register_forward_pre_hook(self.observe, with_kwargs=True),
-            decoder.register_forward_hook(self._forget, always_call=True),
+            decoder.register_forward_hook(self._over, always_call=True),
         ]
 
     def _embed(self, embedding: nn.Module, args: tuple[Any, ...]) -> None:
@@ -89,12 +109,23 @@ class Scale:
     def _forget(self, *_: Any) -> None:
         self._embedded = None
 
+    def _over(self, decoder: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        """A pass is over; its output has the cache."""
+        self._forget()
+        self.choice.keep(output)
+
     def observe(self, decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """A pre-hook of the decoder, which sees the token ids before any layer runs."""
+        if decoder.training and torch.is_grad_enabled() and _checkpoints(decoder):
+            raise ValueError(
+                "gradient checkpointing runs layers once more in the backward pass, where they would not be "
+                "steered alike: model.gradient_checkpointing_disable() or model.eval() first."
+            )
         ids = kwargs.get("input_ids", args[0] if args else None)
         if ids is None and self._embedded is not None:
             ids = self._embedded if self._embedded.shape == kwargs["inputs_embeds"].shape[:2] else None
-        rows = (kwargs["inputs_embeds"] if ids is None else ids).shape[0]
+        given = kwargs["inputs_embeds"] if ids is None else ids
+        rows = given.shape[0]
         if self.factors.ndim and len(self.factors) != rows:
             raise ValueError(
                 f"m has {len(self.factors)} values, the batch has {rows} rows: give one number or one per "
@@ -103,6 +134,12 @@ class Scale:
         self.value = self.factors.reshape(-1, 1, 1)
         if ids is not None:
             self.value = self.value.to(ids.device) * steered_tokens(ids, self.bos).unsqueeze(-1)
+        if self.choice.named or isinstance(self.choice.tokens, Tensor):
+            self.value = self.value.to(given.device) * self.choice.here(given, kwargs).unsqueeze(-1)
+
+
+def _checkpoints(decoder: nn.Module) -> bool:
+    return any(getattr(module, "gradient_checkpointing", False) for module in decoder.modules())
 
 
 def whole_number(name: str, value: Any, least: int | None = 0) -> int:
