@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 
@@ -78,7 +78,8 @@ class CellResult:
         """The trained intervention."""
         from splitkit.steering.interventions import load_intervention
 
-        return load_intervention(self.folders["trained"] / "intervention")
+        # a cell trains one, never a sum
+        return cast("Intervention", load_intervention(self.folders["trained"] / "intervention"))
 
     def _folder(self, stage: str) -> Path:
         if stage not in self.folders:

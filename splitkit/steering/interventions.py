@@ -68,7 +68,9 @@ class Steering(ABC):
         A weight form acts on the output of the layer's down-projection, a vector on the residual stream
         that leaves the layer; several terms at one place act on it as it is before any of them. BOS is never
         steered; it is known by its token id, which the config, the generation config or the tokenizer of
-        `load_model` or `train` names (a pass on `inputs_embeds` of your own has no ids). m = 0 is the base model bit for bit; on leaving, by an exception too, nothing stays behind. Beam
+        `load_model` or `train` names (a pass on `inputs_embeds` of your own has no ids).
+
+        m = 0 is the base model bit for bit; on leaving, by an exception too, nothing stays behind. Beam
         search reorders the batch and works with one m for all rows only. Compiled models run as they are
         written, since a compiled graph knows nothing of a change that comes later.
 
