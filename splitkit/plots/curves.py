@@ -18,13 +18,9 @@ __all__ = ["figure1_forms", "figure2_curves", "figure5_curves", "figure_reductio
 def figure2_curves(curves: pd.DataFrame, model: str, family: str = "axbench", split: str = "train") -> Canvas:
     """The paper's Figures 2 and 4: solid preference (left axis) and dashed utility (right) against m.
 
-    The upper panel shows the objectives of the vector, the lower one LoRA and local weight. `curves` has one
-    row per cell, split and m_relative. A line is the mean over the family's concepts and seeds at equal
-    relative strength (`frames.family_curves`); a thin band is one standard deviation of preference over them.
-
-    Raises:
-        ValueError: when a column is missing, or the table has no such model, family or split. The error lists
-        those it has.
+    The upper panel shows the objectives of the vector, the lower one LoRA and local weight. A line is the
+    mean over the family's concepts and seeds at equal relative strength (`frames.family_curves`); a thin band
+    is one standard deviation of preference over them.
     """
     table = selected(family_curves(curves), model=model, task=family, split=split)
     figure, grid = panels(8.6, 8.4, 2, 1, sharex=True)
@@ -47,9 +43,6 @@ def figure5_curves(
     """The paper's Figure 5: (a) PowerSeeking and (b) Psychopathy, both models, drawn as in Figure 2.
 
     A column per model; of each family two rows, the vector above LoRA and local weight. Means over seeds.
-
-    Raises:
-        ValueError: as in `figure2_curves`.
     """
     table = selected(family_curves(curves), model=list(models), task=list(families), split=split)
     height = 5.2 * len(families) + 1.0
@@ -76,12 +69,9 @@ def figure_reductions(curves: pd.DataFrame, model: str) -> Canvas:
     """Curves of means (left axes, solid) and of sums (right axes, dashed): preference above, utility below.
 
     `curves` is the table "reduction_curves"; a column per task, a line per form.
-
-    Raises:
-        ValueError: when a column is missing or the table has no such model.
     """
     table = selected(curves, model=model, reduction=["mean", "sum"])
-    tasks = list(dict.fromkeys(table["task"]))
+    tasks = list(table["task"].unique())
     figure, grid = panels(3.9 * len(tasks) + 0.8, 6.0, 2, len(tasks), sharex=True)
     for (curve, look), row in zip(CURVES.items(), grid, strict=True):
         for task, axes in zip(tasks, row, strict=True):
@@ -104,7 +94,7 @@ def figure_reductions(curves: pd.DataFrame, model: str) -> Canvas:
 
 
 def _halves(forms: Iterable[str]) -> list[tuple[str, list[str]]]:
-    """Titles and forms of the paper's two panels: the vector, and all that change weights."""
+    """Titles and forms of the paper's two panels: the vector, and all forms that change weights."""
     others = [form for form in FORMS.among([*FORMS, *forms]) if form != "vector"]
     return [(" and ".join(FORMS[form].label for form in half), half) for half in (["vector"], others)]
 
@@ -124,7 +114,7 @@ def _draw(axes: Axes, table: pd.DataFrame, first: bool, last: bool, band: bool =
 
 
 def _number(table: pd.DataFrame) -> str:
-    """The number of curves that a line is the mean of, where it is of several."""
+    """A note on the number of curves behind a line, empty where it is one."""
     counts = sorted(set(table["n_cells"]))
     between = " to ".join(map(str, counts[:: max(1, len(counts) - 1)]))
     return "" if counts == [1] else f" (means of {between} cells)"
@@ -133,10 +123,7 @@ def _number(table: pd.DataFrame) -> str:
 def _legend(table: pd.DataFrame) -> list[Line2D]:
     names = OBJECTIVES.among(table["objective"])
     plain = {"color": style.GREY, "markersize": 4.5}
-    return [
-        *(entry(OBJECTIVES[name].label, **style.curve_look("vector", name)) for name in names),
-        entry("preference", **plain),
-        entry("utility", linestyle="--", **plain),
-        entry("vector, LoRA", marker="o", linestyle="", **plain),
-        entry("local weight", marker="o", mfc="white", linestyle="", **plain),
-    ]
+    lines = [entry(OBJECTIVES[name].label, **style.curve_look("vector", name)) for name in names]
+    lines += [entry("preference", **plain), entry("utility", linestyle="--", **plain)]
+    points = {"marker": "o", "linestyle": "", **plain}
+    return [*lines, entry("vector, LoRA", **points), entry("local weight", mfc="white", **points)]

@@ -1,4 +1,4 @@
-"""Figures of fits and of how far they can be trusted: R², rivals where they were not fitted, null curves."""
+"""Figures of fits, their R², their rivals at strengths left out of the fit, and null curves."""
 
 from typing import Any
 
@@ -28,10 +28,6 @@ def figure_fits(curves: pd.DataFrame, fits: pd.DataFrame, model: str, task: str)
 
     `curves` has one curve of the training pairs per form and objective, as `frames.family_curves` has; `fits`
     are its rows of `fits.fit_table`. Dotted lines mark where the validity of the preference fit is one half.
-
-    Raises:
-        ValueError: when a column is missing, or the table has no such model or task. The error lists those it
-        has.
     """
     points, lines = (selected(t, model=model, task=task, split="train") for t in (curves, fits))
     forms, objectives = FORMS.among(points["form"]), OBJECTIVES.among(points["objective"])
@@ -60,7 +56,7 @@ def figure_fits(curves: pd.DataFrame, fits: pd.DataFrame, model: str, task: str)
 
 
 def _fitted(left: Axes, right: Axes, cell: pd.DataFrame, found: dict[str, Any], limit: float) -> str:
-    """Draw one cell's points and fits, each curve on its axis, and give the two R² in words."""
+    """Draw one cell's points and fits, each curve on its axis, and return the two R² in words."""
     dense = np.sinh(np.linspace(-np.arcsinh(limit), np.arcsinh(limit), 401))
     for axes, (curve, look) in zip((left, right), CURVES.items(), strict=True):
         colour = look.colour
@@ -87,12 +83,9 @@ def figure_r2_beside_paper(table: pd.DataFrame) -> Canvas:
     `table` comes from `splitkit.paper.beside`: model, task, form, objective, curve, r2 and paper (NaN where
     the paper gives no number). A dot per cell, so that AxBench has one for each concept; the paper has one
     number per family. Values below the axis are drawn at its edge as arrows with the number.
-
-    Raises:
-        ValueError: when a column is missing.
     """
     table = selected(table.assign(paper=table.get("paper", np.nan)), curve=list(CURVES))
-    models, families = list(dict.fromkeys(table["model"])), families_of(table["task"])
+    models, families = list(table["model"].unique()), families_of(table["task"])
     labels = style.combinations(table["form"], table["objective"])
     places = dict(zip(labels, reversed(range(len(labels))), strict=True))
     table = table.assign(task=table["task"].map(task_family))
@@ -113,9 +106,8 @@ def figure_r2_beside_paper(table: pd.DataFrame) -> Canvas:
                 marker = style.FAMILIES[line["task"]].marker
                 _dot(axes, line["paper"], height, lowest, marker, hollow)
                 _dot(axes, line["r2"], height, lowest, marker, filled)
-            axes.set_title(f"{model}: {curve}")
+            axes.set(title=f"{model}: {curve}", xlim=(lowest, 1.005))
             axes.set_yticks(list(places.values()), list(labels.values()))
-            axes.set_xlim(lowest, 1.005)
             axes.xaxis.set_major_locator(MaxNLocator(6))
     for axes in grid[-1]:
         axes.set_xlabel("R²")
@@ -144,9 +136,6 @@ def figure_rivals(table: pd.DataFrame) -> Canvas:
     `table` comes from `studies.rival_curves.rival_table`. One point per curve, a bar at the median; a panel
     per curve and way of leaving out. Errors beyond 30 standard deviations are drawn at 30. Free parameters, 4
     to 8, are printed in brackets.
-
-    Raises:
-        ValueError: when a column is missing.
     """
     style.require(table, "curve", "rival", "parameters", *_JUDGED)
     figure, grid = panels(8.6, 5.6, 2, 2, sharex=True)
@@ -161,14 +150,11 @@ def figure_rivals(table: pd.DataFrame) -> Canvas:
                 shift = 0.5 * ((np.arange(len(values)) * 0.618) % 1 - 0.5)
                 axes.plot(values, height + shift, "o", color=look.colour, alpha=0.35, ms=3.5, mec="none")
                 if len(values):
-                    middle = np.median(values)
-                    axes.vlines(middle, height - 0.38, height + 0.38, color="0.15", linewidth=2)
+                    axes.vlines(np.median(values), height - 0.38, height + 0.38, color="0.15", linewidth=2)
                 labels.append(f"{label} ({own['parameters'].iloc[0]})" if len(own) else label)
             axes.set_yticks(range(len(CANDIDATES)), labels if name == "interleaved" else [])
-            axes.set_ylim(-0.6, len(CANDIDATES) - 0.4)
-            axes.set_xscale("log")
+            axes.set(ylim=(-0.6, len(CANDIDATES) - 0.4), xscale="log", title=f"{curve}, {title}")
             axes.axvline(1, color="0.5", linestyle=":", linewidth=1.0)
-            axes.set_title(f"{curve}, {title}")
             if part[name].isna().all():
                 axes.text(0.5, 0.5, "too few strengths", transform=axes.transAxes, ha="center")
     for axes in grid[-1]:

@@ -13,7 +13,7 @@ from splitkit.plots.style import CURVES, FORMS, OBJECTIVES, Canvas, entry, panel
 from splitkit.studies.manifold.relation import falling, utility_change
 
 NEAR = 4.0
-"""Largest strength in Figure 3, in matching strengths: straight projections, and the bell of utility."""
+"""Largest strength in Figure 3, in matching strengths."""
 _DISTANCES = {
     "within": "within the subspace",
     "outside": "outside the subspace",
@@ -39,9 +39,6 @@ def figure3_manifold(
     """The paper's Figure 3 from data: one cell's activations P at m = 0, P1 and P2 at either side of it.
 
     Tables as from `studies.manifold.tables`; the cell is the one that `cloud` has of this model and task.
-
-    Raises:
-        ValueError: when `cloud` has no such model and task.
     """
     points = selected(cloud, model=model, task=task)
     cell = {"model": model, "task": task} | {n: points[n].iloc[0] for n in ("form", "objective", "seed")}
@@ -52,8 +49,7 @@ def figure3_manifold(
     form = FORMS[cell["form"]]
     _cloud(off, points, form, "distance", "distance to the manifold")
     off.axhline(1, color="0.4", linestyle=":", linewidth=1.0)
-    off.set_ylim(bottom=0)
-    off.set_title("off the manifold")
+    off.set(ylim=(0, None), title="off the manifold")
     _cloud(plane, points, form, "utility_axis", "on the utility axis (natural sd)")
     plane.set_title("along the two axes")
     for name, look in CURVES.items():
@@ -100,11 +96,7 @@ def _cloud(axes: Axes, points: pd.DataFrame, form: style.Look, y: str, label: st
 
 @style.styled()
 def figure_distances(distances: pd.DataFrame, model: str, task: str) -> Canvas:
-    """Distance against m of every cell: a row per site, a column per estimator, colour by form.
-
-    Raises:
-        ValueError: when the table has no such model and task.
-    """
+    """Distance against m of every cell: a row per site, a column per estimator, colour by form."""
     table = selected(distances, model=model, task=task)
     shown = ("within", "outside", "neighbours")
     figure, grid = panels(9.6, 5.6, 2, len(shown), sharex=True)
@@ -139,9 +131,6 @@ def figure_relation(
 
     A row per task; a column for each of two estimators and of two rivals that know of no manifold. Every cell
     and strength is drawn. `relation`, from `studies.manifold.relation.relation_table`, has the titles' R².
-
-    Raises:
-        ValueError: when a table has no such model and task.
     """
     shown = ("subspace", "neighbours", "moved", "strength")
     figure, grid = panels(10.4, 2.5 * len(tasks) + 0.9, len(tasks), len(shown), sharex="col", sharey="row")
@@ -183,10 +172,9 @@ def _points(axes: Axes, table: pd.DataFrame, estimator: str) -> None:
 def figure_angles(angles: pd.DataFrame) -> Canvas:
     """|cos| of dh with each direction, a panel per model: a mark per cell, and lines where random ones end.
 
-    Solid line: 95 % of isotropic random directions are left of it; dashed: of those with the covariance of
-    natural activations.
+    95 % of isotropic random directions are left of the solid line, of natural ones left of the dashed one.
     """
-    models, forms = list(dict.fromkeys(angles["model"])), FORMS.among(angles["form"])
+    models, forms = list(angles["model"].unique()), FORMS.among(angles["form"])
     shifts = np.linspace(0.22, -0.22, len(forms))
     figure, grid = panels(4.4 * len(models) + 0.6, 3.2, 1, len(models), sharex=True, sharey=True)
     for model, axes in zip(models, grid[0], strict=True):

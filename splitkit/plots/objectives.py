@@ -1,4 +1,4 @@
-"""Pictures of what objectives ask of two losses, and of what the weights of SPLIT do to both curves."""
+"""Figures of the objectives as functions of two losses, and of the weights of SPLIT."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +13,7 @@ from splitkit.steering import objectives
 from splitkit.steering.objectives import ObjectiveInputs, get_objective
 
 SYMBOLS = {"lambda_n": "λₙ", "gamma": "γ", "theta": "θ"}
+"""Symbols of the weights of SPLIT in the paper."""
 LIMIT = 4.0
 """Largest loss drawn, in nats per token."""
 
@@ -27,19 +28,11 @@ def descent(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The objective and -dL/dL_p, -dL/dL_n at points of the (L_p, L_n) plane, by automatic differentiation.
 
-    Args:
-        objective: a key of `splitkit.steering.objectives.OBJECTIVES`.
-        loss_positive, loss_negative: (...) in nats per token, of one shape.
-        reference: (L_p, L_n) of the unsteered model, which RePS and DPO compare with.
-        length: tokens of each answer; RePS and DPO look at sums over them.
-        weights: hyper-parameters that differ from the objective's defaults.
+    Losses (...) and `reference`, the unsteered model's L_p and L_n, are in nats per token; both answers have
+    `length` tokens; `weights` are hyper-parameters that differ from the objective's defaults.
 
-    Returns:
-        Three arrays (...): the loss in its own unit, and what gradient descent asks of each loss per unit of
-        time; negative means down.
-
-    Raises:
-        ValueError: for an unknown objective or hyper-parameter.
+    Returns three arrays (...): the loss in its own unit, and the change of each loss by gradient descent per
+    unit of time; negative means down. ValueError for an unknown objective or hyper-parameter.
     """
     chosen = get_objective(objective)
     positive, negative = (
@@ -53,10 +46,9 @@ def descent(
     gradients = torch.autograd.grad(
         loss.sum(), (positive, negative), allow_unused=True, materialize_grads=True
     )
-    shape = np.shape(loss_positive)
-    arrays = [loss.detach(), *(-gradient for gradient in gradients)]
-    found, down_positive, down_negative = (array.numpy().reshape(shape) for array in arrays)
-    return found, down_positive, down_negative
+    arrays = (loss.detach(), -gradients[0], -gradients[1])
+    found, right, up = (array.numpy().reshape(np.shape(loss_positive)) for array in arrays)
+    return found, right, up
 
 
 @style.styled()
@@ -105,9 +97,6 @@ def figure_ablation(table: pd.DataFrame, model: str, task: str) -> Canvas:
     """Preference (above) and utility (below) against m: a column per weight, a shade per value.
 
     `table` is that of `studies.ablation.ablate`. The thick line is the recorded value's.
-
-    Raises:
-        ValueError: when the table has no such model and task.
     """
     part = selected(table, model=model, task=task)
     weights = list(dict.fromkeys(part["weight"]))

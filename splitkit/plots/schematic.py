@@ -1,4 +1,4 @@
-"""Figure 1: the three forms as additions to a linear layer, and what they do to preference and utility."""
+"""Figure 1: the three forms as additions to a linear layer, and their preference and utility."""
 
 from typing import Any
 
@@ -24,9 +24,6 @@ def figure1_forms(curves: pd.DataFrame | None = None) -> Canvas:
     Left, each form as a branch m Δh added to the layer's output, and as the same change of W and b. Right,
     preference and utility against m: sketches by formula, or measured curves where `curves` is given, one row
     per form and m_relative, with preference and utility (one model, task, objective and split).
-
-    Raises:
-        ValueError: when `curves` lacks a column, or holds several cells of a form.
     """
     real = curves is not None
     table = _sketch() if curves is None else _checked(curves)
@@ -60,12 +57,12 @@ def figure1_forms(curves: pd.DataFrame | None = None) -> Canvas:
 def _sketch() -> pd.DataFrame:
     m = np.linspace(-5, 5, 201)
     shapes = {"local_weight": (2.2, 0.95), "lora": (1.5, 1.0), "vector": (1.0, 0.9)}
-    parts = [
-        {"form": form, "m_relative": m, "preference": height * np.tanh(speed * m / 2)}
-        | {"utility": height / (1 + (speed * m / 2.4) ** 2) ** 0.9}
-        for form, (speed, height) in shapes.items()
-    ]
-    return pd.concat(map(pd.DataFrame, parts))
+    parts = []
+    for form, (speed, height) in shapes.items():
+        utility = height / (1 + (speed * m / 2.4) ** 2) ** 0.9
+        odds = {"preference": height * np.tanh(speed * m / 2), "utility": utility}
+        parts.append(pd.DataFrame({"form": form, "m_relative": m, **odds}))
+    return pd.concat(parts)
 
 
 def _checked(curves: pd.DataFrame) -> pd.DataFrame:

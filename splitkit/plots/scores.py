@@ -1,6 +1,7 @@
 """Figures of scores: over the strength, as differences, over the layer, and as gains. One function each."""
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import pandas as pd
@@ -21,31 +22,23 @@ def figure_strengths(
     """Mean validation score against the strength: a row per model, a column per form, a line per objective.
 
     Lines are means over the family's tasks and over seeds, bands reach from the lowest to the highest seed,
-    the grey line is the model without steering.
-
-    Args:
-        strengths: one row per cell and m_relative: model, task, form, objective, seed, m_relative, `column`.
-        unsteered: one row per model and task: model, task, `column`.
-        family: "psychopathy", "powerseeking" or "axbench".
-        column: what to draw, "score" being the family's own measure.
-
-    Raises:
-        ValueError: when a column is missing, or the tables have no task of the family.
+    the grey line is the model without steering. `strengths` has the keys of a cell, m_relative and `column`,
+    `unsteered` model, task and `column`: "score" is the family's own measure.
     """
     lines = _of_family(strengths, family, "form", "objective", "seed", "m_relative", column)
     base = _of_family(unsteered, family, column).groupby("model")[column].mean()
-    models, forms = list(dict.fromkeys(lines["model"])), FORMS.among(lines["form"])
+    models, forms = list(lines["model"].unique()), FORMS.among(lines["form"])
     size = (3.1 * len(forms) + 0.9, 2.5 * len(models) + 0.9)
     figure, grid = panels(*size, len(models), len(forms), sharex=True, sharey=True)
-    for model, row in zip(models, grid, strict=True):
-        for form, axes in zip(forms, row, strict=True):
-            part = lines[(lines["model"] == model) & (lines["form"] == form)]
-            axes.axhline(base[model], **_UNSTEERED, zorder=1)
-            for objective, cell in part.groupby("objective", sort=False):
-                _line(axes, cell, str(objective), column)
-            axes.set_xscale("log", base=2)
-            axes.set_title(f"{model}: {FORMS[form].label}")
-        row[0].set_ylabel(FAMILIES[family].label if column == "score" else column)
+    for (model, form), axes in zip(product(models, forms), grid.flat, strict=True):
+        axes.axhline(base[model], **_UNSTEERED, zorder=1)
+        part = lines[(lines["model"] == model) & (lines["form"] == form)]
+        for objective, cell in part.groupby("objective", sort=False):
+            _line(axes, cell, str(objective), column)
+        axes.set_xscale("log", base=2)
+        axes.set_title(f"{model}: {FORMS[form].label}")
+    for axes in grid[:, 0]:
+        axes.set_ylabel(FAMILIES[family].label if column == "score" else column)
     for axes in grid[-1]:
         axes.set_xlabel(style.STRENGTH)
         axes.set_xticks([1 / 8, 1 / 2, 2, 8], ["1/8", "1/2", "2", "8"])
@@ -61,9 +54,6 @@ def figure_differences(differences: pd.DataFrame, metrics: Sequence[str], dpo: b
     `differences` comes from `studies.score_differences.differences`; DPO, which has a figure of its own, is
     left out unless `dpo`. Right of the line SPLIT scores more. Hollow: both are at the ceiling, where nothing
     can be compared.
-
-    Raises:
-        ValueError: when a column is missing, or there is no row to draw.
     """
     style.require(differences, "model", "metric", "form", "rival", "difference", "low", "high", "outcome")
     rows = differences[differences["metric"].isin(metrics) & (dpo | (differences["rival"] != "dpo"))]
@@ -71,25 +61,16 @@ def figure_differences(differences: pd.DataFrame, metrics: Sequence[str], dpo: b
         raise ValueError(
             f"The table has no comparison on {list(metrics)}; it has {set(differences['metric'])}."
         )
-    models = list(dict.fromkeys(rows["model"]))
     labels = style.combinations(rows["form"], rows["rival"])
     places = {pair: height for height, pair in enumerate(labels)}
-    size = (3.3 * len(metrics) + 1.6, (0.3 * len(labels) + 0.7) * len(models) + 0.7)
-    figure, grid = panels(*size, len(models), len(metrics), sharey=True, sharex="col")
-    for model, row in zip(models, grid, strict=True):
-        for metric, axes in zip(metrics, row, strict=True):
-            part = rows[(rows["model"] == model) & (rows["metric"] == metric)]
-            axes.axvline(0, color="0.5", linewidth=1.0)
-            for line in part.to_dict("records"):
-                height, look = places[line["form"], line["rival"]], OBJECTIVES[line["rival"]]
-                inside = "white" if line["outcome"] == "ceiling" else look.colour
-                axes.hlines(height, line["low"], line["high"], color=look.colour, linewidth=1.8)
-                axes.plot(line["difference"], height, mfc=inside, ms=6, **look.drawn)
-            axes.set_title(f"{model}\n{style.METRICS.get(metric, metric)}", fontsize=9.5)
-            axes.set_yticks(range(len(labels)), list(labels.values()))
-        row[0].set_ylim(len(labels) - 0.4, -0.6)
-    for axes in grid[-1]:
-        axes.set_xlabel("SPLIT minus rival", fontsize=9)
+    size = (3.3 * len(metrics) + 1.6, 0.3 * len(labels) + 0.7, 0.7)
+    figure, parts = _by_metric(rows, metrics, list(labels.values()), size, 0.6, "SPLIT minus rival")
+    for axes, part in parts:
+        for line in part.to_dict("records"):
+            height, look = places[line["form"], line["rival"]], OBJECTIVES[line["rival"]]
+            inside = "white" if line["outcome"] == "ceiling" else look.colour
+            axes.hlines(height, line["low"], line["high"], color=look.colour, linewidth=1.8)
+            axes.plot(line["difference"], height, mfc=inside, ms=6, **look.drawn)
     return figure
 
 
@@ -99,31 +80,20 @@ def figure_gains(gains: pd.DataFrame, share: float) -> Canvas:
 
     `gains` comes from `studies.score_views.gains`. The grey bar of a form reaches to `share` of the best gain
     of SFT, RePS and SPLIT on either side of 0: within it DPO moves barely, by the rule of C12.
-
-    Raises:
-        ValueError: when a column is missing.
     """
     style.require(gains, "model", "metric", "form", "objective", "gain")
-    models, metrics = list(dict.fromkeys(gains["model"])), list(dict.fromkeys(gains["metric"]))
-    forms = FORMS.among(gains["form"])
-    size = (2.7 * len(metrics) + 1.2, (0.45 * len(forms) + 0.8) * len(models) + 0.9)
-    figure, grid = panels(*size, len(models), len(metrics), sharey=True, sharex="col")
-    for model, row in zip(models, grid, strict=True):
-        for metric, axes in zip(metrics, row, strict=True):
-            part = gains[(gains["model"] == model) & (gains["metric"] == metric)]
-            axes.axvline(0, color="0.5", linewidth=1.0)
-            for height, form in enumerate(forms):
-                own = part[part["form"] == form].set_index("objective")["gain"]
-                best = own[own.index.isin(["sft", "reps", "split"])].max()
-                axes.barh(height, 2 * share * best, left=-share * best, height=0.7, color="0.9", zorder=0)
-                for objective, gain in own.items():
-                    ms = 9 if objective == "dpo" else 5.5
-                    axes.plot(gain, height, ms=ms, **OBJECTIVES[str(objective)].drawn)
-            axes.set_title(f"{model}\n{style.METRICS.get(metric, metric)}", fontsize=9.5)
-            axes.set_yticks(range(len(forms)), [FORMS[form].label for form in forms])
-        row[0].set_ylim(len(forms) - 0.5, -0.5)
-    for axes in grid[-1]:
-        axes.set_xlabel("gain over the unsteered model", fontsize=9)
+    metrics, forms = list(gains["metric"].unique()), FORMS.among(gains["form"])
+    size = (2.7 * len(metrics) + 1.2, 0.45 * len(forms) + 0.8, 0.9)
+    labels = [FORMS[form].label for form in forms]
+    figure, parts = _by_metric(gains, metrics, labels, size, 0.5, "gain over the unsteered model")
+    for axes, part in parts:
+        for height, form in enumerate(forms):
+            own = part[part["form"] == form].set_index("objective")["gain"]
+            best = own[own.index.isin(["sft", "reps", "split"])].max()
+            axes.barh(height, 2 * share * best, left=-share * best, height=0.7, color="0.9", zorder=0)
+            for objective, gain in own.items():
+                ms = 9 if objective == "dpo" else 5.5
+                axes.plot(gain, height, ms=ms, **OBJECTIVES[str(objective)].drawn)
     handles = _handles(gains["objective"])
     figure.legend_below(handles, len(handles))
     return figure
@@ -133,14 +103,11 @@ def figure_gains(gains: pd.DataFrame, share: float) -> Canvas:
 def figure_layers(layers: pd.DataFrame) -> Canvas:
     """Accuracy against the layer of the vector, with its interval: a panel per model.
 
-    `layers` comes from `studies.layers.layer_table`. The filled point is the layer used everywhere
-    else, the grey line the accuracy without steering.
-
-    Raises:
-        ValueError: when a column is missing.
+    `layers` comes from `studies.layers.layer_table`. The filled point is the layer used everywhere else, the
+    grey line the accuracy without steering.
     """
     style.require(layers, "model", "layer", "steered", "score", "low", "high", "unsteered")
-    models = list(dict.fromkeys(layers["model"]))
+    models = list(layers["model"].unique())
     drawn = OBJECTIVES["split"].drawn
     figure, grid = panels(3.6 * len(models) + 0.6, 3.0, 1, len(models), sharey=True)
     for model, axes in zip(models, grid[0], strict=True):
@@ -154,6 +121,34 @@ def figure_layers(layers: pd.DataFrame) -> Canvas:
         axes.set(ylim=(0, 103), xlabel="layer of the vector", title=model)
     grid[0, 0].set_ylabel("accuracy (%), validation")
     return figure
+
+
+def _by_metric(
+    table: pd.DataFrame,
+    metrics: Sequence[str],
+    labels: Sequence[str],
+    size: tuple[float, float, float],
+    above: float,
+    xlabel: str,
+) -> tuple[Canvas, list[tuple[Axes, pd.DataFrame]]]:
+    """A figure with a row per model and a column per metric, and each panel's rows of the table.
+
+    The labels stand along y from the top; `size` has the width, the height of a row and that of the rest.
+    """
+    models, (width, height, rest) = list(table["model"].unique()), size
+    figure, grid = panels(
+        width, height * len(models) + rest, len(models), len(metrics), sharey=True, sharex="col"
+    )
+    parts = []
+    for (model, metric), axes in zip(product(models, metrics), grid.flat, strict=True):
+        axes.axvline(0, color="0.5", linewidth=1.0)
+        axes.set_title(f"{model}\n{style.METRICS.get(metric, metric)}", fontsize=9.5)
+        axes.set_yticks(range(len(labels)), labels)
+        parts.append((axes, table[(table["model"] == model) & (table["metric"] == metric)]))
+    grid[0, 0].set_ylim(len(labels) - 1 + above, -above)
+    for axes in grid[-1]:
+        axes.set_xlabel(xlabel, fontsize=9)
+    return figure, parts
 
 
 def _line(axes: Axes, cell: pd.DataFrame, objective: str, column: str) -> None:

@@ -27,7 +27,7 @@ from splitkit.studies.frames import require as require
 
 @dataclass(frozen=True)
 class Look:
-    """A label, and the colour, marker and line that stand for it in every figure; black stars by default."""
+    """A label, with its colour, marker and line in every figure; black stars by default."""
 
     label: str
     colour: str = "black"
@@ -43,7 +43,7 @@ class Look:
 
 
 class Looks(dict[str, Look]):
-    """Looks by name. A name without one gets the default look under its own name, so that it can be drawn."""
+    """Looks by name. A name without one gets the default look under its own name."""
 
     def __missing__(self, name: str) -> Look:
         return Look(str(name).replace("_", " "), inside="0.75")
@@ -79,12 +79,8 @@ CONTROLS = Looks(
     natural=Look("random natural direction", "0.6", "+", "--"),
 )
 """Directions that no objective learned."""
-MODELS = Looks(
-    {
-        "embedded-gemma2": Look("embedded-gemma2", "#4a5200", "o"),
-        "embedded-qwen2": Look("embedded-qwen2", "#a9b130", "s"),
-    }
-)
+_OLIVES = {"embedded-gemma2": ("#4a5200", "o"), "embedded-qwen2": ("#a9b130", "s")}
+MODELS = Looks({name: Look(name, *look) for name, look in _OLIVES.items()})
 """Models, where colours tell them apart: dark and light olive."""
 FAMILIES = Looks(
     axbench=Look("AxBench", marker="s"),
@@ -100,17 +96,17 @@ METRICS = {
 }
 """Columns of Tables 3 and 4, with their scales."""
 GREY = "0.35"
-"""The colour of what belongs to no set."""
+"""The colour of lines that belong to no set."""
 SHADES = mpl.colormaps["cividis"]
 """Colours of an ordered quantity, from low to high."""
 STRENGTH = "strength m (in matching strengths)"
-STRENGTH_ASINH = "m (in matching strengths, asinh scale)"
+"""The label of an axis of strengths."""
 
 
 class Canvas(Figure):
     """A figure that a notebook shows when it ends a cell, without pyplot or a magic command.
 
-    What is drawn is laid out once, when the figure is first shown or saved, and is not to be changed after.
+    It is laid out once, when it is first shown or saved, and is not to be changed after.
     """
 
     _frame: Bbox | None = None
@@ -148,10 +144,7 @@ class Canvas(Figure):
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """The settings of every figure while it is drawn: white, thin grid, fonts legible at README width.
-
-    Used as a decorator, `@styled()`, or in a `with`.
-    """
+    """The settings of every figure while it is drawn: white, thin grid, fonts legible at README width."""
     settings = {
         **sns.axes_style("whitegrid"),
         **sns.plotting_context("notebook", font_scale=0.85),
@@ -185,7 +178,7 @@ def combinations(forms: pd.Series, objectives: pd.Series) -> dict[tuple[str, str
 
 
 def strength_axis(axes: Axes, limit: float, fontsize: float | None = None) -> None:
-    """Strengths along x on an asinh scale: even up to about 1, where all happens, logarithmic beyond."""
+    """Strengths along x on an asinh scale: even up to about 1, where all happens, logarithmic beyond it."""
     axes.set_xscale("asinh", linear_width=1.0)
     ticks, minor = (
         sorted({sign * value + 0.0 for value in values if value <= limit for sign in (-1, 1)})
@@ -194,11 +187,11 @@ def strength_axis(axes: Axes, limit: float, fontsize: float | None = None) -> No
     axes.set_xticks(ticks, [f"{tick:g}".replace("-", "−") for tick in ticks])
     axes.set_xticks(minor, minor=True)
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel(STRENGTH_ASINH, fontsize=fontsize)
+    axes.set_xlabel("m (in matching strengths, asinh scale)", fontsize=fontsize)
 
 
 def twin(axes: Axes, first: bool, last: bool) -> Axes:
-    """A right axis for utility beneath the left one's lines, labelled only where a row begins and ends."""
+    """A right axis for utility beneath the left one's lines, with labels only at a row's two ends."""
     right = axes.twinx()
     right.grid(False)
     axes.axvline(0, color="0.8", linewidth=0.8, zorder=0)
@@ -210,7 +203,7 @@ def twin(axes: Axes, first: bool, last: bool) -> Axes:
 
 
 def curve_look(form: str, objective: str) -> dict[str, Any]:
-    """Colour and marker of the objective; the inside of the marker is that of the form."""
+    """Colour and marker of the objective, the inside of the marker by the form."""
     look = OBJECTIVES[objective]
     return look.drawn | {
         "markersize": 4.5, "markevery": 4,
@@ -219,11 +212,7 @@ def curve_look(form: str, objective: str) -> dict[str, Any]:
 
 
 def selected(table: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
-    """The rows whose columns have the wanted value, or one of the wanted list.
-
-    Raises:
-        ValueError: when a column or a value is not there; it names those that are.
-    """
+    """The rows whose columns have a wanted value; ValueError names a column or value that is not there."""
     require(table, *wanted)
     for column, value in wanted.items():
         values = value if isinstance(value, list | tuple) else [value]
