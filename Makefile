@@ -83,7 +83,7 @@ test: lint  ## lint, types, unit tests, every notebook from scratch (smoke) and 
 
 # steering-vectors asks for an older transformers than ours and runs with it all the same: without its dependencies.
 # BENCH passes options on: --record (writes data/benchmarks and the figure), --large, --rounds N.
-bench: $(INSTALLED)  ## speed beside other ways to do the same (BENCH='--rounds 3': 13 minutes; BENCH=--large for 24 GB)
+bench: $(INSTALLED)  ## speed beside other ways to do the same (BENCH='--rounds 3': 16 minutes; BENCH=--large for 24 GB)
 	$(BIN)/python -m pip install -qq --no-deps steering-vectors==0.12.2
 	$(BIN)/python -m pytest -q -o python_files='bench_*.py' --benchmark-disable-gc --benchmark-columns=median,iqr,rounds \
 	  tests/benchmarks $(BENCH)

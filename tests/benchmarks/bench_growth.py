@@ -13,7 +13,7 @@ import splitkit as sk
 from splitkit.steering.interventions import Intervention
 from splitkit.steering.model_state.digest import model_digest
 from splitkit.steering.tokenization import encode_pairs
-from tests.benchmarks.racing import OURS, Race, Table, Way, peak_memory
+from tests.benchmarks.racing import OURS, Race, Table, Untimed, Way, peak_memory
 from tests.benchmarks.rivals import answer_losses, batched
 
 SIZES = {
@@ -90,7 +90,7 @@ def test_growth(benchmark, table: Table, rounds: int, large: bool, axis: str) ->
         ours()
         plain()
         # one pytest-benchmark timer has one race: the sizes after the first are timed without it
-        timer = benchmark if size == SIZES[axis][-1] else _Untimed()
+        timer = benchmark if size == SIZES[axis][-1] else Untimed()
         Race(timer, table, rounds).run(
             ours,
             {PLAIN: Way(plain, 1 / len(grid))},
@@ -99,19 +99,6 @@ def test_growth(benchmark, table: Table, rounds: int, large: bool, axis: str) ->
             case=str(size),
         )
         del model, iv
-
-
-class _Untimed:
-    """What `Race` needs of pytest-benchmark, without its timer."""
-
-    def __init__(self) -> None:
-        self.extra_info: dict[str, str] = {}
-        self.group = ""
-
-    def pedantic(self, target, setup, rounds: int) -> None:
-        for _ in range(rounds):
-            setup()
-            target()
 
 
 def test_memory_is_flat_in_the_number_of_strengths(table: Table) -> None:
