@@ -279,7 +279,8 @@ class Intervention(Steering):
                 f"this {self.form} belongs to another base model: it was made on one with digest "
                 f"{self.base_digest[:12]}..., this one has {found[:12]}....{self._difference(model)}"
             )
-        sites, form = resolve_sites(model, self.layer), get_form(self.form)
+        form = get_form(self.form)
+        sites = resolve_sites(model, self.layer, form.site)
         wanted = form.shapes(sites.down_width, sites.width, form.rank(self.parameters))
         for name, shape in wanted.items():
             if (found_shape := tuple(self.parameters[name].shape)) != shape:

@@ -1,10 +1,17 @@
 """Memory: a check that a model's weights fit, and the number of tokens of a forward pass that do."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import psutil
 import torch
-from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 
 from splitkit.steering.prompts.settings import text_config
 from splitkit.steering.tokenization import TOKEN_BUDGET
@@ -23,10 +30,17 @@ FEWEST_TOKENS = 256
 DeviceMap = str | Mapping[str, int | str | torch.device]
 
 
+def auto_class(config: PretrainedConfig) -> Any:
+    """The class of transformers that loads a model with this config: a multimodal one has another."""
+    return (
+        AutoModelForCausalLM if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING else AutoModelForImageTextToText
+    )
+
+
 def count_parameters(config: PretrainedConfig) -> int:
     """Parameters of a model, counted on one without memory that is made from its config."""
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        model = auto_class(config).from_config(config, trust_remote_code=False)
     return sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -50,7 +64,9 @@ def tokens_that_fit(model: PreTrainedModel, differentiated: int = 0) -> int:
     number of layers whose activations are kept for a backward pass.
     """
     text = text_config(model.config)
-    hidden, inner, heads = int(text.hidden_size), inner_width(text), int(text.num_attention_heads)
+    # layers that keep a state have no heads
+    heads = int(getattr(text, "num_attention_heads", None) or 1)
+    hidden, inner = int(text.hidden_size), inner_width(text)
     recorded, working = 2 * (3 * hidden + inner), 8 * hidden + 4 * inner
     # keys and values of a prompt, kept for both of its answers: of all layers, which is more than there are
     size = getattr(text, "head_dim", None) or hidden // heads
@@ -68,7 +84,8 @@ def tokens_that_fit(model: PreTrainedModel, differentiated: int = 0) -> int:
 def inner_width(text: PretrainedConfig) -> int:
     """Size of the FFN's inner activation."""
     found = getattr(text, "intermediate_size", None) or getattr(text, "n_inner", None)
-    return int(found or 4 * text.hidden_size)
+    # one per layer in some architectures
+    return int(max(found) if isinstance(found, (list, tuple)) else found or 4 * text.hidden_size)
 
 
 def free_memory(device: torch.device) -> int:

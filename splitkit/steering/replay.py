@@ -1,13 +1,17 @@
 """Replay: the layers up to the steered one run once, the later ones again at each strength.
 
-dh does not depend on m (Eq. 5), and nothing below the steered layer depends on either.
+dh does not depend on m (Eq. 5), and nothing below the steered layer depends on either. Of an architecture
+that cannot be cut there (layers that keep a state or read the token ids), the whole model runs again instead.
 """
 
 import copy
+import inspect
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Bool, Float
@@ -81,26 +85,43 @@ def stack_rows(
 class Replay:
     """A model cut at one layer: `record` runs the layers up to it, `losses` the later ones.
 
+    `runs` says what `losses` runs: "tail", the later layers; "decoder", all layers under a hook; "model", all
+    layers and the model's own way from the head to the logits. Where the architecture is not one that the
+    tests cover, it is the first that equals the model under hooks (see `check_replay`).
+
     Raises:
-        ValueError: for an unknown architecture, a layer out of range, or a model that is steered already.
+        ValueError: where no layers are found, for a layer out of range, a form that this layer cannot have,
+            or a model that is steered already.
+
+    Warns:
+        UserWarning: once per model, layer and form, where the later layers do not run alone.
     """
 
     def __init__(self, model: PreTrainedModel, layer: int, form: str) -> None:
-        self.sites: Sites = resolve_sites(model, layer)
+        self.form = get_form(form)
+        self.sites: Sites = resolve_sites(model, layer, self.form.site)
         if is_steered(self.sites.decoder):
             raise ValueError("an intervention is applied to this model: leave its `with` first.")
-        self.form = get_form(form)
         self.device = model.device
-        self._before = part(self.sites, 0, layer + 1)
-        self.tail = Tail(self.sites, layer + 1)
+        self._model = model
+        self.later = len(getattr(self.sites.decoder, self.sites.layers_name)) - layer - 1
         self.budget = tokens_that_fit(model)
         self._head = model.get_output_embeddings()
         if self._head.weight.device != self.device:
             self._head = copy.deepcopy(self._head).to(self.device)
         self._cap: float | None = text_setting(model, "final_logit_softcapping")
+        # Granite divides the logits, Cohere multiplies them
+        self._factor = text_setting(model, "logit_scale") or 1 / text_setting(model, "logits_scaling", 1)
         self._bos = lambda: bos_ids(model)  # of the tokenizer, too, which may come later
+        self.runs = "tail"
         if not self.sites.proven:
-            check_replay(model, layer, form, self)
+            self.runs = _proven_run(model, layer, form, self)
+        if self.runs == "tail":
+            self._cut(layer)
+
+    def _cut(self, layer: int) -> None:
+        self._before: nn.Module = part(self.sites, 0, layer + 1)
+        self.tail = Tail(self.sites, layer + 1)
 
     @torch.no_grad()
     def record(self, batch: Batch) -> Recording:
@@ -108,7 +129,9 @@ class Replay:
         batch, seen = batch.to(self.device), {}
 
         def keep_output(module: nn.Module, args: tuple[Tensor, ...], output: Any) -> None:
-            seen["output"] = output[0] if isinstance(output, tuple) else output
+            h = output[0] if isinstance(output, tuple) else output
+            # of Gemma 3n's several residual streams the first is the one that layers compute on
+            seen["output"] = h[0] if h.ndim == 4 else h
 
         def keep_down(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
             seen.update(down_input=args[0], down_output=output)
@@ -121,13 +144,9 @@ class Replay:
             handles.append(self.sites.down.register_forward_hook(keep_down))
         if "residual" in self.form.recorded and self.sites.residual is not None:
             handles.append(self.sites.residual.register_forward_pre_hook(keep_residual))
+        before = self._before if self.runs == "tail" else self.sites.decoder
         try:
-            self._before(
-                input_ids=batch.input_ids,
-                attention_mask=batch.attention_mask,
-                position_ids=batch.position_ids,
-                use_cache=False,
-            )
+            before(**_inputs(before, batch))
         finally:
             for handle in handles:
                 handle.remove()
@@ -153,6 +172,8 @@ class Replay:
         Returns:
             (batch,) float32 at least; differentiable in dh. The end-of-answer token counts.
         """
+        if self.runs != "tail":
+            return self._whole_losses(recording.batch, dh, m)
         residual = self.steered(recording, dh, m)
         needed = predicting(recording.batch)
         return self.answer_losses(recording.batch, self.onward(recording.batch, residual, needed), needed)
@@ -164,6 +185,7 @@ class Replay:
         needed: Bool[Tensor, "batch token"],
     ) -> Float[Tensor, " batch"]:
         """Mean loss of each answer, (batch,), from the head's input before each of its tokens."""
+        hidden = hidden if self._factor == 1 else hidden * self._factor
         each = token_losses_from_hidden(
             hidden[needed], self._head, batch.input_ids[batch.answer_mask], self._cap
         )  # (answer tokens of all rows,)
@@ -172,8 +194,7 @@ class Replay:
 
     def steered(self, recording: Recording, dh: Tensor, m: Tensor) -> Float[Tensor, "batch token hidden"]:
         """h' = h + m dh (Eq. 5) as it leaves the layer in the residual stream, at every token but BOS."""
-        ids, seen = recording.batch.input_ids, recording.activations
-        scale = m.reshape(-1, 1, 1) * steered_tokens(ids, self._bos()).unsqueeze(-1)
+        seen, scale = recording.activations, self._scale(recording.batch, m)
         if self.form.site == "layer":
             return add_scaled(seen["output"], dh, scale)
         moved = seen["residual"] + self._added(add_scaled(seen["down_output"], dh, scale))
@@ -181,6 +202,29 @@ class Replay:
             return moved
         # a difference in place of the stream itself would round at m = 0 too
         return torch.where(scale == 0, seen["output"], moved.to(seen["output"].dtype))
+
+    def _scale(self, batch: Batch, m: Tensor) -> Float[Tensor, "batch token 1"]:
+        """m at each token, 0 at BOS."""
+        return m.reshape(-1, 1, 1) * steered_tokens(batch.input_ids, self._bos()).unsqueeze(-1)
+
+    def _whole_losses(self, batch: Batch, dh: Tensor, m: Tensor) -> Float[Tensor, " batch"]:
+        """`losses` by all layers, with m dh added where the form acts."""
+        scale = self._scale(batch, m)
+
+        def steer(module: nn.Module, args: tuple[Tensor, ...], output: Any) -> Any:
+            h, *rest = output if isinstance(output, tuple) else (output,)
+            moved = add_scaled(h, dh.to(h.device), scale.to(h.device))
+            return (moved, *rest) if isinstance(output, tuple) else moved
+
+        handle = getattr(self.sites, self.form.site).register_forward_hook(steer)
+        try:
+            if self.runs == "model":
+                return _losses_of(self._model, batch)
+            decoder = self.sites.decoder
+            hidden = decoder(**_inputs(decoder, batch)).last_hidden_state
+        finally:
+            handle.remove()
+        return self.answer_losses(batch, hidden.to(self.device), predicting(batch))
 
     def _added(self, down: Tensor) -> Tensor:
         """The FFN's part of the residual stream when its down-projection gives `down`."""
@@ -192,7 +236,12 @@ class Replay:
         residual: Float[Tensor, "batch token hidden"],
         needed: Bool[Tensor, "batch token"] | None = None,
     ) -> Float[Tensor, "batch token hidden"]:
-        """Input of the head after `residual` has left this layer; see `Tail`."""
+        """Input of the head after `residual` has left this layer; see `Tail`.
+
+        Raises: ValueError where the later layers do not run alone.
+        """
+        if self.runs != "tail":
+            raise ValueError(f"the last layers of a {type(self._model).__name__} cannot be run alone.")
         return self.tail(batch, residual, needed)
 
 
@@ -222,42 +271,89 @@ def at_rest(model: PreTrainedModel) -> Iterator[None]:
                 parameter.requires_grad_(flag)
 
 
+def _inputs(decoder: nn.Module, batch: Batch) -> dict[str, Any]:
+    """A batch as arguments of a decoder; layers that keep a state take no positions."""
+    given = {
+        "input_ids": batch.input_ids,
+        "attention_mask": batch.attention_mask,
+        "position_ids": batch.position_ids,
+        "use_cache": False,
+    }
+    taken = inspect.signature(decoder.forward).parameters
+    return given if "kwargs" in taken else {name: value for name, value in given.items() if name in taken}
+
+
+_proofs: "WeakKeyDictionary[PreTrainedModel, dict[tuple[Any, ...], str]]" = WeakKeyDictionary()
+
+
+def _proven_run(model: PreTrainedModel, layer: int, form: str, replay: Replay) -> str:
+    """The first way of `Replay.runs` that equals the model under hooks; proved once per layer and form."""
+    known = _proofs.setdefault(model, {})
+    key = (layer, form, replay.sites.paths, model.dtype, model.device)
+    if key not in known:
+        reasons = []
+        for known[key] in ("tail", "decoder", "model"):
+            replay.runs = known[key]
+            try:
+                if replay.runs == "tail":
+                    replay._cut(layer)
+                check_replay(model, layer, form, replay)
+                break
+            except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+                reasons.append(error)
+        else:
+            del known[key]
+            raise ValueError(
+                f"a {type(model).__name__} does not compute the same under hooks twice: {reasons[-1]}"
+            ) from reasons[-1]
+        if reasons:
+            warnings.warn(_slower(model, replay.sites, reasons[0]), stacklevel=4)
+    return known[key]
+
+
+def _slower(model: PreTrainedModel, sites: Sites, reason: Exception) -> str:
+    text = (
+        f"the layers of a {type(model).__name__} after the steered one do not run alone ({reason}): each "
+        "strength runs the whole model, which is right and takes longer."
+    )
+    if sites.paths.down_path:
+        text += (
+            f" If splitkit.steering.architectures.SITES[{model.config.model_type!r}] does not describe it, "
+            "look for a norm after the down-projection (after_down_path), a learned embedding of positions "
+            "(position_path), or another residual_path."
+        )
+    return text
+
+
 @torch.no_grad()
 def check_replay(model: PreTrainedModel, layer: int, form: str, replay: Replay) -> None:
-    """L under h' = h + m dh (Eq. 5), replayed, equals L of the whole model under hooks, on made-up ids.
+    """L under h' = h + m dh (Eq. 5), as `replay` runs it, equals L of the whole model under hooks.
 
-    A random dh as large as the layer's output is added to one row and taken from the other.
+    Measured on made-up ids; a random dh as large as the layer's output is added to one row and taken from the
+    other.
 
     Raises:
-        ValueError: when the two losses differ by more than rounding does, or the part does not run at all.
+        ValueError: when the two losses differ by more than rounding does. Besides, all that running a part
+            of a model can raise.
     """
-    kind = model.config.model_type
-    hint = (
-        f"splitkit.steering.architectures.SITES[{kind!r}] = SitePaths(...) does not describe this model: "
-        "look for a norm after the down-projection (after_down_path), a learned embedding of positions "
-        "(position_path), or another residual_path. Logits that are scaled after the head cannot be replayed."
-    )
     generator = torch.Generator().manual_seed(0)
     shapes = replay.form.shapes(replay.sites.down_width, replay.sites.width, rank=1)
     parameters = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
     batch = _made_up(model).to(model.device)
     with at_rest(model):
-        try:
-            iv = Intervention(form, "random", layer, parameters, model_digest(model))
-            recording = replay.record(batch)
-            dh = iv.delta(recording.x)
-            m = recording.activations["output"].float().norm() / dh.norm() * dh.new_tensor([1.0, -1.0])
-            found = replay.losses(recording, dh, m)
-            with iv.applied(model, m):
-                expected = _whole_losses(model, batch)
-            base = _whole_losses(model, batch)
-        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError) as error:
-            raise ValueError(f"{hint} ({type(error).__name__}: {error})") from error
+        iv = Intervention(form, "random", layer, parameters, model_digest(model))
+        recording = replay.record(batch)
+        dh = iv.delta(recording.x)
+        m = recording.activations["output"].float().norm() / dh.norm() * dh.new_tensor([1.0, -1.0])
+        found = replay.losses(recording, dh, m)
+        with iv.applied(model, m):
+            expected = _losses_of(model, batch)
+        base = _losses_of(model, batch)
     # float32 leaves room for another order of summation, a narrower type for its own rounding
     allowed = 1e-3 if model.dtype in (torch.float32, torch.float64) else 0.1
     worst = (found - expected).abs().max().item()
     if not worst <= allowed * (1 + (expected - base).abs().max().item()):
-        raise ValueError(f"{hint} (The loss differs by {worst:.2g} nats per token.)")
+        raise ValueError(f"the loss differs by {worst:.2g} nats per token")
 
 
 def _made_up(model: PreTrainedModel) -> Batch:
@@ -271,13 +367,9 @@ def _made_up(model: PreTrainedModel) -> Batch:
     return Batch(torch.arange(2), ids, mask, answer)
 
 
-def _whole_losses(model: PreTrainedModel, batch: Batch) -> Tensor:
-    logits = model(
-        input_ids=batch.input_ids,
-        attention_mask=batch.attention_mask,
-        position_ids=batch.position_ids,
-        use_cache=False,
-    ).logits.to(batch.input_ids.device)
+def _losses_of(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """Mean loss of each answer, (batch,), from the logits of the whole model."""
+    logits = model(**_inputs(model, batch)).logits.to(batch.input_ids.device)
     each = functional.cross_entropy(
         logits[:, :-1].float().transpose(1, 2), batch.input_ids[:, 1:], reduction="none"
     )

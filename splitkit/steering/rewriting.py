@@ -18,7 +18,7 @@ def random_intervention(model: PreTrainedModel, form: str, seed: int = 0) -> Int
     An identity that holds for these holds for what training finds. Raises: ValueError for an unknown form.
     """
     layer = check_layer(model, None)
-    sites = resolve_sites(model, layer)
+    sites = resolve_sites(model, layer, get_form(form).site)
     generator = torch.Generator().manual_seed(seed)
     shapes = get_form(form).shapes(sites.down_width, sites.width)
     parameters = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
@@ -47,10 +47,18 @@ def rewritten(model: PreTrainedModel, intervention: Intervention, m: float) -> P
         model: the intervention's base model, in any type; the sums are made in that type.
         intervention: the change to write.
         m: the strength.
+
+    Raises:
+        ValueError: for another base model, or a layer whose down-projection or norm is not known.
     """
     intervention.check_base(model)
     twin = copy.deepcopy(model)
-    sites = resolve_sites(twin, intervention.layer)
+    sites = resolve_sites(twin, intervention.layer, "down")
+    if not sites.paths.down_path and get_form(intervention.form).site == "layer":
+        raise ValueError(
+            f"in a {type(sites.layer).__name__} splitkit does not know the last affine map before the "
+            "residual stream, where a vector would be written: see splitkit.steering.architectures.SITES."
+        )
     device = next(sites.down.parameters()).device
     given = {name: tensor.to(device, twin.dtype) for name, tensor in intervention.parameters.items()}
     get_form(intervention.form).write(sites, given, m)

@@ -44,6 +44,11 @@ class Fork:
         self, replay: Replay, dh: Sequence[Tensor], m: Float[Tensor, " strength"]
     ) -> Float[Tensor, "strength pair side"]:
         """L of both answers under h' = h + m dh (Eq. 5), in nats per token; see `Replay.losses`."""
+        if replay.runs != "tail":
+            (whole,) = self.levels
+            many, rows = whole.repeated(len(m)), len(whole.batch.index)
+            losses = replay.losses(many, dh[0].repeat(len(m), 1, 1), m.repeat_interleave(rows))
+            return losses.view(len(m), -1, SIDES)
         cache = replay.tail.cache() if len(self.levels) > 1 else None
         times, before, mask = len(m), 1, None
         for level, change in zip(self.levels, dh, strict=True):

@@ -26,6 +26,9 @@ class Tail:
         if sites.paths.position_path is not None:
             # the residual stream has its positions already
             self._part.set_submodule(sites.paths.position_path, _NoPositions())
+        if hasattr(self._part, "embedding_multiplier"):
+            # and is scaled already (Granite)
+            self._part.embedding_multiplier = 1
         self._layers: nn.ModuleList = getattr(self._part, sites.layers_name)
         self._last_ffn: _AtPositions | None = None
         name = sites.paths.down_path.rpartition(".")[0]
@@ -97,6 +100,9 @@ class _AtPositions(nn.Module):
     def forward(self, x: Float[Tensor, "batch token hidden"]) -> Float[Tensor, "batch token hidden"]:
         if self.places is None:
             return self.inner(x)
+        if not len(self.places):
+            # 4-bit kernels die of no rows
+            return torch.zeros_like(x)
         flat = x.flatten(0, 1)
         places = self.places.to(flat.device)
         found = self.inner(flat.index_select(0, places)).to(flat.device)
@@ -110,7 +116,7 @@ class _NoPositions(nn.Module):
         return torch.zeros((), device=position_ids.device)  # without axes it keeps the other's type
 
 
-def part(sites: Sites, start: int, stop: int) -> nn.Module:
+def part(sites: Sites, start: int, stop: int) -> Any:
     """Layers `start` to `stop` of a decoder as a decoder of its own that shares all modules with it.
 
     The architecture's own forward makes masks and positions for the part as it does for the whole.

@@ -163,7 +163,7 @@ class Trainer:
         self.sides = 2 if self.objective.needs_negative else 1
         self.generator = torch.Generator().manual_seed(seed)
         self.tokenizer, self.replay = tokenizer, Replay(model, layer, form)
-        self.budget = tokens_that_fit(model, differentiated=len(self.replay.tail))
+        self.budget = tokens_that_fit(model, differentiated=self.replay.later)
         positive, negative = encode_pairs(model, tokenizer, pairs)
         self.count, self.sequences = len(pairs), [*positive, *negative]
         self.tokens = torch.tensor([len(sequence.ids) for sequence in self.sequences])
