@@ -1,7 +1,7 @@
 """Any decoder: every form is exact on architectures that nobody named, replayed or under hooks.
 
-The table is `ALL`: an architecture, where its layers and its down-projection are (said here once more, so that
-what splitkit finds is compared with something), and what a sweep runs. The reference has a hook of its own.
+The table is `ALL`: an architecture, where its layers and its down-projection are (said here once more, for
+what splitkit finds to be compared with), and what a sweep runs. The reference has a hook of its own.
 """
 
 import warnings
@@ -271,7 +271,8 @@ def check_form(name: str, form: str, tokenizer: Any) -> None:
     if form == "lora":
         return  # the rest is as for a local weight, which has the same place
     # training reads the gradient of what is swept, and the model stays as it is
-    trained = quiet(lambda: train(model, tokenizer, PAIRS, form, "sft", LAYER, epochs=3, dropout=0.0))
+    plain = dict(epochs=3, dropout=0.0, factor_min=1.0, factor_max=1.0, negative="none")
+    trained = quiet(lambda: train(model, tokenizer, PAIRS, form, "sft", LAYER, **plain))
     assert trained.details["losses"][-1] < trained.details["losses"][0]
     assert model_digest(model) == iv.base_digest
     assert quiet(lambda: matching_strength(model, tokenizer, trained, PAIRS)) > 0
