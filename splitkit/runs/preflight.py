@@ -21,21 +21,14 @@ def fetch_models(profile: Profile) -> None:
 
     Raises:
         FileNotFoundError, ConnectionError: see `model_files.fetch`.
-        ValueError: for an architecture without known sites, or a layer that a model has not.
+        ValueError: for a layer that a model has not.
     """
     from splitkit.steering import model_files
-    from splitkit.steering.architectures import SITES
 
     for model in profile.models:
         if "/" not in model:  # a shipped one
             continue
         model_files.fetch(model)
-        kind = model_files.architecture(model)
-        if kind not in SITES:
-            raise ValueError(
-                f"no steering sites are known for the architecture {kind!r} of {model}; known: "
-                f"{', '.join(sorted(SITES))}. See splitkit.steering.architectures.SITES."
-            )
         layer, depth = profile.layer(model), model_files.depth(model)
         if not 0 <= layer < depth:
             raise ValueError(

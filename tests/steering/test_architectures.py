@@ -144,14 +144,14 @@ def test_sizes_are_those_of_the_projection(model) -> None:
     assert sites.proven and len(layer_list(model)) == 2 and check_layer(model, None) == 1
 
 
-def test_an_unknown_architecture_says_what_to_pass(unlisted, form, tokenizer, pairs) -> None:
+@pytest.mark.parametrize("paths", [None, SitePaths(layer_path="model.layers", down_path="mlp.down_proj")])
+def test_an_unlisted_architecture_is_found_or_named(unlisted, form, tokenizer, pairs, paths) -> None:
     model = architecture("qwen3")
     iv = random_intervention(model, form)
     expected = sweep(model, tokenizer, iv, pairs, m=GRID)
     del unlisted["qwen3"]
-    with pytest.raises(ValueError, match=r"'qwen3'; known: gemma2.*layer_path=\.\.\., down_path=\.\.\."):
-        sweep(model, tokenizer, iv, pairs, m=GRID)
-    unlisted["qwen3"] = SitePaths(layer_path="model.layers", down_path="mlp.down_proj")
+    if paths is not None:
+        unlisted["qwen3"] = paths
     found = sweep(model, tokenizer, iv, pairs, m=GRID)
     torch.testing.assert_close(
         torch.tensor(found["loss_positive"]), torch.tensor(expected["loss_positive"]), rtol=0, atol=1e-5
@@ -173,7 +173,7 @@ def test_an_unknown_architecture_says_what_to_pass(unlisted, form, tokenizer, pa
 def test_paths_that_lead_nowhere_list_what_is_there(unlisted, paths, message) -> None:
     unlisted["qwen3"] = paths
     with pytest.raises(ValueError, match=message):
-        resolve_sites(architecture("qwen3"), 0)
+        resolve_sites(architecture("qwen3"), 0, "down")
 
 
 @pytest.mark.parametrize(
@@ -187,17 +187,22 @@ def test_paths_that_lead_nowhere_list_what_is_there(unlisted, paths, message) ->
         ("qwen2", SitePaths(after_down_path="post_attention_layernorm")),
     ],
 )
-def test_sites_that_do_not_rebuild_the_model_are_refused(unlisted, name, paths) -> None:
-    model = architecture(name)
+def test_where_sites_do_not_rebuild_the_model_it_runs_whole(unlisted, name, paths, tokenizer, pairs) -> None:
+    model, pairs = architecture(name), pairs[:2]
+    iv = random_intervention(model, "local_weight", 0)
     if name == "gpt_neox_parallel":
         model.config.use_parallel_residual = False  # so that the path is taken as it is given
     unlisted[model.config.model_type] = paths
-    with pytest.raises(ValueError, match="does not describe this model"):
-        Replay(model, 0, "local_weight")
+    with pytest.warns(UserWarning, match=r"do not run alone.*SITES\['\w+'\] does not describe"):
+        table = sweep(model, tokenizer, iv, pairs, m=[1.5])
+    for row in table.itertuples():
+        pair = pairs[row.pair]
+        expected = hooked_loss(model, tokenizer, iv, pair.question, pair.positive, row.m)
+        assert row.loss_positive == pytest.approx(expected, abs=1e-5)
 
 
 def test_the_check_holds_for_every_known_architecture(model, form) -> None:
     for layer in (0, 1):
         check_replay(model, layer, form, Replay(model, layer, form))
-    with pytest.raises(ValueError, match="does not describe this model"):
+    with pytest.raises(ValueError, match="the loss differs by"):
         check_replay(model, 0, form, Replay(model, 1, form))

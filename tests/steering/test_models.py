@@ -75,9 +75,9 @@ def test_sites_are_the_modules_of_that_layer(model) -> None:
     assert (sites.after_down is None) == (model.config.model_type != "gemma2")
 
 
-def test_unknown_architecture_says_what_to_give(model) -> None:
-    model.config.model_type = "other"
-    with pytest.raises(ValueError, match=r"gemma2, .*llama, .*qwen2.*layer_path=.*down_path="):
+def test_layers_that_are_not_found_say_what_to_give(model) -> None:
+    model.config.model_type, model.config.num_hidden_layers = "other", 7
+    with pytest.raises(ValueError, match=r"no lists of 7 decoder layers.*SITES\['other'\].*layer_path="):
         resolve_sites(model, 1)
 
 
