@@ -18,7 +18,7 @@ from transformers import AutoConfig, PreTrainedModel
 from splitkit.steering.generation import answers
 from splitkit.steering.interventions import Intervention
 from splitkit.steering.memory import auto_class
-from splitkit.steering.models import model_digest
+from splitkit.steering.model_state.digest import model_digest
 from splitkit.steering.pairs import Pair
 from splitkit.steering.replay import Replay
 from splitkit.steering.sweeps import matching_strength, sweep
