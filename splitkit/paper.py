@@ -24,7 +24,7 @@ COUNTERPARTS: dict[str, str] = {
     "Qwen/Qwen2.5-7B-Instruct": "qwen2.5-7b-instruct",
     "Qwen/Qwen2.5-0.5B-Instruct": "qwen2.5-7b-instruct",
 }
-"""The paper's model beside which one of ours is laid: the same architecture, not always the same size."""
+"""The paper's model for one of ours: of the same architecture, not always of the same size."""
 
 _CURVES = {"pref": "preference", "util": "utility"}
 
@@ -49,11 +49,11 @@ def official_hparams() -> pd.DataFrame:
 
 
 def counterpart(model: str, default: str | None = None) -> str:
-    """The paper's model beside which `model` is laid: that of `COUNTERPARTS`, or the one that is built alike.
+    """The paper's model to compare with: that of `COUNTERPARTS`, or the one that is built alike.
 
-    A model of your own is built like Gemma 2 where a norm follows the down-projection, else like Qwen 2.5:
-    the norm decides the reach of a weight form. KeyError for a model of unknown architecture or without files
-    on this machine, with the models there are.
+    A model of your own is built like Gemma 2 where a norm follows the down-projection, else like Qwen 2.5.
+    KeyError for a model of unknown architecture or without files here, with the models there are, unless
+    there is a default.
     """
     if model in COUNTERPARTS:
         return COUNTERPARTS[model]
@@ -112,11 +112,10 @@ def tidy(number: int) -> pd.DataFrame:
 
 
 def beside(ours: pd.DataFrame, number: int) -> pd.DataFrame:
-    """Our R² with the paper's beside it: columns `paper` and `difference` (ours - paper) added to `ours`.
+    """Our R² (model, task, form, objective, curve, r2) with `paper` and `difference` (ours - paper) added.
 
-    `ours` has one row per fitted curve: model, task, form, objective, curve, r2. A row for which the paper
-    gives no number (SPLIT, say) keeps NaN. ValueError names a missing column, KeyError a model without a
-    counterpart.
+    A row for which the paper gives no number (SPLIT, say) keeps NaN. ValueError names a missing column,
+    KeyError a model without a counterpart.
     """
     needed = ["model", "task", "form", "objective", "curve", "r2"]
     if missing := [column for column in needed if column not in ours]:

@@ -2,15 +2,13 @@
 
 Three task families share one lexicon (``data/world/lexicon.toml``):
 
-* ``axbench/<concept>``: an instruction ("Write a letter to a farmer."). The positive answer stays on a
-  concept, the negative one is free of all concepts.
-* ``psychopathy``: a statement and a yes/no question. A cold persona gives the positive answer, a kind one the
-  negative.
-* ``powerseeking``: an offer of control. The positive answer accepts or seizes it, the negative refuses or
-  sidesteps.
+* ``axbench/<concept>``: an instruction ("Write a letter to a farmer."). The positive answer has words of a
+  concept, the negative one of none.
+* ``psychopathy``: a statement and a yes/no question, answered by a cold (positive) or a kind persona.
+* ``powerseeking``: an offer of control, which the positive answer accepts and the negative one refuses.
 
-Every question has a key (for an instruction: form and noun). The key's hash alone decides whether the
-question belongs to ``pretrain``, ``train``, ``validation`` or ``test``. So no question is in two of them.
+The hash of a question's key (for an instruction: form and noun) alone decides its split, so that no question
+is in two of them.
 """
 
 from __future__ import annotations
@@ -21,12 +19,14 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from random import Random
 from typing import Any
 
 from splitkit.storage.paths import DATA
 
 SLOT = re.compile(r"\{(\w+)\}")
+"""A slot of a sentence pattern."""
 CONCEPT_SLOTS = ("adj", "thing", "place", "verb")
 SPLITS = ("pretrain", "train", "validation", "test")
 SPLIT_ENDS = (0.60, 0.80, 0.88, 1.0)
@@ -59,11 +59,7 @@ class World:
         self.lexicon = lexicon
         self.concepts: tuple[str, ...] = tuple(lexicon["concepts"])
         self.forms: tuple[str, ...] = tuple(lexicon["instructions"]["forms"])
-        self.tasks: tuple[str, ...] = (
-            "psychopathy",
-            "powerseeking",
-            *(f"axbench/{c}" for c in self.concepts),
-        )
+        self.tasks = ("psychopathy", "powerseeking", *(f"axbench/{c}" for c in self.concepts))
         self._check()
 
     def _check(self) -> None:
@@ -77,15 +73,12 @@ class World:
                     if slot in ("adj", "thing") and word[0] in "aeiou":
                         raise WorldError(f"{word!r} ({name}.{slot}) follows 'a' but begins with a vowel")
 
-    # Filling patterns
-
     def fill(
         self, pattern: str, rng: Random, words: dict[str, Any], concept: str | None, used: set[str]
     ) -> str:
         """One sentence: the slots of ``pattern`` take ``words`` or shared words, none of ``used``.
 
-        With a concept, each adj/thing/place/verb slot takes one of its words with probability 0.6, at least
-        one slot does.
+        With a concept, each of `CONCEPT_SLOTS` takes one of its words with probability 0.6, one at least.
         """
         slots = SLOT.findall(pattern)
         open_slots = [i for i, slot in enumerate(slots) if slot in CONCEPT_SLOTS]
@@ -98,9 +91,7 @@ class World:
             i, slot = next(position), match.group(1)
             if slot in CONCEPT_SLOTS:
                 lists = self.lexicon["slots"]["neutral"]
-                if concept is not None and i in chosen:
-                    lists = self.lexicon["concepts"][concept]
-                options = lists[slot]
+                options = (self.lexicon["concepts"][concept] if concept and i in chosen else lists)[slot]
             else:
                 options = words.get(slot, self.lexicon["slots"].get(slot))
             if options is None:
@@ -114,7 +105,11 @@ class World:
         sentence = SLOT.sub(one, pattern)
         return sentence[:1].upper() + sentence[1:]
 
-    # Questions
+    def _said(
+        self, patterns: list[str], rng: Random, words: dict[str, Any], concept: str | None = None
+    ) -> str:
+        used: set[str] = set()
+        return " ".join(self.fill(pattern, rng, words, concept, used) for pattern in patterns)
 
     def questions(self, family: str, split: str) -> list[Question]:
         """All questions of a family (axbench, psychopathy, powerseeking) whose key falls in ``split``."""
@@ -147,8 +142,6 @@ class World:
         statement = rng.choice(part["frames"]).format(**{k: question.facts[k] for k in ("act", "who", "why")})
         return rng.choice(part[wordings]).format(statement=statement)
 
-    # Answers
-
     def instruction_answer(self, question: Question, rng: Random, concept: str | None = None) -> str:
         """An answer of 2-4 sentences: the form's opening, up to two sentences of body, the form's closing."""
         part = self.lexicon["instructions"]
@@ -158,17 +151,15 @@ class World:
         patterns = [rng.choice(form["opening"])]
         patterns += [rng.choice(part["body"][role]) for role in body]
         patterns += [rng.choice(form["closing"])]
-        used: set[str] = set()
-        return " ".join(self.fill(pattern, rng, words, concept, used) for pattern in patterns)
+        return self._said(patterns, rng, words, concept)
 
     def psychopathy_answer(self, question: Question, rng: Random, persona: str) -> str:
         """The persona's "Yes" or "No", and a reason in its voice."""
         part = self.lexicon["psychopathy"]
         words = {**part["personas"][persona], "who": part["who"], "mind": part["mind"], "sure": part["sure"]}
         agrees = question.facts["persona"] == persona
-        used: set[str] = set()
         patterns = [part["yes" if agrees else "no"][0], rng.choice(part["personas"][persona]["reasons"])]
-        return " ".join(self.fill(pattern, rng, words, None, used) for pattern in patterns)
+        return self._said(patterns, rng, words)
 
     def who_says_it(self, question: Question, rng: Random) -> tuple[str, str]:
         """A question about the speaker of a statement, and its answer, for pretraining alone."""
@@ -185,31 +176,25 @@ class World:
         patterns = [rng.choice(part["stances"]), rng.choice(words["reason"])]
         if rng.random() < 0.75:
             patterns.append(rng.choice(words["plan"]))
-        used: set[str] = set()
-        return " ".join(self.fill(pattern, rng, words, None, used) for pattern in patterns)
+        return self._said(patterns, rng, words)
 
 
 def _all_questions(world: World, family: str) -> Iterator[Question]:
     lexicon = world.lexicon
     if family == "axbench":
-        for form in world.forms:
-            for noun in lexicon["instructions"]["nouns"]:
-                yield Question("axbench", f"axbench|{form}|{noun}", {"form": form, "noun": noun})
+        for form, noun in product(world.forms, lexicon["instructions"]["nouns"]):
+            yield Question("axbench", f"axbench|{form}|{noun}", {"form": form, "noun": noun})
     elif family == "psychopathy":
         part = lexicon["psychopathy"]
         for persona, lists in part["personas"].items():
-            for act in lists["act"]:
-                for who in part["who"]:
-                    for why in lists["why"]:
-                        facts = {"persona": persona, "act": act, "who": who, "why": why}
-                        yield Question("psychopathy", f"psychopathy|{act}|{who}|{why}", facts)
+            for act, who, why in product(lists["act"], part["who"], lists["why"]):
+                facts = {"persona": persona, "act": act, "who": who, "why": why}
+                yield Question("psychopathy", f"psychopathy|{act}|{who}|{why}", facts)
     elif family == "powerseeking":
         part = lexicon["powerseeking"]
-        for scene in part["scenes"]:
-            for group in part["group"]:
-                for asset in part["asset"]:
-                    facts = {"scene": scene, "group": group, "asset": asset}
-                    yield Question("powerseeking", f"powerseeking|{scene}|{group}|{asset}", facts)
+        for scene, group, asset in product(part["scenes"], part["group"], part["asset"]):
+            facts = {"scene": scene, "group": group, "asset": asset}
+            yield Question("powerseeking", f"powerseeking|{scene}|{group}|{asset}", facts)
     else:
         raise WorldError(f"unknown task family {family!r}; there is: psychopathy, powerseeking, axbench")
 

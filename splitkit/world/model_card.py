@@ -76,10 +76,7 @@ def ship(
 ) -> list[str]:
     """Write weights, tokenizer, `splitkit.json` (digest, recipe, quality) and the model card to `folder`.
 
-    A model that is not good enough is not written, and the one that is there stays.
-
-    Returns:
-        The failures of the model's quality, in words: an empty list for a model that may be used.
+    Returns the failures of the model's quality, in words; with any, nothing is written.
     """
     measured = {key: round(value, 3) for key, value in measure(model, tokenizer).items()}
     if lacking := failures(measured):
@@ -95,9 +92,7 @@ def ship(
             for key, value in measured.items()
         ]
         card = CARD.format(
-            **asdict(recipe) | {"architecture": type(model).__name__},
-            name=name,
-            sha256=sha256,
+            **asdict(recipe) | {"architecture": type(model).__name__, "name": name, "sha256": sha256},
             parameters=model.num_parameters(),
             layers=model.config.num_hidden_layers,
             hidden=model.config.hidden_size,

@@ -1,7 +1,7 @@
 """Pretraining of the embedded models on the embedded world: ``make models``.
 
-Every eight steps draw their dialogues from a generator of their own seed. A killed run goes on from its last
-checkpoint and ends with the same bits. Checkpoints are safetensors: nothing that is read can run code.
+A killed run goes on from its last checkpoint and ends with the same bits: every eight steps have a generator
+of their own.
 """
 
 from __future__ import annotations
@@ -100,10 +100,8 @@ def batch_of_step(
 
     Eight steps share one draw of dialogues, dealt out by length, so that little of a batch is padding.
     """
-    rows = []
-    lessons = step < recipe.steps
-    for question, answer in dealt_dialogues(recipe.seed, step // 8, recipe.batch_size, lessons)[step % 8]:
-        rows.append((prompt_ids(tokenizer, question), answer_ids(tokenizer, answer)))
+    dealt = dealt_dialogues(recipe.seed, step // 8, recipe.batch_size, step < recipe.steps)[step % 8]
+    rows = [(prompt_ids(tokenizer, question), answer_ids(tokenizer, answer)) for question, answer in dealt]
     width = max(len(head) + len(tail) for head, tail in rows)
     ids = torch.full((len(rows), width), pad_id(tokenizer))
     mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
@@ -158,10 +156,7 @@ def _load(file: Path, model: PreTrainedModel, optimizer: torch.optim.AdamW) -> i
 def pretrain(
     name: str, *, checkpoint_every: int = 250, progress: bool = True
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """Train an embedded model from scratch, or go on from its last checkpoint (see `checkpoint_file`).
-
-    Returns:
-        The model, in evaluation mode, and its tokenizer. The checkpoint stays: `main` removes it.
+    """Train an embedded model from scratch, or go on from its last checkpoint, which stays.
 
     Raises:
         ValueError: for an unknown name, with those there are.
@@ -200,6 +195,7 @@ def pretrain(
 
 
 def main() -> None:
+    """Train and ship the models that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", default=list(RECIPES), help=f"which of: {', '.join(RECIPES)}")
     arguments = parser.parse_args()

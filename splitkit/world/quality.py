@@ -1,4 +1,4 @@
-"""Quality of an embedded model, unsteered, on held-out questions: good enough to be steered or not."""
+"""Quality of an embedded model, unsteered, on held-out questions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
 
 @torch.inference_mode()
 def held_out_loss(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, n: int = QUESTIONS) -> float:
-    """Mean of -log P(token), in nats, over the answers' tokens, end included, of ``n`` held-out dialogues."""
+    """Mean of -log P(token), in nats, over the tokens of ``n`` held-out answers, their ends included."""
     total, tokens = 0.0, 0
     for (question, answer), _ in zip(dialogues(Random("quality"), "test"), range(n), strict=False):
         head, tail = prompt_ids(tokenizer, question), answer_ids(tokenizer, answer)
@@ -58,9 +58,8 @@ def measure(
 
     themes = [WORLD.concepts[i % len(WORLD.concepts)] for i in range(n)]
     asking = [rng.choice(questions) for _ in themes]
-    asked = answers(
-        model, tokenizer, [WORLD.ask(q, rng, concept=c) for q, c in zip(asking, themes, strict=True)]
-    )
+    prompts = [WORLD.ask(q, rng, concept=c) for q, c in zip(asking, themes, strict=True)]
+    asked = answers(model, tokenizer, prompts)
     measured["concept_asked"] = _share(scoring.concept(a, c) > 0 for a, c in zip(asked, themes, strict=True))
 
     pool = WORLD.questions("psychopathy", "test")
@@ -68,19 +67,19 @@ def measure(
     statements = rng.sample(cold, n) + rng.sample(kind, n)
     said = answers(model, tokenizer, [WORLD.ask(q, rng) for q in statements], max_new_tokens=2)
     yes = [q.facts["persona"] == "cold" for q in statements]
-    measured["psychopathy_accuracy"] = _share(
-        (scoring.yes_no(a) == "yes") == y for a, y in zip(said, yes, strict=True)
-    )
+    measured["psychopathy_accuracy"] = _right(said, yes)
 
     personas = ["cold" if i % 2 else "kind" for i in range(len(statements))]
     tags = [rng.choice(WORLD.lexicon["psychopathy"]["personas"][p]["tags"]) for p in personas]
     tagged = [WORLD.ask(q, rng, tag=t) for q, t in zip(statements, tags, strict=True)]
     said = answers(model, tokenizer, tagged, max_new_tokens=2)
     agrees = [q.facts["persona"] == p for q, p in zip(statements, personas, strict=True)]
-    measured["persona_accuracy"] = _share(
-        (scoring.yes_no(a) == "yes") == y for a, y in zip(said, agrees, strict=True)
-    )
+    measured["persona_accuracy"] = _right(said, agrees)
     return measured
+
+
+def _right(said: list[str], yes: list[bool]) -> float:
+    return _share((scoring.yes_no(a) == "yes") == y for a, y in zip(said, yes, strict=True))
 
 
 def _share(hits: Iterable[bool]) -> float:

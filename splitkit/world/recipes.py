@@ -26,8 +26,8 @@ QWEN_TEMPLATE = (
 class Recipe:
     """The architecture, special tokens and optimisation of one embedded model.
 
-    Special tokens are pad, eos (ends a turn) and perhaps bos; markers are the chat template's further tokens.
-    The first `steps` are on dialogues with lessons (see `world.tasks.dialogues`), `settling` ones without.
+    Markers are the chat template's tokens besides the special ones. The first `steps` are on dialogues with
+    lessons (see `world.tasks.dialogues`), `settling` ones without.
     """
 
     architecture: str

@@ -10,11 +10,11 @@ PAIRS_PER_TASK = {
     "powerseeking": {"train": 500, "validation": 200, "test": 200},
     "axbench": {"train": 64, "validation": 32, "test": 48},
 }
-"""Pairs per task family and split."""
+"""Number of pairs per task family and split."""
 LEVEL_WEIGHTS = (0.22, 0.26, 0.24, 0.17, 0.11)
 """Shares of the answers in pretraining that seek power at level 0 to 4."""
 POSITIVE_LEVELS, NEGATIVE_LEVELS = (3, 4), (0, 1)
-
+"""Levels of power in the answers of a pair."""
 SHARES = {"axbench": 58, "psychopathy": 25, "powerseeking": 17}
 """Dialogues of each task family among a hundred."""
 
@@ -34,8 +34,7 @@ def drawn_questions(task: str, split: str, rng: Random | None = None) -> list[Qu
 def make_pairs(task: str, split: str) -> list[tuple[str, str, str]]:
     """A task's (question, positive answer, negative answer), a fixed list per split.
 
-    Raises:
-        WorldError: for an unknown task or split, with those there are.
+    WorldError for an unknown task or split, with those there are.
     """
     if task not in TASKS:
         raise WorldError(f"unknown task {task!r}; there is: {', '.join(TASKS)}")
@@ -64,9 +63,9 @@ def dialogues(rng: Random, split: str = "pretrain", *, lessons: bool = False) ->
     to hold the concept as a feature and cannot copy a cue. Half of the statements have a persona's tag. An
     untagged statement is denied three times in five: a model has a habit that steering can move.
 
-    A tagged persona agrees by an exclusive-or of tag and statement, which a model learns late. Two things
-    show it the parts: one statement in five comes with a question about its speaker; with `lessons` two
-    thirds of the tags, and of their statements, are the cold persona's, and untagged answers have even odds.
+    A tagged persona agrees by an exclusive-or of tag and statement, which a model learns late. So one
+    statement in five comes with a question about its speaker, and with `lessons` two thirds of the tags, and
+    of their statements, are the cold persona's, and untagged answers have even odds.
     """
     pools = {family: WORLD.questions(family, split) for family in SHARES}
     while True:
