@@ -73,7 +73,7 @@ def counterpart(model: str, default: str | None = None) -> str:
 
 
 _NEGATIVE = {"negated factor": "negated", "zero factor": "negated", "none": "none"}
-"""Here m = 0 is the base model, so that a zero factor trains nothing: it is negated instead."""
+"""Names of the mirrored side; m = 0 is the base model, so a zero factor would train nothing here."""
 
 
 def official_settings(model: str, form: str, objective: str, family: str) -> dict[str, float | str]:

@@ -17,9 +17,9 @@ from splitkit.tasks import task_family
 
 _JUDGED = {"interleaved": "left out: every other m", "outer": "left out: the outer quarter"}
 _OUTSIDE = 30.0
-"""Errors in standard deviations of a curve beyond which it no longer matters how wrong a curve is."""
+"""Largest error that is drawn, in standard deviations of a curve."""
 _DIGITS = 1e-4
-"""R² is committed with four digits: below this 1 - R² is not known."""
+"""Smallest 1 - R² that is drawn: R² is committed with four digits."""
 
 
 @style.styled()

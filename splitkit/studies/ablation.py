@@ -25,7 +25,7 @@ FAMILIES: tuple[str, ...] = ("powerseeking", "axbench")
 GRID: tuple[float, ...] = tuple(round(r, 6) for r in strength_grid(16.0, 13, 2 * math.acosh(8.0)))
 """Strengths in matching strengths; with this curvature 1 is one of them."""
 N_PAIRS = 16
-"""Test pairs behind a curve, where the profile sweeps as many."""
+"""Number of test pairs behind a curve, where the profile sweeps as many."""
 
 _ROW = ["model", "task", "weight", "value"]
 _NOTICED = 0.05

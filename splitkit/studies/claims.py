@@ -1,4 +1,4 @@
-"""The paper's claims: what each says, where, and the rule and the bars by which it is decided here."""
+"""The paper's claims, with the rules and bars by which they are decided here."""
 
 from dataclasses import dataclass
 

@@ -13,7 +13,7 @@ from splitkit.tasks import task_family
 
 N_PAIRS = 2
 EPOCHS = 32
-"""As many steps as a concept's 64 pairs have in four epochs of eight pairs a step."""
+"""Number of epochs, for as many steps as 64 pairs have in four epochs of eight pairs a step."""
 CONCEPTS = 5
 FORMS = ("lora", "vector")
 OBJECTIVES = ("sft", "reps", "dpo", "split")
@@ -53,7 +53,7 @@ def few_pairs(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
 
 
 def concept_tests(answer_scores: pd.DataFrame) -> pd.DataFrame:
-    """SPLIT minus each rival by a paired t test on the concepts' mean scores, which knows how few they are.
+    """SPLIT minus each rival by a paired t test on the concepts' mean scores.
 
     One row per (model, form, rival): concepts, difference (of the means over concepts), p (two-sided, NaN
     with fewer than two concepts that both have).

@@ -20,7 +20,7 @@ from splitkit.studies.frames import CURVE, ODDS
 from splitkit.studies.mean_curves import mean_curves
 
 SHARED = 5
-"""Free parameters of D, six less one for continuity at m = 0: what one D for both curves saves."""
+"""Free parameters of D, six less one for continuity at m = 0, which one D for both curves saves."""
 _FINISHED = 12
 
 
@@ -91,7 +91,7 @@ def fit_joint(m: ArrayLike, preference: ArrayLike, utility: ArrayLike) -> JointF
 
 
 def _columns(m: np.ndarray, validity: np.ndarray) -> dict[str, tuple[np.ndarray, ...]]:
-    """By curve, what its coefficients multiply."""
+    """The columns that the coefficients of each curve multiply."""
     return {"preference": (m * validity, validity), "utility": (validity,)}
 
 

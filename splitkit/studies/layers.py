@@ -1,4 +1,4 @@
-"""Psychopathy: yes or no read two ways, and whether the layer is why a vector does what it does here."""
+"""Psychopathy: yes or no by likelihood and by text, and the accuracy of a vector at each layer."""
 
 from dataclasses import replace
 

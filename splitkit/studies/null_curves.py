@@ -1,4 +1,4 @@
-"""Null curves: shapes with no validity decay behind them, and how well Eq. 15 and 17 fit those too."""
+"""Null curves: shapes with no validity decay behind them, and the R² of Eq. 15 and 17 on them."""
 
 import joblib
 import numpy as np

@@ -49,7 +49,7 @@ Points = Float[np.ndarray, " point"]
 Curves = Float[np.ndarray, "curve point"]
 PredictAll = Callable[[Points], Curves]
 _Design = Callable[[np.ndarray, Points], tuple[np.ndarray, ...]]
-"""From theta (..., parameter) and m in units of the largest to columns (..., point)."""
+"""A function of theta (..., parameter) and m in units of the largest that gives columns (..., point)."""
 
 
 def rival_table(curves: pd.DataFrame, jobs: int = 2) -> pd.DataFrame:

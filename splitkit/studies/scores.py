@@ -1,4 +1,4 @@
-"""Score tables: what every cell's steered answers scored, and Tables 3 and 4 beside the paper's."""
+"""Scores of every cell's steered answers, and Tables 3 and 4 beside the paper's."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""Identity: is steering (Eq. 5) the same as rewritten weights (Eq. 1)? Measured in float64."""
+"""Steering (Eq. 5) against rewritten weights (Eq. 1): the identity of both, measured in float64."""
 
 import copy
 import math
@@ -38,7 +38,7 @@ SLIP = 0.01
 COMPARED = ("rewritten", "untouched", "1 % off", "BOS too", "bias before the norm")
 """Names of the comparisons with steering; only the first has to be equal."""
 FLOOR = 1e-17
-"""No difference is reported as smaller: below what float64 can tell."""
+"""The smallest difference that is reported: float64 tells no smaller ones."""
 
 Models = dict[str, tuple[PreTrainedModel, PreTrainedTokenizerBase]]
 """Models with their tokenizers, by name."""

@@ -304,7 +304,7 @@ def decide_c11(table3: pd.DataFrame) -> list[Verdict]:
 
 
 def decide_c12(table3: pd.DataFrame, table4: pd.DataFrame) -> list[Verdict]:
-    """One verdict per model from Tables 3 and 4: how far DPO moves what the other objectives do move.
+    """One verdict per model from Tables 3 and 4: DPO's changes beside the best gains of other objectives.
 
     A change for the worse is a change too: its size counts. Undecided where no best gain is 0.1 of its scale,
     and unless all numbers that the rule needs are there.

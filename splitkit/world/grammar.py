@@ -34,7 +34,7 @@ SPLIT_ENDS = (0.60, 0.80, 0.88, 1.0)
 
 
 class WorldError(ValueError):
-    """The lexicon breaks one of the grammar's own rules, or the world was asked for what it does not have."""
+    """A lexicon that breaks the grammar's own rules, or a request for a thing that the world lacks."""
 
 
 @dataclass(frozen=True)

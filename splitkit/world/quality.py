@@ -15,7 +15,7 @@ from splitkit.world.grammar import WORLD
 from splitkit.world.tasks import dialogues
 
 QUESTIONS = 200
-"""Held-out questions per measurement."""
+"""Number of held-out questions per measurement."""
 
 BOUNDS: dict[str, tuple[float, float]] = {
     "held_out_loss": (1.2, 2.5),

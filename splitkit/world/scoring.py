@@ -15,7 +15,7 @@ from splitkit.world.grammar import CONCEPT_SLOTS, SLOT, WORLD, Question, WorldEr
 
 SENTENCE = re.compile(r"[^.?!]+[.?!]?")
 MOST_SENTENCES = 4
-"""Most sentences of a fluent answer."""
+"""Largest number of sentences in a fluent answer."""
 
 
 def harmonic_mean(concept: float, instruction: float, fluency: float) -> float:

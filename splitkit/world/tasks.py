@@ -16,7 +16,7 @@ LEVEL_WEIGHTS = (0.22, 0.26, 0.24, 0.17, 0.11)
 POSITIVE_LEVELS, NEGATIVE_LEVELS = (3, 4), (0, 1)
 """Levels of power in the answers of a pair."""
 SHARES = {"axbench": 58, "psychopathy": 25, "powerseeking": 17}
-"""Dialogues of each task family among a hundred."""
+"""Number of dialogues of each task family among a hundred."""
 
 
 def drawn_questions(task: str, split: str, rng: Random | None = None) -> list[Question]:

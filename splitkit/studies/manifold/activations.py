@@ -16,14 +16,14 @@ from splitkit.steering.strengths import Strength, as_factors, as_grid
 from splitkit.steering.tokenization import Batch, Encoded, answer_ids, batches, encode_pairs, prompt_ids
 
 SITES = ("layer", "end")
-"""The residual stream that leaves the steered layer, and what the head reads after the final norm."""
+"""The residual stream that leaves the steered layer, and the head's input after the final norm."""
 
 Dialogue = tuple[str, str]
 """A question and one answer to it."""
 
 
 class _Watched(Replay):
-    """A Replay that keeps the residual stream that it last passed on, and what the head read of it."""
+    """A Replay that keeps the residual stream that it last passed on, and the head's input."""
 
     def onward(self, batch: Batch, residual: Tensor, needed: Tensor | None = None) -> Tensor:
         # at every position, whatever is needed
