@@ -1,15 +1,20 @@
 """Greedy answers of a model to questions, in batches, with or without an intervention."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from torch import Tensor
+from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 
-from splitkit.steering.interventions import Intervention
-from splitkit.steering.prompts.settings import text_setting
-from splitkit.steering.strengths import Strength, as_factors
+from splitkit.steering.interventions import Steering
+from splitkit.steering.model_state.token_choice import check_names
+from splitkit.steering.model_state.wrappers import plain_model
+from splitkit.steering.models import dtype_name
+from splitkit.steering.prompts.settings import stated_ids, text_setting
+from splitkit.steering.strengths import Strength, as_factors_each
 from splitkit.steering.tokenization import Encoded, pad_batch, pad_id, prompt_ids
 
 
@@ -19,8 +24,9 @@ def answers(
     tokenizer: PreTrainedTokenizerBase,
     questions: Sequence[str],
     *,
-    intervention: Intervention | None = None,
-    m: Strength = 0.0,
+    intervention: Steering | None = None,
+    m: Strength | Mapping[int, Strength] = 0.0,
+    tokens: str | None = None,
     max_new_tokens: int = 80,
     batch_size: int = 64,
 ) -> list[str]:
@@ -30,7 +36,10 @@ def answers(
 
     Args:
         questions: a list of them; a single one goes in a list too.
-        m: one strength for all questions, or one per question; a number, sequence, array or tensor.
+        m: one strength for all questions, or one per question; a number, sequence, array or tensor. For a
+            sum of interventions also a dict of such, {term's number: m}.
+        tokens: the steered tokens: "all" but BOS, those of the "answer" or of the "prompt", or the prompt's
+            "last" one; for None those that the intervention was trained with.
         max_new_tokens: an answer that has not ended by then is cut there, or at the end of the context.
         batch_size: rows that run together; the answers are the same for any.
 
@@ -41,8 +50,14 @@ def answers(
         TypeError: when `questions` is one string, or one of them is none.
         ValueError: no question, a strength without an intervention or that is not finite, another number of
             strengths than of questions, a prompt as long as the model's context or longer (with its row),
-            no token or row at a time.
+            no token or row at a time, unknown tokens.
+        FloatingPointError: when logits are not finite before an answer has ended, naming its row and m.
     """
+    model = plain_model(model)
+    if intervention is not None and not isinstance(intervention, Steering):
+        raise TypeError(f"intervention is an Intervention, not a {type(intervention).__name__}.")
+    if tokens is not None:
+        check_names(tokens)
     if isinstance(questions, str):
         raise TypeError("questions is one string; pass a list of questions, [question] for a single one.")
     if len(questions) == 0:
@@ -53,22 +68,26 @@ def answers(
     for name, value in (("max_new_tokens", max_new_tokens), ("batch_size", batch_size)):
         if value < 1:
             raise ValueError(f"{name} must be 1 or more, not {value}.")
-    strengths = as_factors(m)
-    if strengths.ndim and len(strengths) != len(questions):
-        raise ValueError(
-            f"{len(strengths)} strengths m for {len(questions)} questions; give one for all or one for each"
-        )
-    if intervention is None and strengths.any():
-        raise ValueError("a strength other than 0 needs an intervention to apply.")
+    strengths = as_factors_each(m, 1 if intervention is None else len(intervention.terms))
+    for factors in strengths:
+        if factors.ndim and len(factors) != len(questions):
+            raise ValueError(
+                f"{len(factors)} strengths m for {len(questions)} questions; give one for all or one for each"
+            )
+        if intervention is None and factors.any():
+            raise ValueError("a strength other than 0 needs an intervention to apply.")
     prompts, limit = _prompts(model, tokenizer, questions)
     texts = [""] * len(questions)
     for rows in _batches([prompt.prompt_length for prompt in prompts], max_new_tokens, limit, batch_size):
         chosen = [prompts[row] for row in rows]
         # padded on the left, so that all rows go on from the same column
         batch = pad_batch(tokenizer, chosen, rows, side="left").to(model.device)
-        of_rows = strengths[rows] if strengths.ndim else strengths
-        applied = intervention.applied(model, of_rows) if intervention is not None else nullcontext()
-        with applied:
+        of_rows = {term: factors[rows] if factors.ndim else factors for term, factors in enumerate(strengths)}
+        steered: Any = nullcontext()
+        if intervention is not None:
+            steered = intervention.applied(model, of_rows, tokens=tokens)
+        overflow = _Overflow()
+        with steered:
             out = model.generate(  # type: ignore[operator]
                 input_ids=batch.input_ids,
                 attention_mask=batch.attention_mask,
@@ -77,11 +96,40 @@ def answers(
                 # where that is less, all rows of the batch are as long as its first
                 max_new_tokens=min(max_new_tokens, limit - chosen[0].prompt_length),
                 pad_token_id=pad_id(tokenizer),
+                logits_processor=LogitsProcessorList([overflow]),
             )
-        new = tokenizer.batch_decode(out[:, batch.input_ids.shape[1] :], skip_special_tokens=True)
+        new_ids = out[:, batch.input_ids.shape[1] :]
+        if bad := overflow.rows(new_ids, stated_ids(model, "eos_token_id")):
+            row = bad[0]
+            at = [float(factors[row] if factors.ndim else factors) for factors in of_rows.values()]
+            raise FloatingPointError(
+                f"row {rows[row]}: logits are not finite at m = {', '.join(f'{x:g}' for x in at)}: "
+                f"activations overflow {dtype_name(model)} there. Smaller |m|, or bfloat16 or float32, keep "
+                "them finite."
+            )
+        new = tokenizer.batch_decode(new_ids, skip_special_tokens=True)
         for row, text in zip(rows, new, strict=True):
             texts[row] = text
     return texts
+
+
+class _Overflow(LogitsProcessor):
+    """Notes the rows and steps at which logits are NaN or infinite; changes nothing."""
+
+    def __init__(self) -> None:
+        self.steps: list[Tensor] = []
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        # one number a row: the largest is NaN or infinite where any logit is, but for a few at -infinity
+        self.steps.append(~torch.isfinite(scores.amax(-1)))
+        return scores
+
+    def rows(self, new: Tensor, ends: Sequence[int]) -> list[int]:
+        """Rows in which that was before their end; `new` (batch, token) are their answers."""
+        ended = torch.isin(new, torch.tensor(ends, dtype=new.dtype, device=new.device)).cumsum(1)
+        going_on = torch.cat([torch.ones_like(ended[:, :1], dtype=torch.bool), ended[:, :-1] == 0], dim=1)
+        noted = torch.stack(self.steps, dim=1)
+        return (noted & going_on[:, : noted.shape[1]]).any(1).nonzero().flatten().tolist()
 
 
 def _batches(lengths: Sequence[int], new: int, limit: int, batch_size: int) -> list[list[int]]:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +49,10 @@ class Steering(ABC):
     def terms(self) -> tuple[tuple[float, "Intervention"], ...]:
         """Weight and intervention of each term."""
 
+    @abstractmethod
+    def delta(self, x: Float[Tensor, "*batch inner"]) -> Float[Tensor, "*batch hidden"]:
+        """dh at m = 1 of all terms, where they act at one place whose input is x."""
+
     def check_base(self, model: PreTrainedModel) -> None:
         """Raises ValueError unless `model` is the one that this was made for, with its layers' shapes."""
         for _, intervention in self.terms:
@@ -91,38 +94,47 @@ class Steering(ABC):
         factors = as_factors_each(m, len(self.terms))
         if tokens is not None:
             check_tokens(tokens)
-        inner = plain_model(model)
-        self.check_base(inner)
-        with exclusive(inner), ExitStack() as stack:
+        chosen = [term.tokens if tokens is None else tokens for _, term in self.terms]
+        with self.attached(plain_model(model), factors, chosen):
+            yield model
+
+    @contextmanager
+    def attached(
+        self, model: PreTrainedModel, factors: Sequence[Tensor], tokens: Sequence[Tokens]
+    ) -> Iterator[None]:
+        """`applied` to an unwrapped model, with m and the tokens of each term."""
+        self.check_base(model)
+        with exclusive(model), ExitStack() as stack:
             places: dict[nn.Module, list[tuple[Intervention, Scale]]] = {}
-            for one, (weight, term) in zip(factors, self.terms, strict=True):
-                sites = resolve_sites(inner, term.layer)
-                chosen = term.tokens if tokens is None else tokens
-                scale = Scale(one * weight, bos_ids(inner), chosen)
-                places.setdefault(getattr(sites, get_form(term.form).site), []).append((term, scale))
-                for handle in scale.attach(inner, sites.decoder, inner.get_input_embeddings()):
+            for m, chosen, (weight, term) in zip(factors, tokens, self.terms, strict=True):
+                site = get_form(term.form).site
+                sites = resolve_sites(model, term.layer, site)
+                scale = Scale(m * weight, bos_ids(model), chosen)
+                places.setdefault(getattr(sites, site), []).append((term, scale))
+                for handle in scale.attach(model, sites.decoder, model.get_input_embeddings()):
                     stack.callback(handle.remove)
-            for site, acting in places.items():
+            for place, acting in places.items():
                 # before all others: what reads the site, as output_hidden_states does, sees it steered
-                handle = site.register_forward_hook(_hook(site, acting), prepend=True)
+                handle = place.register_forward_hook(_hook(place, acting), prepend=True)
                 stack.callback(handle.remove)
             scales = [scale for acting in places.values() for _, scale in acting]
-            stack.enter_context(_observed_generate(inner, scales))
-            yield model
+            stack.enter_context(_observed_generate(model, scales))
+            yield
 
     def __add__(self, other: Any) -> "InterventionSum":
         if not isinstance(other, Steering):
-            return NotImplemented
+            raise TypeError(f"an intervention adds to another one, not to {other!r}.")
         return InterventionSum((*self.terms, *other.terms))
 
     def __radd__(self, other: Any) -> "Steering":
         # where `sum` starts
-        return self if isinstance(other, int) and other == 0 else NotImplemented
+        return self if isinstance(other, int) and other == 0 else self + other
 
     def __mul__(self, factor: Any) -> "InterventionSum":
-        if isinstance(factor, bool) or not isinstance(factor, Real):
-            return NotImplemented
-        weight = float(real_number("the weight of an intervention", factor))
+        try:
+            weight = float(real_number("the weight", factor))
+        except ValueError as error:
+            raise TypeError(f"an intervention is multiplied by a finite number, not {factor!r}.") from error
         return InterventionSum(tuple((weight * own, term) for own, term in self.terms))
 
     __rmul__ = __mul__
@@ -131,7 +143,7 @@ class Steering(ABC):
         return -1.0 * self
 
     def __sub__(self, other: Any) -> "InterventionSum":
-        return self + -other if isinstance(other, Steering) else NotImplemented
+        return self + (-other if isinstance(other, Steering) else other)
 
 
 def _hook(site: nn.Module, acting: Sequence[tuple["Intervention", Scale]]) -> Any:

@@ -25,6 +25,7 @@ from splitkit.steering.interventions import Intervention, add_scaled
 from splitkit.steering.memory import tokens_that_fit
 from splitkit.steering.model_state.digest import model_digest
 from splitkit.steering.model_state.exclusive import exclusive
+from splitkit.steering.model_state.token_choice import chosen_tokens
 from splitkit.steering.model_state.wrappers import plain_model
 from splitkit.steering.prompts.settings import bos_ids, steered_tokens, text_setting
 from splitkit.steering.strengths import is_steered
@@ -97,7 +98,8 @@ class Replay:
         UserWarning: once per model, layer and form, where the later layers do not run alone.
     """
 
-    def __init__(self, model: PreTrainedModel, layer: int, form: str) -> None:
+    def __init__(self, model: PreTrainedModel, layer: int, form: str, tokens: str = "all") -> None:
+        self.tokens = tokens
         self.form = get_form(form)
         self.sites: Sites = resolve_sites(model, layer, self.form.site)
         if is_steered(self.sites.decoder):
@@ -193,7 +195,7 @@ class Replay:
         return each.new_zeros(len(needed)).index_add(0, row, each) / needed.sum(1)
 
     def steered(self, recording: Recording, dh: Tensor, m: Tensor) -> Float[Tensor, "batch token hidden"]:
-        """h' = h + m dh (Eq. 5) as it leaves the layer in the residual stream, at every token but BOS."""
+        """h' = h + m dh (Eq. 5) as it leaves the layer in the residual stream, at the chosen tokens."""
         seen, scale = recording.activations, self._scale(recording.batch, m)
         if self.form.site == "layer":
             return add_scaled(seen["output"], dh, scale)
@@ -204,8 +206,13 @@ class Replay:
         return torch.where(scale == 0, seen["output"], moved.to(seen["output"].dtype))
 
     def _scale(self, batch: Batch, m: Tensor) -> Float[Tensor, "batch token 1"]:
-        """m at each token, 0 at BOS."""
-        return m.reshape(-1, 1, 1) * steered_tokens(batch.input_ids, self._bos()).unsqueeze(-1)
+        """m at each token, 0 at BOS and at those that are not chosen."""
+        return m.reshape(-1, 1, 1) * self.steered_tokens(batch).unsqueeze(-1)
+
+    def steered_tokens(self, batch: Batch) -> Bool[Tensor, "batch token"]:
+        """The chosen tokens but BOS."""
+        steered = steered_tokens(batch.input_ids, self._bos())
+        return steered if self.tokens == "all" else steered & chosen_tokens(batch.answer_mask, self.tokens)
 
     def _whole_losses(self, batch: Batch, dh: Tensor, m: Tensor) -> Float[Tensor, " batch"]:
         """`losses` by all layers, with m dh added where the form acts."""
@@ -218,12 +225,16 @@ class Replay:
 
         handle = getattr(self.sites, self.form.site).register_forward_hook(steer)
         try:
-            if self.runs == "model":
-                return _losses_of(self._model, batch)
-            decoder = self.sites.decoder
-            hidden = decoder(**_inputs(decoder, batch)).last_hidden_state
+            return self.whole_losses(batch)
         finally:
             handle.remove()
+
+    def whole_losses(self, batch: Batch) -> Float[Tensor, " batch"]:
+        """L of each answer by all layers of the model as it is now, under the hooks that it has."""
+        if self.runs == "model":
+            return _losses_of(self._model, batch)
+        decoder = self.sites.decoder
+        hidden = decoder(**_inputs(decoder, batch)).last_hidden_state
         return self.answer_losses(batch, hidden.to(self.device), predicting(batch))
 
     def _added(self, down: Tensor) -> Tensor:

@@ -8,8 +8,9 @@ from transformers import PreTrainedModel
 
 from splitkit.steering.architectures import check_layer, resolve_sites
 from splitkit.steering.forms import get_form
-from splitkit.steering.interventions import Intervention
+from splitkit.steering.interventions import Intervention, Steering
 from splitkit.steering.model_state.digest import model_digest
+from splitkit.steering.model_state.wrappers import plain_model
 
 
 def random_intervention(model: PreTrainedModel, form: str, seed: int = 0) -> Intervention:
@@ -36,7 +37,7 @@ def as_down_bias(vector: Intervention, inner: int) -> Intervention:
 
 
 @torch.no_grad()
-def rewritten(model: PreTrainedModel, intervention: Intervention, m: float) -> PreTrainedModel:
+def rewritten(model: PreTrainedModel, intervention: Steering, m: float) -> PreTrainedModel:
     """W' = W + m dW, b' = b + m db (Eq. 1): a copy of `model` with the intervention in its weights.
 
     The copy has no hook. LoRA writes dW = B A. A vector becomes a bias of the last affine map before the
@@ -51,15 +52,17 @@ def rewritten(model: PreTrainedModel, intervention: Intervention, m: float) -> P
     Raises:
         ValueError: for another base model, or a layer whose down-projection or norm is not known.
     """
+    model = plain_model(model)
     intervention.check_base(model)
     twin = copy.deepcopy(model)
-    sites = resolve_sites(twin, intervention.layer, "down")
-    if not sites.paths.down_path and get_form(intervention.form).site == "layer":
-        raise ValueError(
-            f"in a {type(sites.layer).__name__} splitkit does not know the last affine map before the "
-            "residual stream, where a vector would be written: see splitkit.steering.architectures.SITES."
-        )
-    device = next(sites.down.parameters()).device
-    given = {name: tensor.to(device, twin.dtype) for name, tensor in intervention.parameters.items()}
-    get_form(intervention.form).write(sites, given, m)
+    for weight, term in intervention.terms:
+        sites = resolve_sites(twin, term.layer, "down")
+        if not sites.paths.down_path and get_form(term.form).site == "layer":
+            raise ValueError(
+                f"in a {type(sites.layer).__name__} splitkit does not know the last affine map before the "
+                "residual stream, where a vector would be written: see splitkit.steering.architectures.SITES."
+            )
+        device = next(sites.down.parameters()).device
+        given = {name: tensor.to(device, twin.dtype) for name, tensor in term.parameters.items()}
+        get_form(term.form).write(sites, given, m * weight)
     return twin

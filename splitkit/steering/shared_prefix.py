@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from splitkit.steering.interventions import Intervention
+from splitkit.steering.interventions import Steering
 from splitkit.steering.replay import Recording, Replay, predicting, stack_rows
 from splitkit.steering.tokenization import Encoded, pad_batch
 
@@ -36,7 +36,7 @@ class Fork:
         """Number of tokens, padding included, of one pass over the pairs."""
         return sum(level.batch.input_ids.numel() for level in self.levels)
 
-    def deltas(self, intervention: Intervention) -> list[Tensor]:
+    def deltas(self, intervention: Steering) -> list[Tensor]:
         """dh of each level; the same at every m."""
         return [intervention.delta(level.x) for level in self.levels]
 

@@ -1,23 +1,26 @@
 """Sweeps: losses, preference and utility of every pair over a grid of strengths, and the grid's unit."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float
+from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from splitkit.curves.log_odds import preference_log_odds, utility_log_odds
-from splitkit.steering.interventions import Intervention
+from splitkit.steering.forms import get_form
+from splitkit.steering.interventions import Intervention, Steering
+from splitkit.steering.model_state.token_choice import check_names, chosen_tokens
 from splitkit.steering.model_state.wrappers import plain_model
 from splitkit.steering.models import dtype_name
 from splitkit.steering.pairs import Pair
-from splitkit.steering.prompts.settings import bos_ids, steered_tokens
 from splitkit.steering.replay import Replay, at_rest
 from splitkit.steering.shared_prefix import SIDES, record_fork
 from splitkit.steering.strengths import Strength, as_factors, as_grid
-from splitkit.steering.tokenization import batches, buckets, encode_pairs
+from splitkit.steering.tokenization import Encoded, batches, buckets, encode_pairs, pad_batch
 from splitkit.steering.trainer import SharedRows, stacked
 
 REDUCTIONS = ("mean", "sum")
@@ -29,10 +32,11 @@ UNIT_PAIRS = 64
 def sweep(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    intervention: Intervention,
+    intervention: Steering,
     pairs: Sequence[Pair],
     m: Strength,
     *,
+    tokens: str | None = None,
     reduction: str = "mean",
     token_budget: int | None = None,
     progress: bool = False,
@@ -40,13 +44,15 @@ def sweep(
     """L_p, L_n, PrefOdds = L_n - L_p (Eq. 7) and UtilOdds (Eq. 8) of every pair at every m.
 
     The layers up to the steered one run once per pair; each m costs only the later layers, where the two
-    answers share their prompt, and the head at the answers' tokens.
+    answers share their prompt, and the head at the answers' tokens. A sum of interventions that act at
+    several places runs the whole model at each m.
 
     Args:
         model, tokenizer: the intervention's base model and its tokenizer.
-        intervention: the change to apply.
+        intervention: the change to apply, or a sum of several, which has one m for all.
         pairs: questions with two answers.
         m: the grid of strengths, each once; 0 is the base model.
+        tokens: the steered tokens, as in `train`; for None those that the intervention was trained with.
         reduction: "mean" for losses in nats per token of the answer, "sum" for nats (Eq. 28).
         token_budget: tokens that a forward pass may hold, or one pair; as many as memory
             allows for None (see `memory.tokens_that_fit`). Results do not depend on it but for rounding.
@@ -61,12 +67,15 @@ def sweep(
         ValueError: for an empty or repeated grid, no pairs, an answer that would be cut, another base model.
         FloatingPointError: when a loss is not finite, naming m.
     """
-    if not isinstance(intervention, Intervention):
+    if not isinstance(intervention, Steering):
         raise TypeError(
             f"an Intervention is wanted, not a {type(intervention).__name__}; "
             "the unsteered model is any one at m=[0]."
         )
     model = plain_model(model)
+    if isinstance(m, Mapping):
+        raise TypeError("a sweep has one m for all terms; weights tell them apart, as in 2 * a + b.")
+    names = token_names(intervention, tokens)
     strengths = as_grid(m)
     grid = as_factors(strengths)
     if reduction not in REDUCTIONS:
@@ -75,31 +84,23 @@ def sweep(
         raise ValueError(f"token_budget is a number of tokens, 1 or more, not {token_budget!r}.")
     intervention.check_base(model)
     positive, negative = encode_pairs(model, tokenizer, pairs)
-    lengths = torch.tensor([[len(p.ids), len(n.ids)] for p, n in zip(positive, negative, strict=True)])
     losses = torch.empty(len(grid), len(pairs), SIDES, dtype=torch.float64)
     with (
         at_rest(model),
         torch.no_grad(),
         tqdm(total=losses.numel(), disable=not progress, desc="sweep") as bar,
     ):
-        replay = Replay(model, intervention.layer, intervention.form)
-        budget = replay.budget if token_budget is None else token_budget
-        for rows in buckets(lengths.sum(1).tolist(), budget):
-            fork = record_fork(
-                replay, tokenizer, [positive[row] for row in rows], [negative[row] for row in rows]
-            )
-            dh, together = fork.deltas(intervention), max(1, budget // fork.tokens)
-            for start in range(0, len(grid), together):
-                part = slice(start, start + together)
-                found = fork.losses(replay, dh, grid[part].to(replay.device))
-                if not (known := torch.isfinite(found).flatten(1).all(1).cpu()).all():
-                    bad = strengths[part][~known.numpy()].tolist()
-                    raise FloatingPointError(
-                        f"losses are not finite at m = {bad}: activations overflow {dtype_name(model)} "
-                        "there. Smaller |m|, or bfloat16 or float32, keep them finite."
-                    )
-                losses[part, rows] = found.double().cpu()
-                bar.update(found.numel())
+        for part, rows, found in _measured(
+            model, tokenizer, intervention, names, positive, negative, grid, token_budget
+        ):
+            if not (known := torch.isfinite(found).flatten(1).all(1).cpu()).all():
+                bad = strengths[part][~known.numpy()].tolist()
+                raise FloatingPointError(
+                    f"losses are not finite at m = {bad}: activations overflow {dtype_name(model)} "
+                    "there. Smaller |m|, or bfloat16 or float32, keep them finite."
+                )
+            losses[part, rows] = found.double().cpu()
+            bar.update(found.numel())
     if reduction == "sum":
         losses *= torch.tensor(
             [[p.answer_length, n.answer_length] for p, n in zip(positive, negative, strict=True)]
@@ -117,12 +118,60 @@ def sweep(
     )
 
 
+def token_names(intervention: Steering, tokens: str | None) -> list[str]:
+    """The tokens that each term acts on: `tokens`, or its own for None. Raises: ValueError, see `TOKENS`."""
+    if tokens is not None:
+        check_names(tokens)
+    return [term.tokens if tokens is None else tokens for _, term in intervention.terms]
+
+
+_Found = Iterator[tuple[slice, list[int], Float[Tensor, "strength pair side"]]]
+
+
+def _measured(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    intervention: Steering,
+    names: list[str],
+    positive: Sequence[Encoded],
+    negative: Sequence[Encoded],
+    grid: Tensor,
+    token_budget: int | None,
+) -> _Found:
+    """Losses, part by part: strengths of the grid, pairs, and L of their answers."""
+    # the lowest one's, where there are several
+    lowest = min((term for _, term in intervention.terms), key=lambda term: term.layer)
+    replay = Replay(model, lowest.layer, lowest.form, names[0])
+    budget = replay.budget if token_budget is None else token_budget
+    lengths = torch.tensor([[len(p.ids), len(n.ids)] for p, n in zip(positive, negative, strict=True)])
+    sites = [(term.layer, get_form(term.form).site) for _, term in intervention.terms]
+    places = set(zip(sites, names, strict=True))
+    for rows in buckets(lengths.sum(1).tolist(), budget):
+        of_rows = [positive[row] for row in rows], [negative[row] for row in rows]
+        if len(places) > 1:
+            # what a term above changes depends on those below it, and so on m
+            both = [sequence for pair in zip(*of_rows, strict=True) for sequence in pair]
+            batch = pad_batch(tokenizer, both, range(len(both))).to(replay.device)
+            masks = [chosen_tokens(batch.answer_mask, name) for name in names]
+            for number, m in enumerate(grid):
+                with intervention.attached(model, [m] * len(masks), masks):
+                    found = replay.whole_losses(batch)
+                yield slice(number, number + 1), rows, found.view(1, -1, SIDES)
+            continue
+        fork = record_fork(replay, tokenizer, *of_rows)
+        dh, together = fork.deltas(intervention), max(1, budget // fork.tokens)
+        for start in range(0, len(grid), together):
+            part = slice(start, start + together)
+            yield part, rows, fork.losses(replay, dh, grid[part].to(replay.device))
+
+
 def matching_strength(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     intervention: Intervention,
     pairs: Sequence[Pair],
     *,
+    tokens: str | None = None,
     shared: SharedRows | None = None,
 ) -> float:
     """m = median |h| / median |dh|: at this strength m dh is as large as the activation h it is added to.
@@ -132,20 +181,22 @@ def matching_strength(
     output is added for a weight form), except where a norm follows the down-projection (Gemma2): there m dh
     competes with that projection's output.
 
-    `shared` holds what `train` recorded on the same pairs: then the model does not run again.
+    `tokens` are the steered ones, as in `sweep`. `shared` holds what `train` recorded on the same pairs: then
+    the model does not run again.
 
     Raises:
         TypeError: when `intervention` is none.
         ValueError: when dh is zero, besides what `sweep` raises.
     """
     if not isinstance(intervention, Intervention):
-        raise TypeError(f"the third argument is an Intervention, not a {type(intervention).__name__}.")
+        raise TypeError(f"the third argument is one Intervention, not a {type(intervention).__name__}.")
+    names = token_names(intervention, tokens)
     model = plain_model(model)
     intervention.check_base(model)
     positive, negative = encode_pairs(model, tokenizer, pairs)
     norms: list[torch.Tensor] = []
     with at_rest(model), torch.no_grad():
-        replay = Replay(model, intervention.layer, intervention.form)
+        replay = Replay(model, intervention.layer, intervention.form, names[0])
         name = "output" if replay.form.site == "layer" else "residual"
         if replay.form.site == "down" and replay.sites.after_down is not None:
             name = "down_output"
@@ -156,8 +207,7 @@ def matching_strength(
             rows = shared.record(model, replay, tokenizer, sequences)
             recordings = (recording for _, recording in stacked(replay, tokenizer, sequences, rows))
         for recording in recordings:
-            steered = recording.batch.attention_mask.bool()
-            steered &= steered_tokens(recording.batch.input_ids, bos_ids(model))
+            steered = recording.batch.attention_mask.bool() & replay.steered_tokens(recording.batch)
             dh, h = intervention.delta(recording.x), recording.activations[name]
             norms.append(torch.stack([h[steered].norm(dim=-1), dh[steered].norm(dim=-1)]).double().cpu())
     h_norm, dh_norm = torch.cat(norms, dim=1).median(dim=1).values.tolist()

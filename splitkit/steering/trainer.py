@@ -156,13 +156,14 @@ class Trainer:
         seed: int,
         config: TrainConfig,
         shared: SharedRows | None = None,
+        tokens: str = "all",
     ) -> None:
         self.config = config
         self.objective: Objective = get_objective(objective)
         # an objective that looks at the winner alone: the other answer need not be replayed
         self.sides = 2 if self.objective.needs_negative else 1
         self.generator = torch.Generator().manual_seed(seed)
-        self.tokenizer, self.replay = tokenizer, Replay(model, layer, form)
+        self.tokenizer, self.replay = tokenizer, Replay(model, layer, form, tokens)
         self.budget = tokens_that_fit(model, differentiated=self.replay.later)
         positive, negative = encode_pairs(model, tokenizer, pairs)
         self.count, self.sequences = len(pairs), [*positive, *negative]

@@ -14,6 +14,7 @@ from splitkit.steering.architectures import check_layer
 from splitkit.steering.forms import get_form
 from splitkit.steering.interventions import Intervention
 from splitkit.steering.model_state.digest import active_adapters, model_digest
+from splitkit.steering.model_state.token_choice import check_names
 from splitkit.steering.model_state.wrappers import plain_model
 from splitkit.steering.models import dtype_name
 from splitkit.steering.objectives import OBJECTIVES, get_objective
@@ -50,6 +51,7 @@ def train(
     layer: int | None = None,
     seed: int = 0,
     *,
+    tokens: str = "all",
     config: TrainConfig | None = None,
     progress: bool = False,
     shared: SharedRows | None = None,
@@ -69,6 +71,8 @@ def train(
         form: "local_weight", "lora" or "vector".
         objective: "sft", "reps", "dpo", "split", or for a vector "diffmean", which is not trained.
         layer: the layer to steer, from 0; the middle one for None.
+        tokens: the tokens that are steered, in training and, unless others are named, in later use: "all"
+            but BOS, those of the "answer" or of the "prompt", or the prompt's "last" one.
         seed: of order, factors, dropout and a LoRA's start; nothing global is touched.
         config: all settings at once; `default_config(form, objective)` for None.
         progress: show a progress bar.
@@ -83,6 +87,7 @@ def train(
         FloatingPointError: when a loss is not finite, naming step and pair.
     """
     get_form(form)
+    check_names(tokens)
     if objective not in (*OBJECTIVES, "diffmean"):
         raise ValueError(
             f"unknown objective {objective!r}; there are {', '.join(('diffmean', *OBJECTIVES))}."
@@ -94,21 +99,28 @@ def train(
         )
     model = plain_model(model)
     layer, seed = check_layer(model, layer), whole_number("seed", seed, None)
+    chosen = {} if tokens == "all" else {"tokens": tokens}
     if objective == "diffmean":
         if form != "vector" or config is not None or overrides:
             raise ValueError("diffmean is a closed form for the form 'vector' and has no settings.")
         parameters = {"vector": _mean_difference(model, tokenizer, pairs, layer)}
-        details: dict[str, Any] = {"pairs": len(pairs), **_base(model, tokenizer)}
+        details: dict[str, Any] = {"pairs": len(pairs), **_base(model, tokenizer), **chosen}
         return Intervention(form, objective, layer, parameters, model_digest(model), details)
     config = _configured(config or default_config(form, objective), objective, overrides)
-    with at_rest(model), tqdm(disable=not progress, desc=f"{form} {objective}") as bar:
-        trainer = Trainer(model, tokenizer, pairs, form, objective, layer, seed, config, shared)
+    with (
+        at_rest(model),
+        # whatever a caller's notebook is in
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        tqdm(disable=not progress, desc=f"{form} {objective}") as bar,
+    ):
+        trainer = Trainer(model, tokenizer, pairs, form, objective, layer, seed, config, shared, tokens)
         bar.reset(total=trainer.steps)
         for loss in trainer:
             bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
             bar.update()
     details = {"config": asdict(config), "seed": seed, "pairs": len(pairs), "losses": trainer.epoch_losses()}
-    details |= _base(model, tokenizer)
+    details |= {**_base(model, tokenizer), **chosen}
     parameters = {name: values.detach().cpu() for name, values in trainer.parameters.items()}
     return Intervention(form, objective, layer, parameters, model_digest(model), details)
 

@@ -29,6 +29,12 @@ def check_tokens(tokens: Any) -> None:
         )
 
 
+def check_names(tokens: Any) -> None:
+    """Raises ValueError for anything but a name of `TOKENS`."""
+    if not isinstance(tokens, str) or tokens not in TOKENS:
+        raise ValueError(f"unknown tokens {tokens!r}; there are {', '.join(TOKENS)}.")
+
+
 def chosen_tokens(answer: Bool[Tensor, "batch token"], tokens: str) -> Bool[Tensor, "batch token"]:
     """The positions that a name of `TOKENS` means where the answer's are known, padding aside."""
     if tokens == "answer":
