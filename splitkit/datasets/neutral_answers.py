@@ -17,6 +17,8 @@ from splitkit.storage.files import check_writable, write_whole
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from splitkit.steering.prompts.templates import TemplateArguments
+
 NEW_TOKENS = 128
 """Most tokens of an answer; AxBench's positive answers are cut there too."""
 
@@ -29,6 +31,7 @@ def unsteered_answers(
     max_new_tokens: int = NEW_TOKENS,
     batch_size: int = 16,
     progress: bool = True,
+    chat_template_kwargs: TemplateArguments | None = None,
 ) -> pd.DataFrame:
     """The model's greedy, unsteered answers to `inputs`; each is computed once and kept.
 
@@ -39,6 +42,7 @@ def unsteered_answers(
         inputs: instructions; equal ones are answered once.
         max_new_tokens: most tokens of an answer.
         batch_size: answers per batch.
+        chat_template_kwargs: arguments of the chat template by name.
 
     Returns:
         One row per input, in order: input, answer ("" where the model ends at once), origin (the
@@ -52,29 +56,40 @@ def unsteered_answers(
     """
     from splitkit.steering.generation import answers
     from splitkit.steering.prompts.settings import text_setting
+    from splitkit.steering.prompts.templates import as_details
     from splitkit.steering.strengths import is_steered
-    from splitkit.steering.tokenization import prompt_ids
+    from splitkit.steering.tokenization import prompts
 
     _check_inputs(inputs)
     if any(map(is_steered, model.modules())):
         raise ValueError("an intervention is applied to the model: its answers would not be free of it.")
-    how = _settings(model, tokenizer, max_new_tokens)
+    # in the key only where given
+    how = _settings(model, tokenizer, max_new_tokens) | as_details(chat_template_kwargs)
     folder = _folder(how)
     check_writable(folder)
-    prompts = {text: prompt_ids(tokenizer, text) for text in dict.fromkeys(inputs)}
+    texts = list(dict.fromkeys(inputs))
+    asked = prompts(tokenizer, texts, chat_template_kwargs)
+    ids = {text: list(prompt.ids) for text, prompt in zip(texts, asked, strict=True)}
     room = text_setting(model, "max_position_embeddings")
-    if room is not None and (long := [row for row, text in enumerate(inputs) if len(prompts[text]) >= room]):
+    if room is not None and (long := [row for row, text in enumerate(inputs) if len(ids[text]) >= room]):
         raise ValueError(f"row {long[0]}: the prompt fills the model's context of {room} tokens.")
-    found = {text: _recall(folder, text, prompts[text]) for text in prompts}
-    missing = sorted((text for text in prompts if found[text] is None), key=lambda text: len(prompts[text]))
+    found = {text: _recall(folder, text, ids[text]) for text in ids}
+    missing = sorted((text for text in ids if found[text] is None), key=lambda text: len(ids[text]))
     with tqdm(
-        total=len(prompts), initial=len(prompts) - len(missing), desc="neutral answers", disable=not progress
+        total=len(ids), initial=len(ids) - len(missing), desc="neutral answers", disable=not progress
     ) as bar:
         for start in range(0, len(missing), batch_size):
             batch = missing[start : start + batch_size]
-            made = answers(model, tokenizer, batch, max_new_tokens=max_new_tokens, batch_size=batch_size)
+            made = answers(
+                model,
+                tokenizer,
+                batch,
+                max_new_tokens=max_new_tokens,
+                batch_size=batch_size,
+                chat_template_kwargs=chat_template_kwargs,
+            )
             for text, answer in zip(batch, made, strict=True):
-                kept = {"how": how, "input": text, "prompt": prompts[text], "answer": answer}
+                kept = {"how": how, "input": text, "prompt": ids[text], "answer": answer}
                 write_whole(_file(folder, text), json.dumps(kept, sort_keys=True) + "\n")
                 found[text] = answer
             bar.update(len(batch))

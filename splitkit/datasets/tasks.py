@@ -19,6 +19,8 @@ from splitkit.steering.pairs import PAPER, SPLITS, Pair, check_pairs
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from splitkit.steering.prompts.templates import TemplateArguments
+
 CONCEPTS: dict[str, int] = {
     "code-constructs": 0,
     "control-flow": 1,
@@ -78,6 +80,7 @@ def load_dataset_pairs(
     max_new_tokens: int = NEW_TOKENS,
     batch_size: int = 16,
     progress: bool = True,
+    chat_template_kwargs: TemplateArguments | None = None,
 ) -> tuple[list[Pair], Report]:
     """The pairs of one of the paper's tasks, and a report of the rows that were left out.
 
@@ -93,7 +96,7 @@ def load_dataset_pairs(
         model, tokenizer: the source of AxBench's answers without the concept, see
             `neutral_answers.unsteered_answers`; not needed when the cache holds one model's answers to all.
             An instruction with an empty answer is left out and reported.
-        max_new_tokens, batch_size: of those answers.
+        max_new_tokens, batch_size, chat_template_kwargs: of those answers.
 
     Raises:
         ValueError: for an unknown task or split (lists them), a file with another digest, too
@@ -114,6 +117,7 @@ def load_dataset_pairs(
         inputs = [example.question for example in chosen]
         if model is not None and tokenizer is not None:
             settings: Any = {"max_new_tokens": max_new_tokens, "batch_size": batch_size, "progress": progress}
+            settings["chat_template_kwargs"] = chat_template_kwargs
             table = unsteered_answers(model, tokenizer, inputs, **settings)
         else:
             table = _cached(task, split, inputs)

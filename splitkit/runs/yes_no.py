@@ -14,9 +14,10 @@ from splitkit.runs.world_answers import BATCH_SIZE
 from splitkit.steering.generation import answers
 from splitkit.steering.interventions import Intervention
 from splitkit.steering.pairs import Pair, check_pairs
+from splitkit.steering.prompts.templates import arguments, way_out
 from splitkit.steering.replay import Replay, at_rest
 from splitkit.steering.strengths import Strength, as_factors, as_grid
-from splitkit.steering.tokenization import Encoded, batches, prompt_ids
+from splitkit.steering.tokenization import Encoded, batches, prompts
 from splitkit.tasks import FAMILIES
 from splitkit.world.scoring import yes_no
 
@@ -131,12 +132,19 @@ def _word_losses(
     grid: Tensor,
 ) -> Float64[Tensor, "m word pair"]:
     """-log P(word | question) of both `WORDS` after every question, in nats, at every m of the grid."""
-    prompts = [prompt_ids(tokenizer, pair.question) for pair in pairs]
+    given = arguments(None, intervention.details)
+    asked = prompts(tokenizer, [pair.question for pair in pairs], given)
+    for row, prompt in enumerate(asked):
+        if prompt.thought:
+            hint = way_out(tokenizer, given, prompt.thought[1])
+            raise ValueError(
+                f"row {row}: the words would stand inside a thought that the template opens; {hint}."
+            )
     endings = [tokenizer(word, add_special_tokens=False)["input_ids"] for word in WORDS]
     sequences = [
-        Encoded(row, (*prompt, *ending), len(prompt))
+        Encoded(row, (*prompt.ids, *ending), len(prompt.ids))
         for ending in endings
-        for row, prompt in enumerate(prompts)
+        for row, prompt in enumerate(asked)
     ]
     losses = torch.empty(len(grid), len(sequences), dtype=torch.float64)
     with at_rest(model), torch.no_grad():

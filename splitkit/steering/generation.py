@@ -1,6 +1,7 @@
 """Greedy answers of a model to questions, in batches, with or without an intervention."""
 
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -13,45 +14,55 @@ from splitkit.steering.interventions import Steering
 from splitkit.steering.model_state.token_choice import check_names
 from splitkit.steering.model_state.wrappers import plain_model
 from splitkit.steering.models import dtype_name
-from splitkit.steering.prompts.settings import stated_ids, text_setting
+from splitkit.steering.pairs import Question, question_fault
+from splitkit.steering.prompts.boundaries import check_open_end
+from splitkit.steering.prompts.settings import note_bos, stated_ids, text_setting
+from splitkit.steering.prompts.templates import TemplateArguments, arguments, way_out
 from splitkit.steering.strengths import Strength, as_factors_each
-from splitkit.steering.tokenization import Encoded, pad_batch, pad_id, prompt_ids
+from splitkit.steering.tokenization import Encoded, pad_batch, pad_id, prompts
 
 
 @torch.inference_mode()
 def answers(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    questions: Sequence[str],
+    questions: Sequence[Question],
     *,
     intervention: Steering | None = None,
     m: Strength | Mapping[int, Strength] = 0.0,
     tokens: str | None = None,
     max_new_tokens: int = 80,
     batch_size: int = 64,
+    chat_template_kwargs: TemplateArguments | None = None,
 ) -> list[str]:
     """Greedy answers to `questions`, in order, under m dh (Eq. 5) where an intervention is given.
 
     What else the model's `generation_config` asks for (a repetition penalty) applies.
 
     Args:
-        questions: a list of them; a single one goes in a list too.
+        questions: a list of texts or conversations (see `Pair`); a single one goes in a list too.
         m: one strength for all questions, or one per question; a number, sequence, array or tensor. For a
             sum of interventions also a dict of such, {term's number: m}.
         tokens: the steered tokens: "all" but BOS, those of the "answer" or of the "prompt", or the prompt's
             "last" one; for None those that the intervention was trained with.
         max_new_tokens: an answer that has not ended by then is cut there, or at the end of the context.
         batch_size: rows that run together; the answers are the same for any.
+        chat_template_kwargs: arguments of the chat template by name; those of the intervention's training for
+            None.
 
     Returns:
         One text per question, without special tokens; "" where the model ends at once.
 
     Raises:
-        TypeError: when `questions` is one string, or one of them is none.
+        TypeError: when `questions` is one string or message, or one of them is no text or conversation.
         ValueError: no question, a strength without an intervention or that is not finite, another number of
             strengths than of questions, a prompt as long as the model's context or longer (with its row),
             no token or row at a time, unknown tokens.
         FloatingPointError: when logits are not finite before an answer has ended, naming its row and m.
+
+    Warns:
+        UserWarning: for a prompt that opens a thought, in which the answer then begins, one that differs from
+            day to day, or a base model's that ends in white space.
     """
     model = plain_model(model)
     if intervention is not None and not isinstance(intervention, Steering):
@@ -63,8 +74,9 @@ def answers(
     if len(questions) == 0:
         raise ValueError("no question to answer: the list is empty")
     for row, question in enumerate(questions):
-        if not isinstance(question, str):
-            raise TypeError(f"question {row} is {question!r}, not a text.")
+        if fault := question_fault(question):
+            kind = ValueError if "assistant" in fault else TypeError
+            raise kind(f"question {row} is {question!r}: it {fault}.")
     for name, value in (("max_new_tokens", max_new_tokens), ("batch_size", batch_size)):
         if value < 1:
             raise ValueError(f"{name} must be 1 or more, not {value}.")
@@ -76,10 +88,11 @@ def answers(
             )
         if intervention is None and factors.any():
             raise ValueError("a strength other than 0 needs an intervention to apply.")
-    prompts, limit = _prompts(model, tokenizer, questions)
+    given = arguments(chat_template_kwargs, {} if intervention is None else intervention.details)
+    encoded, limit = _prompts(model, tokenizer, questions, given)
     texts = [""] * len(questions)
-    for rows in _batches([prompt.prompt_length for prompt in prompts], max_new_tokens, limit, batch_size):
-        chosen = [prompts[row] for row in rows]
+    for rows in _batches([prompt.prompt_length for prompt in encoded], max_new_tokens, limit, batch_size):
+        chosen = [encoded[row] for row in rows]
         # padded on the left, so that all rows go on from the same column
         batch = pad_batch(tokenizer, chosen, rows, side="left").to(model.device)
         of_rows = {term: factors[rows] if factors.ndim else factors for term, factors in enumerate(strengths)}
@@ -149,17 +162,29 @@ def _batches(lengths: Sequence[int], new: int, limit: int, batch_size: int) -> l
 
 
 def _prompts(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, questions: Sequence[str]
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[Question],
+    given: TemplateArguments,
 ) -> tuple[list[Encoded], int]:
     """Every question's prompt, and the number of tokens that the model takes."""
     limit = text_setting(model, "max_position_embeddings", sys.maxsize)
-    prompts = []
-    for row, question in enumerate(questions):
-        ids = tuple(prompt_ids(tokenizer, question))
-        prompts.append(Encoded(row, ids, len(ids)))
+    note_bos(model, tokenizer.bos_token_id)
+    asked = prompts(tokenizer, questions, given)
+    if thoughts := [prompt.thought for prompt in asked if prompt.thought]:
+        warnings.warn(
+            f"the chat template opens a thought ({thoughts[0][0]}) and leaves it open: the answers begin "
+            f"inside it; {way_out(tokenizer, given, thoughts[0][1])}.",
+            stacklevel=3,
+        )
+    found = []
+    for row, prompt in enumerate(asked):
+        ids = prompt.ids
+        check_open_end(tokenizer, row, prompt.text)
+        found.append(Encoded(row, ids, len(ids)))
         if len(ids) >= limit:
             raise ValueError(
                 f"row {row}: the prompt is {len(ids)} tokens, the model's context {limit}: no room for an "
                 "answer. Shorten the question."
             )
-    return prompts, limit
+    return found, limit

@@ -17,6 +17,7 @@ from splitkit.steering.model_state.token_choice import check_names, chosen_token
 from splitkit.steering.model_state.wrappers import plain_model
 from splitkit.steering.models import dtype_name
 from splitkit.steering.pairs import Pair
+from splitkit.steering.prompts.templates import TemplateArguments, arguments
 from splitkit.steering.replay import Replay, at_rest
 from splitkit.steering.shared_prefix import SIDES, record_fork
 from splitkit.steering.strengths import Strength, as_factors, as_grid
@@ -40,6 +41,7 @@ def sweep(
     reduction: str = "mean",
     token_budget: int | None = None,
     progress: bool = False,
+    chat_template_kwargs: TemplateArguments | None = None,
 ) -> pd.DataFrame:
     """L_p, L_n, PrefOdds = L_n - L_p (Eq. 7) and UtilOdds (Eq. 8) of every pair at every m.
 
@@ -57,6 +59,8 @@ def sweep(
         token_budget: tokens that a forward pass may hold, or one pair; as many as memory
             allows for None (see `memory.tokens_that_fit`). Results do not depend on it but for rounding.
         progress: show a progress bar.
+        chat_template_kwargs: arguments of the chat template by name; those of the intervention's training for
+            None.
 
     Returns:
         One row per (m, pair), in the order of the grid and of the pairs: m, pair, loss_positive,
@@ -83,7 +87,8 @@ def sweep(
     if token_budget is not None and token_budget < 1:
         raise ValueError(f"token_budget is a number of tokens, 1 or more, not {token_budget!r}.")
     intervention.check_base(model)
-    positive, negative = encode_pairs(model, tokenizer, pairs)
+    given = arguments(chat_template_kwargs, intervention.details)
+    positive, negative = encode_pairs(model, tokenizer, pairs, given)
     losses = torch.empty(len(grid), len(pairs), SIDES, dtype=torch.float64)
     with (
         at_rest(model),
@@ -173,6 +178,7 @@ def matching_strength(
     *,
     tokens: str | None = None,
     shared: SharedRows | None = None,
+    chat_template_kwargs: TemplateArguments | None = None,
 ) -> float:
     """m = median |h| / median |dh|: at this strength m dh is as large as the activation h it is added to.
 
@@ -183,6 +189,7 @@ def matching_strength(
 
     `tokens` are the steered ones, as in `sweep`. `shared` holds what `train` recorded on the same pairs: then
     the model does not run again.
+    `chat_template_kwargs`: as in `sweep`.
 
     Raises:
         TypeError: when `intervention` is none.
@@ -193,7 +200,8 @@ def matching_strength(
     names = token_names(intervention, tokens)
     model = plain_model(model)
     intervention.check_base(model)
-    positive, negative = encode_pairs(model, tokenizer, pairs)
+    given = arguments(chat_template_kwargs, intervention.details)
+    positive, negative = encode_pairs(model, tokenizer, pairs, given)
     norms: list[torch.Tensor] = []
     with at_rest(model), torch.no_grad():
         replay = Replay(model, intervention.layer, intervention.form, names[0])

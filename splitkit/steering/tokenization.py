@@ -1,8 +1,8 @@
 """Tokenization: pairs of texts become batches of token ids in which the answer's tokens are known.
 
 A model with a chat template is asked in its form. A base model has none: there the question is the beginning
-of the text and the answer its continuation, literally, so that whatever should stand between them ("\\nA: ")
-belongs to the question.
+of the text and the answer its continuation, literally: a separator ("\\nA:") belongs to the question, the
+space after it to the answer.
 """
 
 import warnings
@@ -14,8 +14,16 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from splitkit.steering.pairs import Pair, check_pairs
+from splitkit.steering.pairs import Pair, Question, check_pairs
+from splitkit.steering.prompts.boundaries import check_boundaries, text_ids
 from splitkit.steering.prompts.settings import note_bos, stated_ids, text_setting
+from splitkit.steering.prompts.templates import (
+    TemplateArguments,
+    check_template,
+    open_thought,
+    prompt_text,
+    way_out,
+)
 
 TOKEN_BUDGET = 4096
 """Most tokens of a forward pass, padding included, unless a caller gives another number."""
@@ -54,23 +62,50 @@ class Batch:
         return Batch(*(part.to(device) for part in vars(self).values()))
 
 
-def prompt_ids(tokenizer: PreTrainedTokenizerBase, question: str) -> list[int]:
-    """Token ids of the prompt: the question as a user's turn, or literally where there is no chat template.
+@dataclass(frozen=True)
+class Prompt:
+    """What a model is asked: text, token ids, and the tags of a thought that it leaves open, if any."""
+
+    text: str
+    ids: tuple[int, ...]
+    thought: tuple[str, str] | None
+
+
+def prompts(
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[Question],
+    chat_template_kwargs: TemplateArguments | None = None,
+) -> list[Prompt]:
+    """The prompts of questions: each in the chat template's form, or literally where there is none.
 
     BOS is there when the template or the tokenizer puts it there.
 
     Raises:
-        ValueError: when there is no token at all: nothing could be asked.
+        ValueError: with the row, for a question that has no token or that the template does not take; see
+            also `templates.check_template`, which warns of a template with the day in it.
     """
-    if tokenizer.chat_template:
-        turns = [{"role": "user", "content": question}]
-        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-    ids = list(tokenizer(question)["input_ids"])
+    given = chat_template_kwargs or {}
+    check_template(tokenizer, given)
+    found = []
+    for row, question in enumerate(questions):
+        try:
+            found.append(_prompt(tokenizer, question, given))
+        except ValueError as error:
+            raise ValueError(f"row {row}: {error}") from error
+    return found
+
+
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, question: Question) -> list[int]:
+    """Token ids of the prompt of one question, whose template is not checked; see `prompts`."""
+    return list(_prompt(tokenizer, question, {}).ids)
+
+
+def _prompt(tokenizer: PreTrainedTokenizerBase, question: Question, given: TemplateArguments) -> Prompt:
+    text = prompt_text(tokenizer, question, given)
+    ids = text_ids(tokenizer, text)
     if not ids:
         raise ValueError(f"the question {question!r} has no token, and there is no chat template around it.")
-    # some tokenizers close every text; a prompt is not at its end yet
-    return ids[:-1] if len(ids) > 1 and ids[-1] == tokenizer.eos_token_id else ids
+    return Prompt(text, tuple(ids), open_thought(text, question) if tokenizer.chat_template else None)
 
 
 def answer_ids(tokenizer: PreTrainedTokenizerBase, answer: str) -> list[int]:
@@ -141,33 +176,52 @@ def check_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
 
 
 def encode_pairs(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair]
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[Pair],
+    chat_template_kwargs: TemplateArguments | None = None,
 ) -> tuple[list[Encoded], list[Encoded]]:
     """Every pair's question with its positive answer, and with its negative answer.
 
     Raises:
-        ValueError: for no pairs or an empty text, when the model's maximum length would cut an answer, with
-            the number of the row, and for a tokenizer whose vocabulary is larger than the model's.
+        ValueError: for no pairs or an empty text, when the model's maximum length would cut an answer or the
+            template opens a thought that the answers do not close, with the number of the row, and for a
+            tokenizer whose vocabulary is larger than the model's.
         TypeError: for anything that is no list of pairs.
+
+    Warns:
+        UserWarning: see `templates.check_template` and `boundaries.check_boundaries`.
     """
     check_tokenizer(model, tokenizer)
     limit = text_setting(model, "max_position_embeddings")
-    positive: list[Encoded] = []
-    negative: list[Encoded] = []
-    for number, pair in enumerate(check_pairs(pairs)):
-        prompt = prompt_ids(tokenizer, pair.question)
-        for name, answer, kept in (
-            ("positive", pair.positive, positive),
-            ("negative", pair.negative, negative),
-        ):
-            ids = (*prompt, *answer_ids(tokenizer, answer))
+    rows = check_pairs(pairs)
+    asked = prompts(tokenizer, [pair.question for pair in rows], chat_template_kwargs)
+    sides: dict[str, list[Encoded]] = {"positive": [], "negative": []}
+    for number, (pair, prompt) in enumerate(zip(rows, asked, strict=True)):
+        for name, kept in sides.items():
+            answer = getattr(pair, name)
+            if prompt.thought and prompt.thought[1] not in answer:
+                raise ValueError(
+                    f"row {number}: the chat template opens a thought ({prompt.thought[0]}) and leaves it "
+                    f"open: the {name} answer would be scored inside it; "
+                    f"{way_out(tokenizer, chat_template_kwargs or {}, prompt.thought[1])}."
+                )
+            ids = (*prompt.ids, *answer_ids(tokenizer, answer))
             if limit is not None and len(ids) > limit:
                 raise ValueError(
                     f"row {number}: question and {name} answer are {len(ids)} tokens, the model takes "
                     f"{limit}: the answer would be cut. Shorten it or leave the row out."
                 )
-            kept.append(Encoded(number, ids, len(prompt)))
-    return positive, negative
+            kept.append(Encoded(number, ids, len(prompt.ids)))
+    check_boundaries(
+        tokenizer,
+        (
+            (one.pair, asked[one.pair].text, getattr(rows[one.pair], name), one.ids[:-1])
+            for name, kept in sides.items()
+            for one in kept
+        ),
+    )
+    return sides["positive"], sides["negative"]
 
 
 def pad_batch(

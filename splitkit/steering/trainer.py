@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from splitkit.steering.memory import tokens_that_fit
 from splitkit.steering.objectives import Objective, ObjectiveInputs, get_objective
 from splitkit.steering.pairs import Pair
+from splitkit.steering.prompts.templates import TemplateArguments
 from splitkit.steering.replay import Recording, Replay, stack_rows
 from splitkit.steering.strengths import real_number, whole_number
 from splitkit.steering.tokenization import Encoded, batches, buckets, encode_pairs
@@ -157,6 +158,7 @@ class Trainer:
         config: TrainConfig,
         shared: SharedRows | None = None,
         tokens: str = "all",
+        chat_template_kwargs: TemplateArguments | None = None,
     ) -> None:
         self.config = config
         self.objective: Objective = get_objective(objective)
@@ -165,7 +167,7 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(seed)
         self.tokenizer, self.replay = tokenizer, Replay(model, layer, form, tokens)
         self.budget = tokens_that_fit(model, differentiated=self.replay.later)
-        positive, negative = encode_pairs(model, tokenizer, pairs)
+        positive, negative = encode_pairs(model, tokenizer, pairs, chat_template_kwargs)
         self.count, self.sequences = len(pairs), [*positive, *negative]
         self.tokens = torch.tensor([len(sequence.ids) for sequence in self.sequences])
         shared = SharedRows() if shared is None else shared

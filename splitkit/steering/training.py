@@ -20,6 +20,7 @@ from splitkit.steering.models import dtype_name
 from splitkit.steering.objectives import OBJECTIVES, get_objective
 from splitkit.steering.pairs import Pair
 from splitkit.steering.prompts.settings import unstated_bos
+from splitkit.steering.prompts.templates import TemplateArguments, as_details
 from splitkit.steering.replay import Replay, at_rest
 from splitkit.steering.strengths import whole_number
 from splitkit.steering.tokenization import encode_pairs
@@ -55,6 +56,7 @@ def train(
     config: TrainConfig | None = None,
     progress: bool = False,
     shared: SharedRows | None = None,
+    chat_template_kwargs: TemplateArguments | None = None,
     **overrides: Any,
 ) -> Intervention:
     """min over dW, db of E[objective(L_p, L_n)] under h' = h + m dh (Eq. 5), m drawn per example and step.
@@ -78,6 +80,8 @@ def train(
         progress: show a progress bar.
         shared: recordings that trainings on the same unchanged model, layer and pairs share; diffmean, a
             closed form, does not use them.
+        chat_template_kwargs: arguments of the chat template by name, as `{"enable_thinking": False}`; see
+            `prompts.templates`. The intervention keeps them, and `sweep` and `answers` take them from it.
         overrides: single settings, as `lr=0.02`, or hyper-parameters of the objective, as `gamma=3.0`.
 
     Raises:
@@ -103,8 +107,8 @@ def train(
     if objective == "diffmean":
         if form != "vector" or config is not None or overrides:
             raise ValueError("diffmean is a closed form for the form 'vector' and has no settings.")
-        parameters = {"vector": _mean_difference(model, tokenizer, pairs, layer)}
-        details: dict[str, Any] = {"pairs": len(pairs), **_base(model, tokenizer), **chosen}
+        parameters = {"vector": _mean_difference(model, tokenizer, pairs, layer, chat_template_kwargs)}
+        details: dict[str, Any] = {"pairs": len(pairs), **_base(model, tokenizer, chat_template_kwargs), **chosen}
         return Intervention(form, objective, layer, parameters, model_digest(model), details)
     config = _configured(config or default_config(form, objective), objective, overrides)
     with (
@@ -114,21 +118,25 @@ def train(
         torch.enable_grad(),
         tqdm(disable=not progress, desc=f"{form} {objective}") as bar,
     ):
-        trainer = Trainer(model, tokenizer, pairs, form, objective, layer, seed, config, shared, tokens)
+        trainer = Trainer(
+            model, tokenizer, pairs, form, objective, layer, seed, config, shared, tokens, chat_template_kwargs
+        )
         bar.reset(total=trainer.steps)
         for loss in trainer:
             bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
             bar.update()
     details = {"config": asdict(config), "seed": seed, "pairs": len(pairs), "losses": trainer.epoch_losses()}
-    details |= {**_base(model, tokenizer), **chosen}
+    details |= {**_base(model, tokenizer, chat_template_kwargs), **chosen}
     parameters = {name: values.detach().cpu() for name, values in trainer.parameters.items()}
     return Intervention(form, objective, layer, parameters, model_digest(model), details)
 
 
-def _base(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """Details of a base model: its type; adapters that counted as part of it; BOS, if its config lacks it."""
+def _base(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, given: TemplateArguments | None
+) -> dict[str, Any]:
+    """Details of a base model and its prompts: type, adapters, BOS and template arguments, where any."""
     adapters = {"adapters": found} if (found := active_adapters(model)) else {}
-    return {"dtype": dtype_name(model), **adapters, **unstated_bos(model, tokenizer)}
+    return {"dtype": dtype_name(model), **adapters, **unstated_bos(model, tokenizer), **as_details(given)}
 
 
 def _configured(config: TrainConfig, objective: str, overrides: dict[str, Any]) -> TrainConfig:
@@ -147,7 +155,11 @@ def _configured(config: TrainConfig, objective: str, overrides: dict[str, Any]) 
 
 
 def _mean_difference(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair], layer: int
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[Pair],
+    layer: int,
+    chat_template_kwargs: TemplateArguments | None,
 ) -> Float[Tensor, " hidden"]:
     """v = mean h over the positive answers' tokens - mean h over the negative answers' tokens (DiffMean).
 
@@ -156,7 +168,7 @@ def _mean_difference(
     means = []
     with at_rest(model):
         replay = Replay(model, layer, "vector")
-        for sequences in encode_pairs(model, tokenizer, pairs):
+        for sequences in encode_pairs(model, tokenizer, pairs, chat_template_kwargs):
             rows = record_rows(replay, tokenizer, sequences)
             answers = [row["output"][s.prompt_length :] for row, s in zip(rows, sequences, strict=True)]
             means.append(torch.cat(answers).double().mean(0))

@@ -37,6 +37,36 @@ def test_wrong_types_name_their_row() -> None:
         check_pairs([Pair(3, "Me.", "You.")])  # type: ignore[arg-type]
 
 
+USER = {"role": "user", "content": "Who?"}
+
+
+@pytest.mark.parametrize(
+    ("question", "error", "message"),
+    [
+        (USER, TypeError, "row 0: the question is one message, not a conversation: put it into a list"),
+        ([{"role": "user"}], TypeError, r"has \['role'\] as message 0, which is"),
+        ([USER | {"name": "me"}], TypeError, r"has \['content', 'name', 'role'\] as message 0"),
+        (["Who?"], TypeError, "has str as message 0"),
+        (
+            [USER, {"role": "user", "content": [{"type": "text"}]}],
+            TypeError,
+            "message 1 whose role and content",
+        ),
+        ([USER, {"role": "assistant", "content": "Me"}], ValueError, "ends with the assistant's message"),
+        ([USER | {"content": " "}], ValueError, "the question is missing or empty"),
+        ([], ValueError, "the question is missing or empty"),
+    ],
+)
+def test_conversations_that_are_none_name_their_row(question, error, message: str) -> None:
+    with pytest.raises(error, match=message):
+        check_pairs([Pair(question, "Me.", "You.")])
+
+
+def test_a_conversation_is_a_pair_s_question() -> None:
+    pair = Pair([{"role": "system", "content": ""}, USER], "Me.", "You.")
+    assert check_pairs([pair]) == [pair] and len({pair, pair, GOOD}) == 2
+
+
 @pytest.mark.parametrize(
     ("pairs", "message"),
     [
