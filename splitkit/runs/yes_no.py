@@ -132,7 +132,7 @@ def _word_losses(
     grid: Tensor,
 ) -> Float64[Tensor, "m word pair"]:
     """-log P(word | question) of both `WORDS` after every question, in nats, at every m of the grid."""
-    given = arguments(None, intervention.details)
+    given = arguments(None, intervention)
     asked = prompts(tokenizer, [pair.question for pair in pairs], given)
     for row, prompt in enumerate(asked):
         if prompt.thought:

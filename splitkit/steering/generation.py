@@ -88,7 +88,7 @@ def answers(
             )
         if intervention is None and factors.any():
             raise ValueError("a strength other than 0 needs an intervention to apply.")
-    given = arguments(chat_template_kwargs, {} if intervention is None else intervention.details)
+    given = arguments(chat_template_kwargs, intervention)
     encoded, limit = _prompts(model, tokenizer, questions, given)
     texts = [""] * len(questions)
     for rows in _batches([prompt.prompt_length for prompt in encoded], max_new_tokens, limit, batch_size):

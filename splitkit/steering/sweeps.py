@@ -87,7 +87,7 @@ def sweep(
     if token_budget is not None and token_budget < 1:
         raise ValueError(f"token_budget is a number of tokens, 1 or more, not {token_budget!r}.")
     intervention.check_base(model)
-    given = arguments(chat_template_kwargs, intervention.details)
+    given = arguments(chat_template_kwargs, intervention)
     positive, negative = encode_pairs(model, tokenizer, pairs, given)
     losses = torch.empty(len(grid), len(pairs), SIDES, dtype=torch.float64)
     with (
@@ -200,7 +200,7 @@ def matching_strength(
     names = token_names(intervention, tokens)
     model = plain_model(model)
     intervention.check_base(model)
-    given = arguments(chat_template_kwargs, intervention.details)
+    given = arguments(chat_template_kwargs, intervention)
     positive, negative = encode_pairs(model, tokenizer, pairs, given)
     norms: list[torch.Tensor] = []
     with at_rest(model), torch.no_grad():

@@ -32,9 +32,17 @@ _THOUGHTS = {
 _TAG = re.compile(r"<([\w:]*(?:think|thought|reason)\w*)>")
 
 
-def arguments(given: TemplateArguments | None, details: Mapping[str, Any]) -> dict[str, Any]:
-    """The template's arguments that a call gives, else those an intervention was trained with."""
-    return dict(details.get(NAME, {}) if given is None else given)  # {} is given, too
+def arguments(given: TemplateArguments | None, steering: Any = None) -> TemplateArguments:
+    """The template's arguments that a call gives, {} being some, else those an intervention was trained with.
+
+    ValueError for a sum of interventions that were trained with different ones.
+    """
+    if given is not None:
+        return given
+    terms = [] if steering is None else [term.details.get(NAME, {}) for _, term in steering.terms]
+    if any(term != terms[0] for term in terms):
+        raise ValueError(f"the terms were trained with different template arguments, {terms}: give {NAME}.")
+    return terms[0] if terms else {}
 
 
 def as_details(given: TemplateArguments | None) -> dict[str, Any]:

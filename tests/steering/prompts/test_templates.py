@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from splitkit.steering.generation import answers
 from splitkit.steering.interventions import load_intervention
 from splitkit.steering.pairs import Message, Pair
+from splitkit.steering.prompts.templates import arguments
 from splitkit.steering.sweeps import sweep
 from splitkit.steering.tokenization import encode_pairs, prompt_ids, prompts
 from splitkit.steering.training import train
@@ -86,6 +87,9 @@ def test_an_intervention_keeps_its_template_s_arguments(model, tmp_path: Path) -
     iv = load_intervention(trained.save(tmp_path / "iv"), model)
     assert iv.details["chat_template_kwargs"] == off
     assert torch.equal(iv.parameters["vector"], expected.parameters["vector"])
+    assert arguments(None, iv + 0.5 * iv) == off and arguments({}, iv) == {}
+    with pytest.raises(ValueError, match="trained with different template arguments"):
+        arguments(None, iv + expected)
     assert sweep(model, thinking, iv, [PAIR], [1.0]).equals(sweep(model, plain, expected, [PAIR], [1.0]))
 
 
