@@ -108,7 +108,8 @@ def train(
         if form != "vector" or config is not None or overrides:
             raise ValueError("diffmean is a closed form for the form 'vector' and has no settings.")
         parameters = {"vector": _mean_difference(model, tokenizer, pairs, layer, chat_template_kwargs)}
-        details: dict[str, Any] = {"pairs": len(pairs), **_base(model, tokenizer, chat_template_kwargs), **chosen}
+        details: dict[str, Any] = {"pairs": len(pairs), **chosen}
+        details |= _base(model, tokenizer, chat_template_kwargs)
         return Intervention(form, objective, layer, parameters, model_digest(model), details)
     config = _configured(config or default_config(form, objective), objective, overrides)
     with (
@@ -119,7 +120,17 @@ def train(
         tqdm(disable=not progress, desc=f"{form} {objective}") as bar,
     ):
         trainer = Trainer(
-            model, tokenizer, pairs, form, objective, layer, seed, config, shared, tokens, chat_template_kwargs
+            model,
+            tokenizer,
+            pairs,
+            form,
+            objective,
+            layer,
+            seed,
+            config,
+            shared,
+            tokens,
+            chat_template_kwargs,
         )
         bar.reset(total=trainer.steps)
         for loss in trainer:
