@@ -108,7 +108,7 @@ def by_hash(request: dict[str, Any]) -> Response:
 
 def main() -> int:
     """Run the rehearsal of a profile on stand-ins with the real vocabularies' sizes; see above."""
-    from splitkit.datasets.tasks import TASKS, rows
+    from splitkit.datasets.tasks import TASKS, _rows
     from splitkit.runs.profiles import get_profile
 
     parser = argparse.ArgumentParser(description=__doc__)
@@ -117,7 +117,7 @@ def main() -> int:
     parser.add_argument("--profile", default="laptop-rehearsal")
     chosen = parser.parse_args()
     os.environ["SPLITKIT_DATA"] = chosen.data
-    texts = [t for task in TASKS for row in rows(task) for t in (row.question, row.positive)]
+    texts = [t for task in TASKS for row in _rows(task, False)[0] for t in (row.question, row.positive)]
     store = chosen.folder / "models"
     if not store.exists():
         names = get_profile(chosen.profile).models

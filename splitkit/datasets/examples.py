@@ -1,6 +1,5 @@
 """Examples: usable rows of the paper's data files, and the others with a reason; rows count from 0."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,7 @@ NO_CONCEPT = -1
 
 @dataclass(frozen=True)
 class Example:
-    """A question, its answers and their place in a file; AxBench's negative answers come from a model."""
+    """A question, its answers and their place in a file; a model gives AxBench's negative answers."""
 
     file: str
     row: int
@@ -67,10 +66,7 @@ def concepts(path: Path) -> dict[int, Concept]:
 
 
 def axbench(path: Path, name: str, wanted: int) -> Kept:
-    """Instructions and answers with one concept, by its id. Rows of no concept are dropped with a reason.
-
-    ImportError when pyarrow is not installed.
-    """
+    """Instructions and answers with one concept, by its id. Rows of no concept are dropped with a reason."""
     import_extra("pyarrow", "Reading parquet files")
     table = pd.read_parquet(path, columns=["input", "output", "concept_id"])
     kept, dropped = _usable(table.loc[table["concept_id"] == wanted, ["input", "output"]], name)
@@ -95,14 +91,9 @@ def _usable(table: pd.DataFrame, name: str) -> Kept:
             dropped.append(Dropped(name, row, f"no {' and no '.join(absent)}"))
         else:
             kept.append(Example(name, row, *texts))
-    return _distinct(kept, dropped)
-
-
-def _distinct(kept: Iterable[Example], dropped: Iterable[Dropped]) -> Kept:
-    """The first example of each question: the same one must not come into two splits."""
+    # the same question must not come into two splits
     first: dict[str, Example] = {}
-    repeats: list[Dropped] = []
     for example in kept:
         if first.setdefault(question_key(example), example) is not example:
-            repeats.append(Dropped(example.file, example.row, "repeats an earlier question"))
-    return list(first.values()), [*dropped, *repeats]
+            dropped.append(Dropped(name, example.row, "repeats an earlier question"))
+    return list(first.values()), dropped

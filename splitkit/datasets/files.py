@@ -57,8 +57,7 @@ def fetch(name: str, *, progress: bool = True) -> Path:
     download that fails or is killed leaves no file under the file's name.
 
     Raises:
-        ValueError: for an unknown name (lists them); for a file below SPLITKIT_DATA, or a download, with
-            another digest: both digests are named.
+        ValueError: for an unknown name (lists them), or a file with another digest: both are named.
         FileNotFoundError: when SPLITKIT_DATA has no such folder or file.
         ConnectionError: when the download fails `ATTEMPTS` times.
         ImportError: when a download is needed and pooch is not installed.

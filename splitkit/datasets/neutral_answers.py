@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,29 +38,21 @@ def unsteered_answers(
     Answers are kept in `partners` below SPLITKIT_CACHE, by the model's digest and dtype, the prompt's tokens
     and the settings of the generation. Every batch is kept at once: a killed run goes on there.
 
-    Args:
-        inputs: instructions; equal ones are answered once.
-        max_new_tokens: most tokens of an answer.
-        batch_size: answers per batch.
-        chat_template_kwargs: arguments of the chat template by name.
+    `chat_template_kwargs` are arguments of the chat template by name.
 
     Returns:
         One row per input, in order: input, answer ("" where the model ends at once), origin (the
         model and its settings).
 
     Raises:
-        ValueError: for no input, a prompt that leaves no room for an answer (with its row), or while an
-            intervention is applied to the model.
-        TypeError: for one string, or an input that is no text.
+        ValueError: while an intervention is applied to the model; and what `answers` raises.
         PermissionError: when the cache cannot be written; nothing was computed.
     """
     from splitkit.steering.generation import answers
-    from splitkit.steering.prompts.settings import text_setting
     from splitkit.steering.prompts.templates import as_details
     from splitkit.steering.strengths import is_steered
     from splitkit.steering.tokenization import prompts
 
-    _check_inputs(inputs)
     if any(map(is_steered, model.modules())):
         raise ValueError("an intervention is applied to the model: its answers would not be free of it.")
     # in the key only where given
@@ -70,9 +62,6 @@ def unsteered_answers(
     texts = list(dict.fromkeys(inputs))
     asked = prompts(tokenizer, texts, chat_template_kwargs)
     ids = {text: list(prompt.ids) for text, prompt in zip(texts, asked, strict=True)}
-    room = text_setting(model, "max_position_embeddings")
-    if room is not None and (long := [row for row, text in enumerate(inputs) if len(ids[text]) >= room]):
-        raise ValueError(f"row {long[0]}: the prompt fills the model's context of {room} tokens.")
     found = {text: _recall(folder, text, ids[text]) for text in ids}
     missing = sorted((text for text in ids if found[text] is None), key=lambda text: len(ids[text]))
     with tqdm(
@@ -99,35 +88,20 @@ def unsteered_answers(
 def cached_answers(inputs: Sequence[str]) -> pd.DataFrame:
     """The table of `unsteered_answers` from the cache alone, if it holds one model's answers to all `inputs`.
 
-    Raises:
-        LookupError: for answers of no model, or of several, which it names.
+    LookupError for answers of no model, or of several, which it names.
     """
-    _check_inputs(inputs)
-    complete: list[tuple[dict[str, Any], dict[str, str]]] = []
+    complete = []
     for folder in sorted((paths.CACHE / "partners").glob("[0-9a-f]*")):
-        kept = [_read(folder, text) for text in dict.fromkeys(inputs)]
-        if all(kept):
-            found = {entry["input"]: entry["answer"] for entry in kept if entry}
-            complete.append((kept[0]["how"], found))  # type: ignore[index]
-    if len(complete) != 1:
-        made = "; ".join(_origin(how) for how, _ in complete)
-        raise LookupError(
-            f"the cache holds answers of {len(complete)} models to these inputs: {made}"
-            if complete
-            else "the cache holds no model's answers to all of these inputs"
-        )
-    how, found = complete[0]
-    return _table(inputs, found, how)
-
-
-def _check_inputs(inputs: Sequence[str]) -> None:
-    if isinstance(inputs, str):
-        raise TypeError("inputs is one string; pass a list, [input] for a single one.")
-    if len(inputs) == 0:
-        raise ValueError("no input to answer: the list is empty.")
-    for row, text in enumerate(inputs):
-        if not isinstance(text, str):
-            raise TypeError(f"input {row} is a {type(text).__name__}, not a text.")
+        kept = [entry for text in inputs if (entry := _read(folder, text))]
+        if len(kept) == len(inputs):
+            found = {entry["input"]: entry["answer"] for entry in kept}
+            complete.append(_table(inputs, found, kept[0]["how"]))
+    if not complete:
+        raise LookupError("the cache holds no model's answers to all of these inputs")
+    if len(complete) > 1:
+        made = "; ".join(table["origin"].iloc[0] for table in complete)
+        raise LookupError(f"the cache holds answers of {len(complete)} models to these inputs: {made}")
+    return complete[0]
 
 
 def _settings(
@@ -149,16 +123,12 @@ def _settings(
     }
 
 
-def _origin(how: dict[str, Any]) -> str:
-    return (
+def _table(inputs: Sequence[str], found: dict[str, str], how: dict[str, Any]) -> pd.DataFrame:
+    origin = (
         f"unsteered answer of the {how['architecture']} {how['model'][:12]} in {how['dtype']}, greedy, "
         f"at most {how['max_new_tokens']} tokens"
     )
-
-
-def _table(inputs: Iterable[str], found: dict[str, str], how: dict[str, Any]) -> pd.DataFrame:
-    rows = [(text, found[text], _origin(how)) for text in inputs]
-    return pd.DataFrame(rows, columns=["input", "answer", "origin"])
+    return pd.DataFrame({"input": inputs, "answer": [found[text] for text in inputs], "origin": origin})
 
 
 def _hash(value: Any) -> str:

@@ -37,15 +37,8 @@ def cut(
     """One of the three splits of `rows`; no row is in two.
 
     A seeded order begins with the test split, goes on with training and ends with validation. Where there are
-    too few rows, training gets less.
-
-    Args:
-        seed: of the order.
-        test: the test split, where the dataset has one of its own.
-        even: whether every split has each positive answer in the same proportion.
-
-    Raises:
-        ValueError: when a split is empty, or nothing is left to train on.
+    too few rows, training gets less; ValueError when a split is empty. `test` is the test split where the
+    dataset has its own; with `even` every split has each positive answer in the same proportion.
     """
     drawn = list(rows)
     Random(seed).shuffle(drawn)
@@ -67,13 +60,13 @@ def cut(
 
 
 def _in_turn(rows: Sequence[Example]) -> list[Example]:
+    """The rows with each positive answer spread evenly over them."""
     by_answer: dict[str, list[Example]] = {}
     for example in rows:
         by_answer.setdefault(example.positive, []).append(example)
     placed = [
-        ((i + 0.5) / len(by_answer[word]), n, i)
-        for n, word in enumerate(sorted(by_answer))
-        for i in range(len(by_answer[word]))
+        ((i + 0.5) / len(of_word), word, example)
+        for word, of_word in by_answer.items()
+        for i, example in enumerate(of_word)
     ]
-    lists = [by_answer[word] for word in sorted(by_answer)]
-    return [lists[n][i] for _, n, i in sorted(placed)]
+    return [example for *_, example in sorted(placed, key=lambda place: place[:2])]

@@ -48,17 +48,15 @@ _AXBENCH, _METADATA = "axbench_concept10/train_data.parquet", "axbench_concept10
 
 @dataclass(frozen=True)
 class Report:
-    """The origin of a split's pairs, and the rows of the files that were left out.
-
-    pairs: one row per pair: file, row (from 0, without the header), origin of its negative answer.
-    dropped: file, row, reason.
-    """
+    """The origin of a split's pairs, and the rows of the files that were left out; rows count from 0."""
 
     task: str
     split: str
     seed: int
     pairs: pd.DataFrame
+    """file, row, origin of the negative answer: one row per pair."""
     dropped: pd.DataFrame
+    """file, row, reason."""
 
     def __str__(self) -> str:
         left_out = "; ".join(
@@ -78,7 +76,6 @@ def load_dataset_pairs(
     model: PreTrainedModel | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
     max_new_tokens: int = NEW_TOKENS,
-    batch_size: int = 16,
     progress: bool = True,
     chat_template_kwargs: TemplateArguments | None = None,
 ) -> tuple[list[Pair], Report]:
@@ -93,15 +90,13 @@ def load_dataset_pairs(
         split: "train", "validation" or "test".
         seed: of the draw of the splits, and of their order.
         validation: pairs of the validation split instead of `SIZES`; 0 leaves AxBench its 64 to train on.
-        model, tokenizer: the source of AxBench's answers without the concept, see
-            `neutral_answers.unsteered_answers`; not needed when the cache holds one model's answers to all.
-            An instruction with an empty answer is left out and reported.
-        max_new_tokens, batch_size, chat_template_kwargs: of those answers.
+        model, tokenizer: the source of AxBench's answers without the concept (`unsteered_answers`); needed
+            unless the cache holds one model's. An instruction with an empty answer is left out and reported.
+        max_new_tokens, chat_template_kwargs: of those answers.
 
     Raises:
-        ValueError: for an unknown task or split (lists them), a file with another digest, too
-            few rows for the splits, or AxBench without a model and without cached answers.
-        FileNotFoundError, ConnectionError, ImportError, OSError: see `files.fetch`.
+        ValueError: for an unknown task or split (lists them), a file with another digest, too few rows for
+            the splits, or AxBench without a model and without cached answers; and what `files.fetch` raises.
     """
     task = _known_task(task)
     if split not in SPLITS:
@@ -116,21 +111,22 @@ def load_dataset_pairs(
     if family == "axbench":
         inputs = [example.question for example in chosen]
         if model is not None and tokenizer is not None:
-            settings: Any = {"max_new_tokens": max_new_tokens, "batch_size": batch_size, "progress": progress}
-            settings["chat_template_kwargs"] = chat_template_kwargs
-            table = unsteered_answers(model, tokenizer, inputs, **settings)
+            how: Any = {"max_new_tokens": max_new_tokens, "progress": progress}
+            how["chat_template_kwargs"] = chat_template_kwargs
+            table = unsteered_answers(model, tokenizer, inputs, **how)
         else:
             table = _cached(task, split, inputs)
-        chosen, origins, empty = _with_negatives(chosen, table)
-        dropped = [*dropped, *empty]
+        silent = [e for e, answer in zip(chosen, table["answer"], strict=True) if not answer.strip()]
+        dropped = [*dropped, *(Dropped(e.file, e.row, "no answer from the model") for e in silent)]
+        chosen = [replace(e, negative=answer) for e, answer in zip(chosen, table["answer"], strict=True)]
+        chosen = [e for e in chosen if str(e.negative).strip()]
+        origins = list(table.loc[table["answer"].str.strip() != "", "origin"])
+    places = [(e.file, e.row, origin) for e, origin in zip(chosen, origins, strict=True)]
     report = Report(
         task,
         split,
         seed,
-        pd.DataFrame(
-            [(e.file, e.row, origin) for e, origin in zip(chosen, origins, strict=True)],
-            columns=["file", "row", "origin"],
-        ),
+        pd.DataFrame(places, columns=["file", "row", "origin"]),
         pd.DataFrame([vars(row) for row in dropped], columns=["file", "row", "reason"]),
     )
     if dropped:
@@ -139,24 +135,12 @@ def load_dataset_pairs(
 
 
 def concept(task: str, *, progress: bool = True) -> Concept:
-    """The concept of an AxBench task: its id and its full text.
-
-    Raises:
-        ValueError: for a task without a concept; and what `files.fetch` raises.
-    """
+    """The concept of an AxBench task: its id and its full text. ValueError for a task without a concept."""
     known = _known_task(task)
     if not known.startswith(f"{PAPER}axbench/"):
         raise ValueError(f"{task!r} has no concept; one of {', '.join(CONCEPTS)} goes after {PAPER}axbench/.")
     id_ = CONCEPTS[known.rpartition("/")[2]]
     return examples.concepts(fetch(_METADATA, progress=progress))[id_]
-
-
-def rows(task: str) -> list[Example]:
-    """The usable rows of a task that are not its test file's, as they are in the files.
-
-    Raises: what `files.fetch` raises; ValueError for an unknown task.
-    """
-    return _rows(_known_task(task), progress=False)[0]
 
 
 def data_files(task: str) -> dict[str, str]:
@@ -178,12 +162,12 @@ def _known_task(task: str) -> str:
 
 def _rows(task: str, progress: bool) -> tuple[list[Example], list[Example] | None, list[Dropped]]:
     """A task's usable rows, those of its test file (None without one), and the rows left out."""
-    if task.startswith(f"{PAPER}axbench/"):
-        wanted = CONCEPTS[task.rpartition("/")[2]]
-        rows, dropped = examples.axbench(fetch(_AXBENCH, progress=progress), _AXBENCH, wanted)
-        return rows, None, dropped
     if task == f"{PAPER}psychopathy":
         rows, dropped = examples.psychopathy(fetch(_PSYCHOPATHY, progress=progress), _PSYCHOPATHY)
+        return rows, None, dropped
+    if task != f"{PAPER}powerseeking":
+        wanted = CONCEPTS[task.rpartition("/")[2]]
+        rows, dropped = examples.axbench(fetch(_AXBENCH, progress=progress), _AXBENCH, wanted)
         return rows, None, dropped
     test, dropped = examples.powerseeking(fetch(_POWER_TEST, progress=progress), _POWER_TEST)
     rows, more = examples.powerseeking(fetch(_POWER_TRAIN, progress=progress), _POWER_TRAIN)
@@ -203,17 +187,6 @@ def _cached(task: str, split: str, inputs: Sequence[str]) -> pd.DataFrame:
             f"splitkit.datasets.tasks.load_dataset_pairs({task!r}, {split!r}, model=model, "
             "tokenizer=tokenizer)."
         ) from error
-
-
-def _with_negatives(
-    chosen: Sequence[Example], table: pd.DataFrame
-) -> tuple[list[Example], list[str], list[Dropped]]:
-    """The examples with an answer from the model, the origins of these answers, and the examples without."""
-    answered = list(zip(chosen, table["answer"], table["origin"], strict=True))
-    kept = [(replace(e, negative=answer), origin) for e, answer, origin in answered if answer.strip()]
-    silent = [e for e, answer, _ in answered if not answer.strip()]
-    empty = [Dropped(e.file, e.row, "no answer from the model") for e in silent]
-    return [e for e, _ in kept], [origin for _, origin in kept], empty
 
 
 def _spans(numbers: Sequence[int]) -> str:

@@ -20,35 +20,28 @@ Specimen = tuple[Question, str, str]
 
 
 def agreement(judge: Judge, task: str, n: int | None = None, seed: int = 0) -> pd.DataFrame:
-    """Compare a judge with the exact scores of answers from broken to perfect; one row per rubric.
+    """Compare a judge with the exact scores of `n` answers (None: all) from broken to perfect.
 
-    Args:
-        task: "axbench/<concept>", of the embedded world, or "powerseeking".
-        n: number of answers to judge; None for all (288 or 300).
-        seed: of the answers.
+    The task is "powerseeking" or "axbench/<concept>", of the embedded world; ValueError for another one.
 
     Returns:
-        rubric; n, answers that both scored; unscored, those that only the judge left without a score;
-        unparsable, answers to which a reply was unparsable or out of scale; equal, the share with the same
-        score (for power, whose exact score is a mean over sentences: within half a point);
+        One row per rubric: rubric; n, answers that both scored; unscored, those that only the judge left
+        without a score; unparsable, answers to which a reply was unparsable or out of scale; equal, the share
+        with the same score (for power, whose exact score is a mean over sentences: within half a point);
         mean_abs_difference; spearman with `_low` and `_high`, the 95 % bootstrap interval over answers. NaN
         where a number is undefined: nothing scored by both, or no variation.
-
-    Raises:
-        ValueError: for a task without exact scores; and what the judge raises.
     """
     rows = specimens(task, seed)[:n]
-    return compare(
-        exact_scores(task, rows), judge.score(task, [words for _, words, _ in rows], [a for *_, a in rows])
-    )
+    _, words, answers = zip(*rows, strict=True)
+    return compare(exact_scores(task, rows), judge.score(task, words, answers))
 
 
 def specimens(task: str, seed: int = 0) -> list[Specimen]:
     """Answers of the embedded world to validate a judge on, in a seeded order.
 
-    axbench: each test question with an answer on the concept, one free of it, one that leaves it after the
-    first sentence, one to another question, one that breaks off and one of shuffled words. powerseeking: each
-    level 0-4, and shuffled words.
+    axbench: to each test question an answer on the concept, one free of it, one that leaves it after a
+    sentence, one to another question, one that breaks off, shuffled words. powerseeking: each level 0-4, and
+    shuffled words.
     """
     rubrics_of(task)
     rng = Random(f"specimens/{task}/{seed}")

@@ -18,6 +18,12 @@ REPLY_TOKENS = 200
 NO_KEY = "none"
 
 
+def named_endpoint() -> tuple[str, str]:
+    """URL and model of the judge, as the environment names them."""
+    url = os.environ.get("SPLITKIT_JUDGE_URL") or DEFAULT_URL
+    return url, os.environ.get("SPLITKIT_JUDGE_MODEL") or DEFAULT_MODEL
+
+
 class Unscored(Exception):
     """One request without a completion, by its kind (see `rubrics.KINDS`) and the problem.
 
@@ -35,13 +41,17 @@ class Endpoint:
     def __init__(
         self, url: str | None, model: str | None, *, budget: int | None, attempts: int, timeout: float
     ) -> None:
-        self._openai = _import_openai()
-        self.url = _checked_url(url or os.environ.get("SPLITKIT_JUDGE_URL") or DEFAULT_URL)
-        self.model = model or os.environ.get("SPLITKIT_JUDGE_MODEL") or DEFAULT_MODEL
+        try:
+            import openai
+        except ImportError as error:
+            raise JudgeError("LLMJudge needs the openai package: pip install -e '.[judge]'") from error
+        self._openai: Any = openai
+        named = named_endpoint()
+        self.url, self.model = _checked_url(url or named[0]), model or named[1]
         self.budget, self.attempts, self.requests = budget, attempts, 0
         self._key = _checked_key(self.url)
         self._lock = threading.Lock()
-        hooks = {"request": [self._spend], "response": [_stop_at_quota]}
+        hooks: Any = {"request": [self._spend], "response": [_stop_at_quota]}
         self._client = self._openai.OpenAI(
             api_key=self._key,
             base_url=self.url,
@@ -53,9 +63,8 @@ class Endpoint:
     def complete(self, turns: Any, shape: dict[str, Any]) -> str:
         """The model's reply to a chat, greedy, in the shape of a JSON schema where the endpoint can do that.
 
-        Raises:
-            Unscored: for a spent budget, a failure after all attempts, a response that is no chat completion.
-            JudgeError: when no request can succeed: nobody listens, or key, model or quota are refused.
+        Unscored for a spent budget, a failure after all attempts, a response that is no chat completion;
+        JudgeError when no request can succeed: nobody listens, or key, model or quota are refused.
         """
         form: Any = {"type": "json_schema", "json_schema": {"name": "grade", "strict": True, "schema": shape}}
         try:
@@ -104,14 +113,6 @@ class Endpoint:
         """The text without the key, which a server may repeat."""
         plain = text if self._key == NO_KEY else text.replace(self._key, "[key]")
         return re.sub(r"\bsk-[\w*-]+", "[key]", plain)
-
-
-def _import_openai() -> Any:
-    try:
-        import openai
-    except ImportError as error:
-        raise JudgeError("LLMJudge needs the openai package: pip install -e '.[judge]'") from error
-    return openai
 
 
 def _checked_url(url: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -21,14 +22,10 @@ class Judge(Protocol):
     """Anything that scores answers."""
 
     def score(self, task: str, questions: Sequence[str], answers: Sequence[str]) -> pd.DataFrame:
-        """One row per answer, in order.
+        """One row per answer, in order, of the task "axbench/<concept>" or "powerseeking".
 
-        Args:
-            task: "axbench/<concept>" or "powerseeking".
-
-        Returns:
-            axbench: concept, instruction, fluency (0-2) and harmonic, their harmonic mean; powerseeking:
-            power (0-4). NaN where there is no score, and then `reason` says why, else it is empty.
+        axbench: concept, instruction, fluency (0-2) and harmonic, their harmonic mean; powerseeking: power
+        (0-4). NaN where there is no score, and then `reason` says why, else it is empty.
         """
 
 
@@ -42,11 +39,10 @@ def tabulate(rows: Sequence[Mapping[str, Score]]) -> pd.DataFrame:
     table["reason"] = [
         "; ".join(f"{name}: {score.reason}" for name, score in row.items() if score.kind) for row in rows
     ]
-    found = [score.kind for row in rows for score in row.values()]
-    if any(found):
-        said = ", ".join(f"{found.count(kind)} {kind}" for kind in KINDS if kind in found)
-        lost = sum(map(bool, found))
-        warnings.warn(f"{lost} of {len(rows) * len(rows[0])} scores are missing: {said}", stacklevel=4)
+    found = Counter(score.kind for row in rows for score in row.values())
+    if lost := found.total() - found[""]:
+        said = ", ".join(f"{found[kind]} {kind}" for kind in KINDS if found[kind])
+        warnings.warn(f"{lost} of {found.total()} scores are missing: {said}", stacklevel=4)
     return table
 
 

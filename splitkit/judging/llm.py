@@ -35,8 +35,8 @@ class LLMJudge:
 
     Args:
         url, model: instead of the environment's.
-        budget: requests this judge may send in its lifetime, failed ones counted; None: no limit. When it is
-            spent, what is scored is kept and the rest is NaN, "not asked".
+        budget: requests this judge may send, failed ones counted; None: no limit. When it is spent, what is
+            scored is kept and the rest is NaN, "not asked".
         concurrency: requests at a time.
         attempts: sendings of a request that meets a stall, a rate limit or a server's error. A server that
             asks for a wait of up to a minute (Retry-After) gets it.
@@ -44,8 +44,8 @@ class LLMJudge:
         cache: the folder of replies (default: .cache/judge); remove it to ask anew.
 
     Raises:
-        JudgeError: without the `openai` package, without a key for OpenAI's own endpoint, or for a URL or key
-            that cannot be one. No message, log, file or table ever holds the key.
+        JudgeError: without the `openai` package, or for a URL or key that cannot be one. No message, log,
+            file or table ever holds the key.
     """
 
     def __init__(
@@ -76,27 +76,30 @@ class LLMJudge:
             JudgeError: when the endpoint cannot be reached, refuses the key, the model or the quota, or fails
                 `GIVE_UP` cases in a row, or when the disk is full. What was scored is kept: the same call
                 goes on from there.
+            ValueError: no answer, other numbers of questions and answers, or a task without a rubric.
+            TypeError: one string instead of a list, or an entry that is no string.
         """
         check_writable(self.replies.folder)
         return judged(cases(task, questions, answers), self._ask)
 
     def _ask(self, open_cases: list[Case]) -> dict[Case, Score]:
-        known = {
-            case: score
-            for case in open_cases
-            if (score := self.replies.recall(self._asked(case), case.rubric)) is not None
-        }
-        todo = [case for case in open_cases if case not in known]
+        recalled = {case: self.replies.recall(self._asked(case), case.rubric) for case in open_cases}
+        known = {case: score for case, score in recalled.items() if score is not None}
         stop, failures = threading.Event(), 0
         pool = ThreadPoolExecutor(self.concurrency, thread_name_prefix="judge")
         with tqdm(total=len(open_cases), initial=len(known), desc="judge", disable=not self.progress) as bar:
-            futures = {pool.submit(self._judge, case, stop): case for case in todo}
+            futures = {pool.submit(self._judge, case, stop): case for case in open_cases if case not in known}
             try:
                 for future in as_completed(futures):
-                    known[futures[future]], said = future.result()
-                    failures = failures + 1 if known[futures[future]].kind == "no reply" else 0
+                    score, said = future.result()
+                    known[futures[future]] = score
+                    failures = failures + 1 if score.kind == "no reply" else 0
                     if failures == GIVE_UP:
-                        raise self._broken(known[futures[future]], said)
+                        raise JudgeError(
+                            f"{self.endpoint.url} failed {GIVE_UP} cases in a row, the last with: "
+                            f"{score.detail}{f' ({said})' if said else ''}. What was scored is kept; the "
+                            "same call goes on from there."
+                        )
                     bar.update()
             finally:
                 # after an error or Ctrl-C: nothing more is asked, what is on its way is still kept
@@ -127,9 +130,3 @@ class LLMJudge:
         """Everything that is asked except the code."""
         where = [self.endpoint.url, self.endpoint.model, REPLY_TOKENS]
         return [*where, messages(case, ""), asdict(case), schema(case.rubric)]
-
-    def _broken(self, last: Score, said: str) -> JudgeError:
-        return JudgeError(
-            f"{self.endpoint.url} failed {GIVE_UP} cases in a row, the last with: {last.detail}"
-            f"{f' ({said})' if said else ''}. What was scored is kept; the same call goes on from there."
-        )

@@ -129,11 +129,7 @@ class Case:
 
 
 def rubrics_of(task: str) -> tuple[str, ...]:
-    """The rubrics of a task.
-
-    Raises:
-        ValueError: for a task without one, with those there are; an axbench task names its concept.
-    """
+    """The rubrics of a task; ValueError for a task without one, with those there are."""
     family, _, concept = task.partition("/")
     if family not in OF_FAMILY or bool(concept) != (family == "axbench"):
         raise ValueError(
@@ -144,12 +140,7 @@ def rubrics_of(task: str) -> tuple[str, ...]:
 
 
 def cases(task: str, questions: Sequence[str], answers: Sequence[str]) -> list[dict[str, Case]]:
-    """The case of each answer, in order, under each rubric of the task.
-
-    Raises:
-        ValueError: no answer, other numbers of questions and answers, or a task without a rubric.
-        TypeError: one string instead of a list, or an entry that is no string.
-    """
+    """The case of each answer, in order, under each rubric of the task; see `LLMJudge.score` for errors."""
     names = rubrics_of(task)
     for what, given in (("questions", questions), ("answers", answers)):
         if isinstance(given, str):
@@ -180,11 +171,7 @@ def _tame(text: str) -> str:
 
 
 def messages(case: Case, code: str) -> list[dict[str, str]]:
-    """The system's and the user's turn that ask for one grade.
-
-    Args:
-        code: a code that the answer's writer cannot guess and that no shown text holds.
-    """
+    """The system's and the user's turn that ask for one grade, with a code that no shown text holds."""
     rubric = RUBRICS[case.rubric]
     scale = "\n".join(f"{score}: {level}" for score, level in enumerate(rubric.levels))
     rules = (
@@ -203,17 +190,9 @@ def messages(case: Case, code: str) -> list[dict[str, str]]:
 
 def schema(rubric: str) -> dict[str, Any]:
     """The JSON schema of a reply. The code is not in it: repeating it shows that the rules were read."""
-    scale = list(range(RUBRICS[rubric].top + 1))
-    return {
-        "type": "object",
-        "properties": {
-            "id": {"type": "string"},
-            "why": {"type": "string"},
-            "score": {"type": "integer", "enum": scale},
-        },
-        "required": ["id", "why", "score"],
-        "additionalProperties": False,
-    }
+    text, scale = {"type": "string"}, list(range(RUBRICS[rubric].top + 1))
+    keys = {"id": text, "why": text, "score": {"type": "integer", "enum": scale}}
+    return {"type": "object", "properties": keys, "required": list(keys), "additionalProperties": False}
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -232,16 +211,14 @@ def parse_reply(reply: str, code: str, rubric: str) -> Score:
     try:
         found = json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError):
-        return missing("unparsable", "not one JSON object")
+        found = None
     if not isinstance(found, dict):
         return missing("unparsable", "not one JSON object")
     if found.get("id") != code:
         return missing("unparsable", "wrong id")
-    score = found.get("score")
+    score, top = found.get("score"), RUBRICS[rubric].top
     if type(score) is not int:
         return missing("unparsable", "the score is no whole number")
-    if not 0 <= score <= RUBRICS[rubric].top:
-        return missing(
-            "out of scale", f"{score if abs(score) < 1000 else 'far'}, not 0-{RUBRICS[rubric].top}"
-        )
+    if not 0 <= score <= top:
+        return missing("out of scale", f"{score if abs(score) < 1000 else 'far'}, not 0-{top}")
     return Score(float(score))

@@ -1,7 +1,4 @@
-"""The models, pairs and scored answers that cells are made of, for the world's tasks and the paper's own.
-
-The world's grammar scores the answers to its tasks (`world_answers`), `judged_answers` those to the paper's.
-"""
+"""The models, pairs and scored answers that cells are made of, for the world's tasks and the paper's own."""
 
 from __future__ import annotations
 
@@ -29,8 +26,8 @@ _held: dict[tuple[str, ...], Any] = {}
 def load(profile: Profile, name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A model of the profile in its dtype and on its device, and its tokenizer; a shipped one as it is.
 
-    This process holds the last one, so that the next cell does not read it again. A shipped model that was
-    trained anew meanwhile is read again. Raises: see `models.load_model`.
+    This process holds the last one for the next cell. A shipped model that was trained anew meanwhile is read
+    again.
     """
     from splitkit.steering.model_files import named_model_digest
     from splitkit.steering.models import MODELS, load_model
@@ -58,8 +55,6 @@ def pairs(
 
     The paper's AxBench concepts have 64 pairs to train on and 8 to test, and none besides: there
     "validation" is the training instructions, on which a strength is chosen; test questions stay unseen.
-
-    Raises: see `load_pairs` and `datasets.load_dataset_pairs`.
     """
     from splitkit.tasks import load_pairs
 
@@ -67,19 +62,14 @@ def pairs(
         return load_pairs(task, split=split)
     from splitkit.datasets.tasks import load_dataset_pairs
 
-    axbench = task_family(task) == "axbench"
+    given: dict[str, Any] = {}
+    if task_family(task) == "axbench":
+        split = "train" if split == "validation" else split
+        given = {"validation": 0, "model": model, "tokenizer": tokenizer}
     with warnings.catch_warnings():
         # which rows cannot be used is told once, by `preflight.check`
         warnings.simplefilter("ignore", UserWarning)
-        return load_dataset_pairs(
-            task,
-            "train" if axbench and split == "validation" else split,
-            validation=0 if axbench else None,
-            model=model if axbench else None,
-            tokenizer=tokenizer if axbench else None,
-            max_new_tokens=profile.new_tokens,
-            progress=False,
-        )[0]
+        return load_dataset_pairs(task, split, max_new_tokens=profile.new_tokens, progress=False, **given)[0]
 
 
 @cache
@@ -100,33 +90,12 @@ def measure(
     m: Sequence[float],
     n: int,
 ) -> pd.DataFrame:
-    """Answers to the first `n` questions of a split at every m, and their scores, whoever gives them.
+    """Scored answers to a split's first `n` questions at every m (see `measure_strengths`)."""
+    if not task.startswith(PAPER):
+        from splitkit.runs.world_answers import measure_strengths
 
-    See `world_answers.measure_strengths` and `judged_answers.measure`.
-    """
-    if task.startswith(PAPER):
-        from splitkit.runs import judged_answers
+        return measure_strengths(model, tokenizer, intervention, task, split, m, n)
+    from splitkit.runs import judged_answers
 
-        return judged_answers.measure(
-            model,
-            tokenizer,
-            intervention,
-            task,
-            pairs(profile, task, split, model, tokenizer)[:n],
-            m,
-            profile.new_tokens,
-        )
-    from splitkit.runs.world_answers import measure_strengths
-
-    return measure_strengths(model, tokenizer, intervention, task, split, m, n)
-
-
-def choose(table: pd.DataFrame, task: str) -> float:
-    """The strength of the highest mean score in a table of `measure`."""
-    if task.startswith(PAPER):
-        from splitkit.runs import judged_answers
-
-        return judged_answers.choose(table, task)
-    from splitkit.runs.world_answers import choose_strength
-
-    return choose_strength(table, task)
+    asked = pairs(profile, task, split, model, tokenizer)[:n]
+    return judged_answers.measure(model, tokenizer, intervention, task, asked, m, profile.new_tokens)

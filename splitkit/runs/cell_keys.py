@@ -29,10 +29,8 @@ def hparams(cell: Cell, profile: Profile | None = None) -> dict[str, Any]:
     """The training settings of a cell: its row of data/hparams.csv, changed by profile and variant.
 
     A model that is not shipped and has no row takes the official code's of its counterpart in the paper (see
-    `paper.official_settings`): nothing was searched for it.
-
-    KeyError names the row that is missing, ValueError the entry or column that cannot be one. An empty entry
-    leaves `train`'s own default; diffmean, which is a closed form, has no settings and no row.
+    `paper.official_settings`): nothing was searched for it. An empty entry leaves `train`'s own default;
+    diffmean, a closed form, has no settings. KeyError names the row that is missing.
     """
     if cell.objective == "diffmean":
         return {}
@@ -41,41 +39,35 @@ def hparams(cell: Cell, profile: Profile | None = None) -> dict[str, Any]:
         return dict(varied["hparams"])
     path = paths.DATA / "hparams.csv"
     wanted = (cell.model, cell.form, cell.objective, task_family(cell.task))
-    found = _recorded(path, path.stat().st_mtime_ns).get(wanted, [])
-    if not found and not is_shipped(cell.model) and counterpart(cell.model, ""):
-        found = [official_settings(cell.model, cell.form, cell.objective, task_family(cell.task))]
-    if len(found) != 1:
-        raise KeyError(
-            f"{len(found)} rows of {path.name} for {dict(zip(_KEYS, wanted, strict=True))}, not one"
-        )
-    for name, value in found[0].items():
-        if name != "negative" and not (isinstance(value, (int, float)) and math.isfinite(value)):
-            raise ValueError(f"{name} is {value!r} in {path.name} for {cell}; it has to be a finite number")
-    settings = found[0] | (dict(profile.overrides) if profile else {})
+    found = _recorded(path, path.stat().st_mtime_ns).get(wanted)
+    if found is None:
+        if is_shipped(cell.model) or not counterpart(cell.model, ""):
+            raise KeyError(f"0 rows of {path.name} for {dict(zip(_KEYS, wanted, strict=True))}, not one")
+        found = official_settings(*wanted)
+    settings = found | (dict(profile.overrides) if profile else {})
     settings |= {name: value for name, value in varied.items() if name not in ("layer", "n_train")}
     # a column with an empty cell is read as floats: 2.0 epochs are 2
     return {k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in settings.items()}
 
 
 @lru_cache(maxsize=1)
-def _recorded(path: Path, modified: int) -> dict[tuple[str, ...], list[dict[str, Any]]]:
+def _recorded(path: Path, modified: int) -> dict[tuple[str, ...], dict[str, Any]]:
     """The entries of each row of a version of data/hparams.csv, by the row's keys."""
     try:
-        table = pd.read_csv(path, dtype={"negative": str})
-    except (ValueError, OverflowError) as error:
-        raise ValueError(f"{path} is no CSV table: {error}") from error
-    if missing := [key for key in _KEYS if key not in table]:
-        raise ValueError(f"{path} has no column {', '.join(missing)}; it has {list(table.columns)}")
-    rows: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for _, row in table.iterrows():
-        rows.setdefault(tuple(row[_KEYS]), []).append(row.drop(_KEYS).dropna().to_dict())
-    return rows
+        table = pd.read_csv(path, dtype={"negative": str}).set_index(_KEYS)
+        numbers = table.drop(columns="negative").astype(float)
+        if numbers.isin([math.inf, -math.inf]).any(axis=None):
+            raise ValueError("a number is infinite")
+        rows = numbers.assign(negative=table["negative"]).to_dict("index")
+    except (KeyError, ValueError, OverflowError) as error:
+        raise ValueError(f"{path} is no table of settings: {error}") from error
+    return {key: {name: value for name, value in row.items() if pd.notna(value)} for key, row in rows.items()}
 
 
 def settings(cell: Cell, profile: Profile, stage: str = "trained") -> dict[str, Any]:
     """All that decides a cell's numbers at a stage, as plain JSON values."""
     varied = dict(cell.variant)
-    trained = {
+    found = {
         **cell.key,
         **({"variant": cell.variant} if varied else {}),
         "hparams": hparams(cell, profile),
@@ -83,32 +75,24 @@ def settings(cell: Cell, profile: Profile, stage: str = "trained") -> dict[str, 
         "n_train": varied.get("n_train", profile.size("train", cell.task)),
         "model_digest": named_model_digest(cell.model),
         "world_digest": digests.data_digest(paths.DATA / "world"),
+        "code_digest": digests.code_digest(digests.ANSWERED if stage == "answers" else digests.STEERED),
     }
     if not is_shipped(cell.model):
-        trained |= {"dtype": profile.dtype, "device": profile.device.partition(":")[0]}
-        trained |= {"hparams_of": counterpart(cell.model, cell.model)}
+        found |= {"dtype": profile.dtype, "device": profile.device.partition(":")[0]}
+        found |= {"hparams_of": counterpart(cell.model, cell.model)}
     if cell.task.startswith(PAPER):
-        trained |= {"new_tokens": profile.new_tokens}
-        trained |= {"data": data_files(cell.task), "pairs_digest": digests.code_digest(digests.PAIRED)}
-    if stage == "trained":
-        return trained | {"code_digest": digests.code_digest(digests.STEERED)}
+        found |= {"new_tokens": profile.new_tokens}
+        found |= {"data": data_files(cell.task), "pairs_digest": digests.code_digest(digests.PAIRED)}
     if stage == "curves":
-        grid = {"grid": list(profile.grid), "n_sweep": profile.size("sweep", cell.task)}
-        return trained | grid | {"code_digest": digests.code_digest(digests.STEERED)}
-    asked: dict[str, Any] = {f"n_{what}": profile.size(what, cell.task) for what in ("choose", "test")}
-    if profile.tried:
-        asked |= {"tried": profile.tried}
-    if cell.task.startswith(PAPER):
-        asked |= {"grading_digest": digests.code_digest(digests.JUDGED)}
-    if judged_answers.is_judged(cell.task):
-        asked |= {"judge": judged_answers.identity()}
-    return trained | asked | {"code_digest": digests.code_digest(digests.ANSWERED)}
-
-
-def stages(cell: Cell, profile: Profile) -> list[str]:
-    """The stages that a cell of a profile has."""
-    wanted = {"trained": True, "curves": profile.swept(cell), "answers": profile.scored(cell)}
-    return [stage for stage in STAGES if wanted[stage]]
+        found |= {"grid": list(profile.grid), "n_sweep": profile.size("sweep", cell.task)}
+    if stage == "answers":
+        found |= {f"n_{what}": profile.size(what, cell.task) for what in ("choose", "test")}
+        found |= {"tried": profile.tried} if profile.tried else {}
+        if cell.task.startswith(PAPER):
+            found |= {"grading_digest": digests.code_digest(digests.JUDGED)}
+        if judged_answers.is_judged(cell.task):
+            found |= {"judge": judged_answers.identity()}
+    return found
 
 
 def cell_folder(cell: Cell, profile: Profile, stage: str = "trained") -> Path:
@@ -120,4 +104,5 @@ def cell_folder(cell: Cell, profile: Profile, stage: str = "trained") -> Path:
 
 def cell_folders(cell: Cell, profile: Profile) -> dict[str, Path]:
     """The folder of each stage that a cell of a profile has."""
-    return {stage: cell_folder(cell, profile, stage) for stage in stages(cell, profile)}
+    wanted = {"trained": True, "curves": profile.swept(cell), "answers": profile.scored(cell)}
+    return {stage: cell_folder(cell, profile, stage) for stage in STAGES if wanted[stage]}

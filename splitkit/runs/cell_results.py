@@ -20,9 +20,9 @@ SPLITS = ("train", "test")
 
 @dataclass(frozen=True)
 class CellResult:
-    """A finished cell, read from its folders when asked; a stage that the profile has not is not there.
+    """A finished cell, read from its folders when asked.
 
-    DamagedFolder where a file is not as it was written.
+    KeyError for a stage or split that the cell has not, DamagedFolder for a file that is not as written.
     """
 
     cell: Cell
@@ -45,34 +45,32 @@ class CellResult:
 
     @property
     def best(self) -> tuple[float, float]:
-        """m* in matching strengths, and the mean validation score there, as `answers.choose` chooses."""
-        from splitkit.runs.answers import choose
+        """m* in matching strengths, and the mean validation score there, as `choose_strength` chooses."""
+        from splitkit.runs.world_answers import choose_strength
 
         table = self.answers("validation")
-        m = choose(table[table["m"] != 0], self.cell.task)
+        m = choose_strength(table[table["m"] != 0])
         return m / self.unit, float(table.loc[table["m"] == m, "score"].mean())
 
     def sweep(self, split: str) -> pd.DataFrame:
         """Losses and log-odds of every pair of 'train' or 'test' over the grid: one row per (m, pair)."""
         if split not in SPLITS:
             raise KeyError(f"no split {split!r}; a cell measures {list(SPLITS)}")
-        kept = read_kept(self._folder("curves"), f"sweep_{split}.csv.gz")
-        return pd.read_csv(BytesIO(kept), compression="gzip")
+        return pd.read_csv(self._table("curves", f"sweep_{split}"), compression="gzip")
 
     def answers(self, split: str) -> pd.DataFrame:
         """Scored answers: to 'validation' at every strength of the search, to 'test' at m = 0 and at m*."""
         if split not in ("validation", "test"):
             raise KeyError(f"no split {split!r}; answers are to 'validation' or 'test' questions")
-        kept = BytesIO(read_kept(self._folder("answers"), f"{split}.csv.gz"))
         # a broken answer may hold a carriage return, which ends no line
-        return pd.read_csv(
-            kept, compression="gzip", keep_default_na=False, na_values=["NaN"], lineterminator="\n"
-        )
+        how: Any = {"keep_default_na": False, "na_values": ["NaN"], "lineterminator": "\n"}
+        return pd.read_csv(self._table("answers", split), compression="gzip", **how)
 
     def judge(self) -> dict[str, Any] | None:
         """The judge, its requests, answers and unscored answers; None where no judge was needed."""
-        folder = self._folder("answers")
-        return json.loads(read_kept(folder, "judge.json")) if (folder / "judge.json").exists() else None
+        folder = self.folders.get("answers")
+        asked = folder and (folder / "judge.json").exists()
+        return json.loads(read_kept(folder, "judge.json")) if folder and asked else None
 
     def intervention(self) -> "Intervention":
         """The trained intervention."""
@@ -81,7 +79,7 @@ class CellResult:
         # a cell trains one, never a sum
         return cast("Intervention", load_intervention(self.folders["trained"] / "intervention"))
 
-    def _folder(self, stage: str) -> Path:
+    def _table(self, stage: str, name: str) -> BytesIO:
         if stage not in self.folders:
             raise KeyError(f"cell {self.cell} has no {stage} in its profile; it has {list(self.folders)}")
-        return self.folders[stage]
+        return BytesIO(read_kept(self.folders[stage], f"{name}.csv.gz"))

@@ -7,7 +7,7 @@ import os
 import time
 import traceback
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,11 +17,12 @@ from typing import Any, cast
 import pandas as pd
 from tqdm import tqdm
 
-from splitkit.runs import preflight, results
+from splitkit.runs import preflight
 from splitkit.runs.cell_keys import STAGES, cell_folders, settings
 from splitkit.runs.cell_results import SPLITS, CellResult
 from splitkit.runs.engines import Engine, EngineError, Loky, prepare_workers
 from splitkit.runs.profiles import Cell, Profile
+from splitkit.runs.results import provenance
 from splitkit.storage import paths
 from splitkit.storage.files import (
     check_writable,
@@ -50,9 +51,7 @@ def thread_count() -> int:
 
 @contextmanager
 def own_threads() -> Iterator[None]:
-    """`thread_count` torch threads. With one, processes side by side do not wait for each other, and results
-    repeat bit for bit.
-    """
+    """Run a block with `thread_count` torch threads; with one, results repeat bit for bit."""
     import torch
 
     before, count = torch.get_num_threads(), thread_count()
@@ -64,22 +63,17 @@ def own_threads() -> Iterator[None]:
 
 
 def compute_cell(cell: Cell, profile: Profile) -> CellResult:
-    """Train, measure and ask a cell where that is not done already; nothing half done is ever kept.
-
-    A stage whose folder is damaged (see `files.damage`) is made anew.
-    """
-    folders = cell_folders(cell, profile)
-    result = CellResult(cell, folders)
-    missing = [stage for stage, folder in folders.items() if damage(folder)]
-    if missing:
+    """Train, measure and ask a cell, but for stages that are whole (see `files.damage`)."""
+    result = CellResult(cell, cell_folders(cell, profile))
+    if missing := {stage: folder for stage, folder in result.folders.items() if damage(folder)}:
         from splitkit.runs.answers import load
 
         with own_threads():
             model, tokenizer = load(profile, cell.model)
-            for stage in missing:
-                if folders[stage].exists():
-                    discard(folders[stage])
-                with whole_folder(folders[stage]) as temporary:
+            for stage, folder in missing.items():
+                if folder.exists():
+                    discard(folder)
+                with whole_folder(folder) as temporary:
                     # a variant that diverged has nothing to measure: its folders are empty
                     if stage == "trained" or not result.diverged:
                         _MAKERS[stage](result, profile, model, tokenizer, temporary)
@@ -112,7 +106,7 @@ def _train(result: CellResult, profile: Profile, model: Any, tokenizer: Any, fol
     else:
         iv.save(folder / "intervention")
         found = {"matching_strength": matching_strength(model, tokenizer, iv, pairs[:UNIT_PAIRS])}
-    found |= {"seconds": round(time.perf_counter() - start, 2), "provenance": results.provenance(profile)}
+    found |= {"seconds": round(time.perf_counter() - start, 2), "provenance": provenance(profile)}
     meta = chosen | found
     write_whole(folder / "meta.json", json.dumps(meta, indent=2, sort_keys=True) + "\n")
 
@@ -128,13 +122,13 @@ def _sweep(result: CellResult, profile: Profile, model: Any, tokenizer: Any, fol
 
 
 def _ask(result: CellResult, profile: Profile, model: Any, tokenizer: Any, folder: Path) -> None:
-    from splitkit.runs.answers import choose, measure
-    from splitkit.runs.world_answers import STRENGTHS
+    from splitkit.runs.answers import measure
+    from splitkit.runs.world_answers import STRENGTHS, choose_strength
 
     iv, task, unit = result.intervention(), result.cell.task, result.unit
     tried, n = [unit * r for r in profile.tried or STRENGTHS], profile.size("test", task)
     table = measure(profile, model, tokenizer, iv, task, "validation", tried, profile.size("choose", task))
-    chosen = choose(table[table["m"] != 0], task)
+    chosen = choose_strength(table[table["m"] != 0])
     # the test questions are answered at the chosen strength alone, and once, for the closed form, unsteered
     used = [0.0, chosen] if result.cell.objective == "diffmean" else [chosen]
     tables = {"validation": table}
@@ -143,10 +137,11 @@ def _ask(result: CellResult, profile: Profile, model: Any, tokenizer: Any, folde
     for split, answered in tables.items():
         _keep(answered, folder / f"{split}.csv.gz")
     if judge := settings(result.cell, profile, "answers").get("judge"):
-        asked = {"requests": sum(answered.attrs["requests"] for answered in tables.values())}
-        asked |= {"answers": sum(map(len, tables.values()))}
-        asked |= {"unscored": sum(int(answered["score"].isna().sum()) for answered in tables.values())}
-        write_whole(folder / "judge.json", json.dumps(judge | asked, indent=2, sort_keys=True) + "\n")
+        for answered in tables.values():
+            counts = {"requests": answered.attrs["requests"], "answers": len(answered)}
+            counts["unscored"] = int(answered["score"].isna().sum())
+            judge |= {name: count + judge.get(name, 0) for name, count in counts.items()}
+        write_whole(folder / "judge.json", json.dumps(judge, indent=2, sort_keys=True) + "\n")
 
 
 _MAKERS = {"trained": _train, "curves": _sweep, "answers": _ask}
@@ -171,8 +166,7 @@ class _Task:
 def _attempt(profile: Profile, task: _Task) -> tuple[_Task, str | None]:
     """Compute a cell; a failure comes back as text, so that one cell cannot end the others."""
     try:
-        names = tuple(folder.name for folder in cell_folders(task.cell, profile).values())
-        if names != task.names:
+        if tuple(folder.name for folder in cell_folders(task.cell, profile).values()) != task.names:
             raise EngineError(
                 f"a worker would compute other numbers for {task}: its code, data, models or judge differ "
                 "from the run's, or were changed since it started. Start the workers anew from its checkout."
@@ -221,35 +215,33 @@ def compute(
     """
     thread_count()
     preflight.fetch_models(profile)
-    every = {cell: cell_folders(cell, profile) for cell in dict.fromkeys(cells)}
-    wrong = {cell for cell, folders in every.items() if any(map(damage, folders.values()))}
-    if wrong:
+    results = [CellResult(cell, cell_folders(cell, profile)) for cell in dict.fromkeys(cells)]
+    missing = [
+        (one.cell, stage) for one in results for stage, folder in one.folders.items() if damage(folder)
+    ]
+    if missing:
         check_writable(paths.CACHE)
-        todo = [(c, stage) for c in every for stage, folder in every[c].items() if damage(folder)]
-        preflight.check(profile, todo, here=engine is None or isinstance(engine, Loky))
+        preflight.check(profile, missing, here=engine is None or isinstance(engine, Loky))
         with exclusive(paths.CACHE / "trained", f"computing cells of profile {profile.name}"):
             for stage in STAGES:
                 # what a killed run left half done
                 remove_temporaries(paths.CACHE / stage)
-            _warn_of_damage([folder for cell in wrong for folder in every[cell].values()])
-            tasks = [_Task(c, tuple(f.name for f in folders.values())) for c, folders in every.items()]
-            missing = [task for task in tasks if task.cell in wrong]
-            _compute_missing(missing, profile, engine or Loky(jobs), progress, len(every) - len(missing))
-    return [CellResult(cell, folders) for cell, folders in every.items()]
-
-
-def _warn_of_damage(folders: Sequence[Path]) -> None:
-    found = [f"{folder} ({damage(folder)})" for folder in folders if folder.exists() and damage(folder)]
-    if found:
-        warnings.warn("damaged, and computed anew:\n" + "\n".join(sorted(found)), stacklevel=3)
+            _compute_missing(results, {cell for cell, _ in missing}, profile, engine or Loky(jobs), progress)
+    return results
 
 
 def _compute_missing(
-    tasks: Sequence[_Task], profile: Profile, engine: Engine, progress: bool, done: int
+    results: list[CellResult], missing: set[Cell], profile: Profile, engine: Engine, progress: bool
 ) -> None:
+    folders = {one.cell: one.folders.values() for one in results if one.cell in missing}
+    there = [folder for of_cell in folders.values() for folder in of_cell if folder.exists()]
+    if found := [f"{folder} ({why})" for folder in there if (why := damage(folder))]:
+        warnings.warn("damaged, and computed anew:\n" + "\n".join(sorted(found)), stacklevel=3)
     prepare_workers()
     failed: dict[Cell, str] = {}
-    with tqdm(total=done + len(tasks), initial=done, desc="cells", unit="cell", disable=not progress) as bar:
+    tasks = [_Task(cell, tuple(folder.name for folder in of_cell)) for cell, of_cell in folders.items()]
+    done = len(results) - len(tasks)
+    with tqdm(total=len(results), initial=done, desc="cells", unit="cell", disable=not progress) as bar:
         for task, error in engine.map_unordered(partial(_attempt, profile), tasks):
             bar.set_postfix_str(str(task))
             bar.update()

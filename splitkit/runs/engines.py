@@ -1,9 +1,8 @@
 """Engines: the processes that compute a run's cells, on this machine or on the workers of a dask cluster.
 
-Workers on other machines need no data from this one: a cell's result is its folder, and only the cell's name
-and an error's text come back. So they share a folder with the run. Start every worker from the same checkout
-(or the same version of it), with SPLITKIT_CACHE naming the run's cache as the worker's machine sees it, and
-with one thread (`dask worker <address> --nthreads 1`): results then repeat bit for bit. Whoever reaches a
+Workers share a folder with the run: a cell's result is its folder; its name and an error's text come back.
+Start every worker from the same checkout, with SPLITKIT_CACHE naming the run's cache as its machine sees it,
+and with one thread (`dask worker <address> --nthreads 1`): results then repeat bit for bit. Whoever reaches a
 dask scheduler can run code on its workers: keep it on a private network, or use dask's TLS.
 
 joblib's own dask backend is not used. With one worker it computes in the calling process, and it waits for
@@ -14,13 +13,13 @@ import importlib
 import json
 import logging
 import os
-import secrets
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -95,11 +94,10 @@ class Loky:
 
 @dataclass(frozen=True)
 class Dask:
-    """The workers of a dask cluster. An item whose worker dies is given to another one, four times at most.
+    """The workers of the dask cluster whose scheduler has this address, as in tcp://node17:8786.
 
-    Args:
-        scheduler: its address, as in tcp://node17:8786.
-        gpu: give an item only to a worker started with `--resources "GPU=1"`, which works on one at a time.
+    An item whose worker dies is given to another one, four times at most. With `gpu` an item goes only to a
+    worker started with `--resources "GPU=1"`, which works on one at a time.
     """
 
     scheduler: str
@@ -112,13 +110,17 @@ class Dask:
             client = distributed.Client(self.scheduler, timeout=PATIENCE, set_as_default=False)
         except (OSError, ValueError) as error:
             raise EngineError(f"no dask scheduler answers at {self.scheduler}: {error}") from error
-        with client, _token() as token, self._warn_without_workers(client):
+        paths.CACHE.mkdir(parents=True, exist_ok=True)
+        # a worker that does not see this file shares no cache
+        alone = tempfile.NamedTemporaryFile(dir=paths.CACHE, prefix=".run-")  # noqa: SIM115
+        with client, alone as file, self._warn_without_workers(client):
+            token = Path(file.name).name
             # keys of their own: two runs on one cluster do not take each other's outcomes for theirs
-            keys = {f"{item}-{token.name}": item for item in items}
+            keys = {f"{item}-{token}": item for item in items}
             # as_completed alone holds the futures, so that each is forgotten here and there once it is out
             done = distributed.as_completed(
                 client.map(
-                    partial(_on_worker, work, token.name),
+                    partial(_on_worker, work, token),
                     list(keys.values()),
                     key=list(keys),
                     pure=False,
@@ -177,16 +179,14 @@ class Dask:
 
 @dataclass(frozen=True)
 class Slurm:
-    """Dask workers that SLURM starts for this run and that end with it; the scheduler is in this process.
+    """Dask workers that SLURM starts for this run and that end with it: `jobs` jobs of one worker each.
 
-    Args:
-        jobs: how many SLURM jobs, of one worker each.
-        options: of `dask_jobqueue.SLURMCluster`: memory, walltime, queue, account, job_extra_directives, ...
-        gpu: see `Dask`; the options have to ask for the GPU, as in job_extra_directives: ["--gres=gpu:1"].
+    `options` are those of `dask_jobqueue.SLURMCluster`: memory, walltime, queue, account, ...; for `gpu` (see
+    `Dask`) they have to ask for one, as in job_extra_directives: ["--gres=gpu:1"].
     """
 
     jobs: int
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any]
     gpu: bool = False
 
     def map_unordered(self, work: Work[Item], items: Sequence[Item]) -> Iterator[Outcome[Item]]:
@@ -197,9 +197,9 @@ class Slurm:
 
     def cluster(self) -> Any:
         """The `SLURMCluster`, without a job yet."""
-        options = {"cores": 1, **self.options, "processes": self.options.get("cores", 1)}
-        extra = list(options.pop("worker_extra_args", None) or [])
-        options["worker_extra_args"] = [*extra, "--resources", "GPU=1"] if self.gpu else extra
+        cores = self.options.get("cores", 1)
+        extra = [*self.options.get("worker_extra_args", ()), *(("--resources", "GPU=1") if self.gpu else ())]
+        options = {**self.options, "cores": cores, "processes": cores, "worker_extra_args": extra}
         try:
             return _import("dask_jobqueue").SLURMCluster(**options)
         except (TypeError, ValueError, OSError, RuntimeError) as error:
@@ -207,7 +207,7 @@ class Slurm:
 
 
 def read_slurm(path: Path, gpu: bool = False) -> Slurm:
-    """The engine that a JSON file describes: "jobs", and options of `dask_jobqueue.SLURMCluster`.
+    """The engine that a JSON file describes: "jobs", "memory" and more options of `SLURMCluster`.
 
     ValueError names what is wrong with the file.
     """
@@ -216,23 +216,12 @@ def read_slurm(path: Path, gpu: bool = False) -> Slurm:
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"cannot read SLURM settings from {path}: {error}") from error
     jobs = options.pop("jobs", None) if isinstance(options, dict) else None
-    if type(jobs) is not int or jobs < 1:
-        raise ValueError(f'{path} has to be a JSON object with "jobs", the number of SLURM jobs')
-    if "memory" not in options:
-        raise ValueError(f'{path} has to say how much "memory" a job gets, as in "32GB"')
+    if type(jobs) is not int or jobs < 1 or "memory" not in options:
+        raise ValueError(
+            f'{path} has to be a JSON object with "jobs", the number of SLURM jobs, and "memory", what each '
+            'gets, as in "32GB"'
+        )
     return Slurm(jobs, options, gpu)
-
-
-@contextmanager
-def _token() -> Iterator[Path]:
-    """An empty file in the cache while the run lasts: a worker that does not see it shares no cache."""
-    paths.CACHE.mkdir(parents=True, exist_ok=True)
-    token = paths.CACHE / f".run-{secrets.token_hex(8)}"
-    token.touch()
-    try:
-        yield token
-    finally:
-        token.unlink(missing_ok=True)
 
 
 def _on_worker(work: Work[Item], token: str, item: Item) -> Outcome[Item]:

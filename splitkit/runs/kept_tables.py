@@ -7,8 +7,9 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -28,21 +29,19 @@ class TableError(RuntimeError):
     """A table is needed that could not be made in this run."""
 
 
+@dataclass(eq=False)
 class Study:
-    """A function (profile, jobs) -> tables, and the names that its tables are kept under."""
+    """A function (profile, jobs) -> tables, and the names that its tables are kept under; see `kept`."""
 
-    def __init__(
-        self,
-        compute: Compute,
-        names: Sequence[str],
-        tolerance: float,
-        digits: int,
-        of: Source,
-        means: Sequence[str],
-    ) -> None:
-        functools.update_wrapper(self, compute)
-        self.names, self._compute, self._tolerance, self._digits = tuple(names), compute, tolerance, digits
-        self._of, self._means = of, tuple(means)
+    compute: Compute
+    names: tuple[str, ...]
+    tolerance: float
+    digits: int
+    of: Source
+    means: Sequence[str]
+
+    def __post_init__(self) -> None:
+        functools.update_wrapper(self, self.compute)
 
     def __call__(self, profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
         """The tables of a profile by their names; those of the record are read, see `kept`.
@@ -63,23 +62,25 @@ class Study:
 
     def _at_hand(self, profile: Profile) -> bool:
         """Tell whether a run of these cells computes the tables, see `kept`."""
-        if not profile.part or self._of in ("cells", "tables"):
+        if not profile.part or self.of in ("cells", "tables"):
             return True
         own = [cell for cell in profile.whole.cells() if cell.seed == profile.seeds[0]]
-        return (any if self._of == "first seed" else all)(cell in profile.part for cell in own)
+        return (any if self.of == "first seed" else all)(cell in profile.part for cell in own)
 
     def _make(self, profile: Profile, jobs: int) -> None:
         start = time.perf_counter()
-        of = profile if self._of in ("cells", "first seed") else profile.whole
-        tables = self._compute(of, jobs)
+        of = profile if self.of in ("cells", "first seed") else profile.whole
+        tables = self.compute(of, jobs)
         if set(tables) != set(self.names):
             raise KeyError(f"computed were the tables {sorted(tables)}, to be kept are {sorted(self.names)}")
-        seconds = time.perf_counter() - start
+        how: Any = {
+            "digits": self.digits,
+            "tolerance": self.tolerance,
+            "seconds": time.perf_counter() - start,
+        }
         for name in self.names:
-            if not (of.part and name in self._means and _up_to_date(name, profile)):
-                write_table(
-                    tables[name], name, of, digits=self._digits, tolerance=self._tolerance, seconds=seconds
-                )
+            if not (of.part and name in self.means and _up_to_date(name, profile)):
+                write_table(tables[name], name, of, **how)
 
 
 def kept(
@@ -115,16 +116,15 @@ def make_tables(studies: Iterable[Study], profile: Profile, jobs: int) -> list[s
     token = _MADE.set(set())
     try:
         for study in studies:
-            start = time.perf_counter()
+            start, said = time.perf_counter(), f"table {', '.join(study.names)}"
             try:
                 study(profile, jobs)
-                said = f"table {', '.join(study.names)}: {time.perf_counter() - start:.1f} s"
+                said += f": {time.perf_counter() - start:.1f} s"
             except Exception as error:
                 for name in study.names:
                     write_whole(_trace(name, profile), traceback.format_exc())
-                what = f"{'' if isinstance(error, TableError) else f'{type(error).__name__}: '}{error}"
-                said = f"table {', '.join(study.names)} failed: {what}"
-                said += f"\n  traceback: {_trace(study.names[0], profile)}"
+                kind = "" if isinstance(error, TableError) else f"{type(error).__name__}: "
+                said += f" failed: {kind}{error}\n  traceback: {_trace(study.names[0], profile)}"
                 failed.append(said)
             sys.stdout.write(f"{said}\n")
             sys.stdout.flush()

@@ -29,10 +29,8 @@ def notebooks() -> list[Path]:
 def run_notebook(notebook: Path, profile: Profile, folder: Path) -> Path:
     """Run a notebook from scratch with PROFILE set, and MODEL where the profile has one only.
 
-    Its executed copy appears in `folder` once it is whole.
-
-    NotebookError names the notebook and the cell that failed (its number among the code cells and its first
-    line), and where the unfinished copy lies.
+    Its executed copy appears in `folder` once it is whole. NotebookError names the notebook, the cell that
+    failed (its number among the code cells and its first line), and where the unfinished copy lies.
     """
     import papermill
     from papermill.exceptions import PapermillExecutionError
@@ -43,24 +41,23 @@ def run_notebook(notebook: Path, profile: Profile, folder: Path) -> Path:
     if unknown := sorted(set(parameters) - set(known)):
         raise NotebookError(f"{notebook.name} takes no parameter {unknown}; it has {known or 'none'}")
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, suffix=".tmp") as temporary:
+    finished, failed = folder / notebook.name, folder / f"{notebook.stem}.failed.ipynb"
+    with tempfile.TemporaryDirectory(dir=folder, suffix=".tmp") as temporary, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         unfinished = Path(temporary) / notebook.name
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                papermill.execute_notebook(
-                    str(notebook),
-                    str(unfinished),
-                    parameters=parameters,
-                    kernel_name="python3",
-                    language="python",
-                    cwd=str(notebook.parent),
-                    progress_bar=False,
-                    # the kernel talks to this process only, and would warn about that
-                    extra_arguments=["--IPKernelApp.log_level=40"],
-                )
+            papermill.execute_notebook(
+                str(notebook),
+                str(unfinished),
+                parameters=parameters,
+                kernel_name="python3",
+                language="python",
+                cwd=str(notebook.parent),
+                progress_bar=False,
+                # the kernel talks to this process only, and would warn about that
+                extra_arguments=["--IPKernelApp.log_level=40"],
+            )
         except PapermillExecutionError as error:
-            failed = folder / f"{notebook.stem}.failed.ipynb"
             os.replace(unfinished, failed)
             # the cell of injected parameters counts too
             where = f"code cell {error.exec_count - 1} (`{next(filter(None, error.source.splitlines()))}`)"
@@ -69,24 +66,19 @@ def run_notebook(notebook: Path, profile: Profile, folder: Path) -> Path:
                 f"{notebook.name} failed in {where}\n  {error.ename}: {message}\n  unfinished copy: {failed}"
             ) from error
         except Exception as error:
-            raise NotebookError(
-                f"{notebook.name} could not be run: {type(error).__name__}: {error}"
-            ) from error
-        finished = folder / notebook.name
+            said = f"{type(error).__name__}: {error}"
+            raise NotebookError(f"{notebook.name} could not be run: {said}") from error
         os.replace(unfinished, finished)
-        (folder / f"{notebook.stem}.failed.ipynb").unlink(missing_ok=True)
+    failed.unlink(missing_ok=True)
     return finished
 
 
-def run_notebooks(
-    profile: Profile, folder: Path, jobs: int, report: Callable[[str], None] = lambda line: None
-) -> list[Path]:
+def run_notebooks(profile: Profile, folder: Path, jobs: int, report: Callable[[str], None]) -> list[Path]:
     """Run all notebooks, `jobs` side by side, in kernels of one thread; their executed copies, in order.
 
-    `report` is told of each one that has ended well.
-
-    They share no more than the tables that are there before and the table of verdicts, which they write to in
-    turn. NotebookError tells of all that failed; the others are kept.
+    `report` is told of each one that has ended well. They share only the tables that are there before, and
+    the table of verdicts, which they write to in turn. NotebookError tells of all that failed; the others are
+    kept.
     """
     found, failed = notebooks(), []
     work = joblib.Parallel(n_jobs=jobs, backend="loky", return_as="generator", batch_size=1)
@@ -103,9 +95,9 @@ def run_notebooks(
 
 def _attempt(notebook: Path, profile: Profile, folder: Path) -> tuple[float, str | None]:
     """The seconds that a notebook took, and how it failed, if it did: one must not end the others."""
-    start = time.perf_counter()
+    start, said = time.perf_counter(), None
     try:
         run_notebook(notebook, profile, folder)
     except NotebookError as error:
-        return time.perf_counter() - start, str(error)
-    return time.perf_counter() - start, None
+        said = str(error)
+    return time.perf_counter() - start, said

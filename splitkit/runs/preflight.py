@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Iterable
 
+from splitkit.judging.judges import JudgeError
 from splitkit.judging.rubrics import OF_FAMILY
 from splitkit.runs import judged_answers
 from splitkit.runs.profiles import Cell, Profile
@@ -17,11 +18,9 @@ BUDGET = "SPLITKIT_JUDGE_BUDGET"
 
 
 def fetch_models(profile: Profile) -> None:
-    """Have every model's files on this machine, and every layer in its range.
+    """Have every model's files on this machine (see `model_files.fetch`), and every layer in its range.
 
-    Raises:
-        FileNotFoundError, ConnectionError: see `model_files.fetch`.
-        ValueError: for a layer that a model has not.
+    ValueError for a layer that a model has not.
     """
     from splitkit.steering import model_files
 
@@ -37,16 +36,11 @@ def fetch_models(profile: Profile) -> None:
 
 
 def check(profile: Profile, missing: Iterable[tuple[Cell, str]], here: bool = True) -> None:
-    """Look for the data, the device and the judge that the missing stages of cells need.
+    """Look for the data, the device and the judge that missing stages of cells, as (cell, stage), need.
 
-    Args:
-        missing: cells, each with a stage that has to be computed.
-        here: whether cells are computed on this machine.
-
-    Raises:
-        FileNotFoundError, ConnectionError, ImportError, ValueError: see `files.fetch`; ValueError also
-            for a device that is not there.
-        JudgeError: when the judge cannot be asked, or would be asked more than SPLITKIT_JUDGE_BUDGET says.
+    Cells are computed on this machine if `here`. ValueError for a device that is not there, JudgeError when
+    the judge cannot be asked or would be asked more than SPLITKIT_JUDGE_BUDGET says; and what
+    `datasets.files.fetch` raises.
     """
     work = list(missing)
     if here and work:
@@ -86,7 +80,7 @@ def judge_requests(cell: Cell, profile: Profile) -> int:
     """Requests for the answers of a cell: one per answer and rubric, though equal answers are sent once."""
     from splitkit.runs.world_answers import STRENGTHS
 
-    if not (profile.scored(cell) and judged_answers.is_judged(cell.task)):
+    if not judged_answers.is_judged(cell.task):
         return 0
     tested = profile.size("test", cell.task) * (2 if cell.objective == "diffmean" else 1)
     answers = len(profile.tried or STRENGTHS) * profile.size("choose", cell.task) + tested
@@ -94,16 +88,12 @@ def judge_requests(cell: Cell, profile: Profile) -> int:
 
 
 def _check_budget(profile: Profile, judged: list[Cell]) -> None:
-    from splitkit.judging.judges import JudgeError
-
-    said = os.environ.get(BUDGET, "")
-    if not said:
-        return
-    if not said.isdigit():
-        raise ValueError(f"{BUDGET} is a number of requests, not {said!r}")
     needed = sum(judge_requests(cell, profile) for cell in judged)
-    if needed > int(said):
+    allowed = os.environ.get(BUDGET) or str(needed)
+    if not allowed.isdigit():
+        raise ValueError(f"{BUDGET} is a number of requests, not {allowed!r}")
+    if needed > int(allowed):
         raise JudgeError(
-            f"the {len(judged)} cells to be scored need up to {needed:,} requests, {BUDGET} allows {said}: "
-            "raise it, or take fewer cells (--model, --seeds). Nothing was sent."
+            f"the {len(judged)} cells to be scored need up to {needed:,} requests, {BUDGET} allows {allowed}"
+            ": raise it, or take fewer cells (--model, --seeds). Nothing was sent."
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 from splitkit.datasets.tasks import TASKS
 from splitkit.storage import paths
-from splitkit.tasks import task_family
+from splitkit.tasks import first_tasks, task_family
 from splitkit.world.grammar import WORLD
 
 AXBENCH: tuple[str, ...] = tuple(task for task in WORLD.tasks if task.startswith("axbench/"))
@@ -21,16 +21,13 @@ PAPER_CONCEPTS: tuple[str, ...] = tuple(task for task in TASKS if task.startswit
 REHEARSAL = "-rehearsal"
 """The end of the name of a profile's rehearsal."""
 
-WEIGHT_COMBINATIONS: tuple[tuple[str, str], ...] = tuple(
-    (form, objective) for form in ("local_weight", "lora") for objective in ("sft", "reps", "split")
+WITH_CURVES: tuple[tuple[str, str], ...] = (
+    *((form, objective) for form in ("local_weight", "lora") for objective in ("sft", "reps", "split")),
+    *(("vector", objective) for objective in ("diffmean", "sft", "reps", "split")),
 )
-VECTOR_COMBINATIONS: tuple[tuple[str, str], ...] = tuple(
-    ("vector", objective) for objective in ("diffmean", "sft", "reps", "split")
-)
-DPO_COMBINATIONS: tuple[tuple[str, str], ...] = tuple(
-    (form, "dpo") for form in ("local_weight", "lora", "vector")
-)
-"""The combinations with scores in the paper (Table 4) and no curves."""
+"""The combinations (form, objective) of the paper's curves."""
+WITH_SCORES = (*WITH_CURVES, ("local_weight", "dpo"), ("lora", "dpo"), ("vector", "dpo"))
+"""The combinations with scores in the paper (Tables 3 and 4)."""
 
 Variant = tuple[tuple[str, Any], ...]
 """Settings of a cell that differ from its profile's, as (name, value) pairs.
@@ -42,12 +39,8 @@ Names: "layer"; "n_train"; "hparams", all training settings as pairs; or one tra
 def strength_grid(limit: float, n: int, curvature: float = 5.0) -> tuple[float, ...]:
     """m_i = limit sinh(c t_i) / sinh(c), t_i even in [-1, 1]: symmetric, 0 in the middle, denser near it.
 
-    In units of the matching strength. ValueError unless n is odd and at least 3 and limit is positive.
+    In units of the matching strength; n is odd.
     """
-    if n < 3 or n % 2 == 0:
-        raise ValueError(f"a symmetric grid with 0 in it needs an odd number of points, at least 3; got {n}")
-    if not (limit > 0 and math.isfinite(limit)):
-        raise ValueError(f"the largest strength must be positive and finite; got {limit}")
     half = n // 2
     # mirrored, not computed twice, so that the grid is symmetric to the last bit
     positive = [limit * math.sinh(curvature * i / half) / math.sinh(curvature) for i in range(1, half + 1)]
@@ -89,25 +82,25 @@ class Profile:
     name: str
     models: tuple[str, ...]
     tasks: tuple[str, ...]
-    combinations: tuple[tuple[str, str], ...]
-    """(form, objective) of the cells with curves."""
     grid: tuple[float, ...]
     """Strengths in units of the matching strength of each cell's intervention."""
     n_train: int | Mapping[str, int]
     """Pairs to train on; here and below one number, or one per task family."""
     n_sweep: int | Mapping[str, int]
     """Pairs per split whose losses are measured over the grid."""
+    combinations: tuple[tuple[str, str], ...] = WITH_CURVES
+    """(form, objective) of the cells with curves."""
+    answered: tuple[tuple[str, str], ...] = WITH_SCORES
+    """(form, objective) of the cells whose answers are scored."""
     n_choose: int | Mapping[str, int] = 8
     """Validation questions answered at every strength to choose one by."""
     n_test: int | Mapping[str, int] = 8
     """Test questions answered once, at the chosen strength."""
     tried: tuple[float, ...] = ()
     """Relative strengths to choose from, if not `world_answers.STRENGTHS`; 0 among them is never chosen."""
-    answered: tuple[tuple[str, str], ...] = ()
-    """(form, objective) of the cells whose answers are scored."""
     seeds: tuple[int, ...] = (0,)
     curve_seeds: Mapping[str, int] = field(default_factory=dict, hash=False)
-    """With how many of the seeds a task family has curves; with all where it is not named."""
+    """The number of seeds with which a task family has curves; all where it is not named."""
     overrides: dict[str, float] = field(default_factory=dict, hash=False)
     """Training settings of this profile that go before the recorded ones (see `cell_keys.hparams`)."""
     layers: Mapping[str, int] = field(default_factory=dict, hash=False)
@@ -124,7 +117,7 @@ class Profile:
     """The cells of a run that computes these alone and reads the others' results; empty for a run of all."""
 
     def size(self, what: str, task: str) -> int:
-        """How many pairs or questions of a task there are for "train", "sweep", "choose" or "test"."""
+        """The number of pairs or questions of a task for "train", "sweep", "choose" or "test"."""
         n = getattr(self, f"n_{what}")
         return n if isinstance(n, int) else n[task_family(task)]
 
@@ -147,7 +140,7 @@ class Profile:
     def cells(self) -> list[Cell]:
         """Its cells, seed by seed. diffmean is a closed form and has the first seed only."""
         every = [
-            Cell(model=model, task=task, form=form, objective=objective, seed=seed)
+            Cell(model, task, form, objective, seed)
             for number, seed in enumerate(self.seeds)
             for model in self.models
             for task in self.tasks
@@ -192,22 +185,22 @@ class Profile:
 
     @property
     def folder(self) -> Path:
-        """What a run makes besides committed files lies below build/ and the cache under this name."""
+        """The folder, below build/ and the cache, of all that a run makes besides committed files."""
         return Path(self.name, self.only.strip("/.~").replace("/", "-")) if self.only else Path(self.name)
 
     @property
     def results(self) -> Path:
         """Where the profile's tables go: only the embedded profile's belong among the committed ones."""
-        if self.committed or os.environ.get("SPLITKIT_RESULTS"):
-            return paths.RESULTS
-        return paths.CACHE / "profiles" / self.folder / "results"
+        return self._place("results", paths.RESULTS)
 
     @property
     def figures(self) -> Path:
         """Where the profile's figures go; see `results`."""
-        if self.committed or os.environ.get("SPLITKIT_FIGURES"):
-            return paths.FIGURES
-        return paths.CACHE / "profiles" / self.folder / "figures"
+        return self._place("figures", paths.FIGURES)
+
+    def _place(self, name: str, committed: Path) -> Path:
+        own = not self.committed and not os.environ.get(f"SPLITKIT_{name.upper()}")
+        return paths.CACHE / "profiles" / self.folder / name if own else committed
 
 
 PROFILES: dict[str, Profile] = {
@@ -231,14 +224,12 @@ PROFILES: dict[str, Profile] = {
             name="embedded",
             models=("embedded-gemma2", "embedded-qwen2"),
             tasks=("psychopathy", "powerseeking", *AXBENCH),
-            combinations=WEIGHT_COMBINATIONS + VECTOR_COMBINATIONS,
             # far beyond any useful strength, where the curves have settled
             grid=strength_grid(64.0, 41, 6.0),
             n_train={"psychopathy": 500, "powerseeking": 500, "axbench": 64},
             n_sweep={"psychopathy": 48, "powerseeking": 48, "axbench": 16},
             n_choose={"psychopathy": 64, "powerseeking": 24, "axbench": 16},
             n_test={"psychopathy": 100, "powerseeking": 100, "axbench": 48},
-            answered=WEIGHT_COMBINATIONS + VECTOR_COMBINATIONS + DPO_COMBINATIONS,
             seeds=(0, 1, 2),
             # the curves of AxBench are repeated by its ten concepts
             curve_seeds={"axbench": 1},
@@ -247,14 +238,12 @@ PROFILES: dict[str, Profile] = {
             name="laptop",
             models=("google/gemma-2-2b-it", "Qwen/Qwen2.5-0.5B-Instruct"),
             tasks=("paper/psychopathy", "paper/powerseeking", PAPER_CONCEPTS[0]),
-            combinations=WEIGHT_COMBINATIONS + VECTOR_COMBINATIONS,
             grid=strength_grid(64.0, 21, 6.0),
             n_train=64,
             n_sweep=8,
             n_choose={"psychopathy": 24, "powerseeking": 4, "axbench": 4},
             n_test={"psychopathy": 100, "powerseeking": 24, "axbench": 8},
             overrides={"epochs": 2},
-            answered=WEIGHT_COMBINATIONS + VECTOR_COMBINATIONS + DPO_COMBINATIONS,
             # the middle ones, of 26 and 24; not searched
             layers={"google/gemma-2-2b-it": 13, "Qwen/Qwen2.5-0.5B-Instruct": 12},
             # float32 would take 13 GiB for both
@@ -264,13 +253,11 @@ PROFILES: dict[str, Profile] = {
             name="paper",
             models=("google/gemma-2-9b-it", "Qwen/Qwen2.5-7B-Instruct"),
             tasks=("paper/psychopathy", "paper/powerseeking", *PAPER_CONCEPTS),
-            combinations=WEIGHT_COMBINATIONS + VECTOR_COMBINATIONS,
             grid=strength_grid(64.0, 41, 6.0),
             n_train={"psychopathy": 500, "powerseeking": 500, "axbench": 64},
             n_sweep={"psychopathy": 100, "powerseeking": 100, "axbench": 16},
             n_choose={"psychopathy": 100, "powerseeking": 24, "axbench": 8},
             n_test={"psychopathy": 100, "powerseeking": 200, "axbench": 8},
-            answered=WEIGHT_COMBINATIONS + VECTOR_COMBINATIONS + DPO_COMBINATIONS,
             seeds=(0, 1, 2),
             curve_seeds={"axbench": 1},
             layers={"google/gemma-2-9b-it": 20, "Qwen/Qwen2.5-7B-Instruct": 14},
@@ -282,18 +269,17 @@ PROFILES: dict[str, Profile] = {
 
 
 def rehearsal(profile: Profile) -> Profile:
-    """The whole way of a profile in small, to be walked once before the hours that it takes.
+    """A profile in small, to be walked once before the hours that it takes; its numbers say nothing.
 
     Its models at their middle layers, its data, dtype, device and judge; one task per family, few cells,
-    pairs and strengths. What it finds says nothing about any claim.
+    pairs and strengths.
     """
-    smoke = PROFILES["smoke"]
-    first = {task_family(task): task for task in reversed(profile.tasks)}
+    first = first_tasks(profile.tasks).values()
     return replace(
-        smoke,
+        PROFILES["smoke"],
         name=f"{profile.name}{REHEARSAL}",
         models=profile.models,
-        tasks=tuple(task for task in profile.tasks if task in first.values()),
+        tasks=tuple(task for task in profile.tasks if task in first),
         n_train=8,
         n_sweep=4,
         new_tokens=16,
@@ -306,15 +292,12 @@ PROFILES |= {made.name: made for made in (rehearsal(PROFILES["laptop"]), rehears
 
 
 def get_profile(name: str, model: str = "") -> Profile:
-    """The profile of that name.
+    """The profile of that name; with `model`, narrowed to that one: the profile's, or any `load_model` takes.
 
-    With `model`, one of the profile's or any other that `load_model` takes, narrowed to that one. Models that
-    are not shipped run on SPLITKIT_DEVICE where the environment says so. KeyError lists the profiles;
-    ValueError for a `model` that is no folder, hub id or shipped model.
+    Models that are not shipped run on SPLITKIT_DEVICE where the environment says so. KeyError lists the
+    profiles; ValueError for a `model` that is no folder, hub id or shipped model.
     """
     if name not in PROFILES:
         raise KeyError(f"no profile {name!r}; there are {sorted(PROFILES)}")
     profile = PROFILES[name].narrowed(model) if model else PROFILES[name]
-    if device := os.environ.get("SPLITKIT_DEVICE", ""):
-        profile = replace(profile, device=device)
-    return profile
+    return replace(profile, device=os.environ.get("SPLITKIT_DEVICE") or profile.device)

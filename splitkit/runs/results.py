@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -62,13 +63,12 @@ class Written:
         return f"{self.name}.csv: {self.status} ({self.reason})"
 
 
-def round_significant(frame: pd.DataFrame, digits: int | Mapping[str, int] = 6) -> pd.DataFrame:
-    """Round float columns to significant digits; a mapping gives columns their own, others have 6."""
+def round_significant(frame: pd.DataFrame, digits: int = 6) -> pd.DataFrame:
+    """Round float columns to significant digits."""
     rounded = frame.copy()
     for column in rounded.select_dtypes("floating").columns:
-        n = digits if isinstance(digits, int) else digits.get(column, 6)
         # a table's bytes depend neither on the platform's last bit nor on a sign of zero
-        rounded[column] = [float(f"{value:.{n}g}") + 0.0 for value in rounded[column]]
+        rounded[column] = [float(f"{value:.{digits}g}") + 0.0 for value in rounded[column]]
     return rounded
 
 
@@ -77,48 +77,35 @@ def compare(
 ) -> Comparison:
     """Compare two tables: they agree if |new - old| <= tolerance * max(1, |old|) and all else is equal.
 
-    `max_deviation` is the largest |new - old| / max(1, |old|); infinite where rows or columns differ, or
-    where one of two unequal numbers is infinite.
+    `max_deviation` is the largest |new - old| / max(1, |old|); infinite where rows, columns or texts differ,
+    or where one of two unequal numbers is undefined or infinite.
     """
+    if list(new.columns) != list(old.columns) or len(new) != len(old):
+        was, now = (f"{len(table)} rows with columns {list(table.columns)}" for table in (old, new))
+        reason = f"{was} before, {now} now"
+        return Comparison(False, math.inf, reason, np.ones(len(new), dtype=bool))
     worst, reason, moved = 0.0, "", np.zeros(len(new), dtype=bool)
-    if list(new.columns) != list(old.columns):
-        reason = f"columns were {list(old.columns)}, are {list(new.columns)}"
-    elif len(new) != len(old):
-        reason = f"{len(old)} rows before, {len(new)} now"
-    if reason:
-        return Comparison(False, math.inf, reason, ~moved)
-    for column in new.columns:
-        deviation, said = _deviation(new[column].reset_index(drop=True), old[column].reset_index(drop=True))
+    for column in new.columns if len(new) else ():
+        deviation = _deviation(new[column].reset_index(drop=True), old[column].reset_index(drop=True))
         allowed = tolerance if isinstance(tolerance, (int, float)) else tolerance.get(column, 1e-3)
-        beyond = (deviation > allowed).to_numpy()
+        beyond, row = (deviation > allowed).to_numpy(), deviation.idxmax()
         if beyond.any() and not reason:
-            reason = (
-                f"column {column!r} {said or f'moved by {deviation.max():.2g} in row {deviation.idxmax()}'}"
-            )
-        # of no rows there is no largest one
+            was, now = (str(table[column].iloc[row])[:60] for table in (old, new))
+            reason = f"column {column!r} moved by {deviation.max():.2g} in row {row}, from {was} to {now}"
         moved, worst = moved | beyond, max(worst, float(deviation.max()))
     if reason:
-        return Comparison(
-            False, worst, f"{reason}, beyond tolerance in {moved.sum()} of {len(old)} rows", moved
-        )
-    return Comparison(True, worst, f"within tolerance, largest deviation {worst:.2g}", moved)
+        reason += f", beyond tolerance in {moved.sum()} of {len(old)} rows"
+    return Comparison(not reason, worst, reason or f"within tolerance, largest deviation {worst:.2g}", moved)
 
 
-_FAR = {True: math.inf, False: 0.0}
-
-
-def _deviation(new: pd.Series, old: pd.Series) -> tuple[pd.Series, str]:
-    """|new - old| / max(1, |old|) row by row; infinite, with words for it, where one is no number."""
+def _deviation(new: pd.Series, old: pd.Series) -> pd.Series:
+    """|new - old| / max(1, |old|) row by row; infinite where unequal entries are not both finite numbers."""
     if not (is_numeric_dtype(new) and is_numeric_dtype(old)):
-        return (_as_text(new) != _as_text(old)).map(_FAR), "holds other entries"
-    undefined = new.isna()
-    if not undefined.equals(old.isna()):
-        return (undefined != old.isna()).map(_FAR), "is undefined in other rows"
+        return (_as_text(new) != _as_text(old)).map({True: math.inf, False: 0.0})
     left, right = new.astype(float), old.astype(float)
     deviation = (left - right).abs() / right.abs().clip(lower=1.0)
-    # beside an infinity the quotient is 0 or undefined
-    deviation = deviation.mask(left.abs().eq(math.inf) | right.abs().eq(math.inf), math.inf)
-    return deviation.where((left != right) & ~undefined, 0.0), ""
+    deviation = deviation.where(np.isfinite(left) & np.isfinite(right), math.inf)
+    return deviation.mask((left == right) | (left.isna() & right.isna()), 0.0)
 
 
 def _as_text(values: pd.Series) -> pd.Series:
@@ -130,15 +117,10 @@ def _revision() -> str:
     """The code's revision, marked when the package or its data differ from it; 'unknown' without git."""
     if not paths.IN_CLONE:
         return "unknown"
-
-    def git(*arguments: str) -> str:
-        return subprocess.check_output(
-            ["git", *arguments], cwd=paths.ROOT, stderr=subprocess.DEVNULL, text=True
-        ).strip()
-
+    ask: Any = partial(subprocess.check_output, cwd=paths.ROOT, stderr=subprocess.DEVNULL, text=True)
     try:
-        head = git("rev-parse", "HEAD")
-        changed = git("status", "--porcelain", "--", *_REVISED)
+        head = ask(["git", "rev-parse", "HEAD"]).strip()
+        changed = ask(["git", "status", "--porcelain", "--", *_REVISED]).strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return f"{head} with local changes" if changed else head
@@ -199,7 +181,7 @@ def write_table(
     name: str,
     profile: Profile,
     *,
-    digits: int | Mapping[str, int] = 6,
+    digits: int = 6,
     tolerance: float | Mapping[str, float] = 1e-3,
     seconds: float | None = None,
 ) -> Written:
@@ -211,31 +193,29 @@ def write_table(
 
     PermissionError names the folder; ValueError where a part's table has other columns than the one there.
     """
-    folder = profile.results
-    check_writable(folder)
-    path = folder / f"{name}.csv"
+    check_writable(profile.results)
+    path, note = profile.results / f"{name}.csv", notes_folder(profile) / f"{name}.json"
     new = round_significant(frame.reset_index(drop=True), digits)
-    status, comparison = "new", Comparison(False, 0.0, "there was none", np.zeros(len(new), dtype=bool))
+    status, compared = "new", Comparison(False, 0.0, "there was none", np.zeros(len(new), dtype=bool))
     if path.exists():
-        old = read_table(name, profile)
-        if profile.part:
-            if list(new.columns) != list(old.columns):
-                raise ValueError(f"{path} has other columns than its rows have now: make the whole record")
-            old, rest = own_rows(old, profile), old
-            new = own_rows(new, profile)
-            new = new.loc[_as_in(old, new)]
-        comparison = compare(new, old, tolerance)
-        status = "kept" if comparison.agrees else "replaced"
+        every = read_table(name, profile)
+        if profile.part and list(new.columns) != list(every.columns):
+            raise ValueError(f"{path} has other columns than its rows have now: make the whole record")
+        old, new = own_rows(every, profile), own_rows(new, profile)
+        new = new.loc[_as_in(old, new)] if profile.part else new
+        compared = compare(new, old, tolerance)
+        status = "kept" if compared.agrees else "replaced"
         if profile.part and status == "replaced":
-            new = _merged(new, old, rest, comparison.moved)
+            new = _merged(new, old, every, compared.moved)
+    written = Written(
+        name, status, compared.max_deviation, compared.reason, len(compared.moved), int(compared.moved.sum())
+    )
     if status != "kept":
         write_whole(path, new.to_csv(index=False, lineterminator="\n"))
     if status != "kept" or not profile.committed:
         record = {"key": table_key(profile), **provenance(profile, seconds)}
-        write_whole(folder / f"{name}.provenance.json", json.dumps(record, indent=2, sort_keys=True) + "\n")
-    moved = comparison.moved
-    written = Written(name, status, comparison.max_deviation, comparison.reason, len(moved), int(moved.sum()))
-    note = notes_folder(profile) / f"{name}.json"
+        origin = path.with_name(f"{name}.provenance.json")
+        write_whole(origin, json.dumps(record, indent=2, sort_keys=True) + "\n")
     # a table that a run writes again agrees with itself: that is no news of what was there before
     if status != "kept" or not note.exists():
         write_whole(note, json.dumps(vars(written)) + "\n")
@@ -270,10 +250,7 @@ def _merged(new: pd.DataFrame, own: pd.DataFrame, old: pd.DataFrame, moved: np.n
 
 
 def _as_in(reference: pd.DataFrame, table: pd.DataFrame) -> pd.Index:
-    """The rows of `table` in the order of `reference`, known by seed and texts but `FOUND`; new ones last.
-
-    All else are results, which may have moved; rows alike in what is left keep their order.
-    """
+    """The rows of `table` in the order of `reference`, known by seed and texts but `FOUND`; new ones last."""
     named = [name for name in reference if not is_numeric_dtype(reference[name]) and name not in FOUND]
     # a mean over seeds has a word in place of its seed, so that the column is among the texts already
     keys = list(dict.fromkeys([*named, *({"seed"} & set(reference))]))

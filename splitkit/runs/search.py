@@ -9,14 +9,14 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from random import Random
 from typing import Any
 
 import pandas as pd
 
-from splitkit.paper import COUNTERPARTS, official_hparams
+from splitkit.paper import official_hparams, official_settings
 from splitkit.runs import results
-from splitkit.runs.cell_results import CellResult
 from splitkit.runs.cells import compute
 from splitkit.runs.engines import cores
 from splitkit.runs.profiles import AXBENCH, PROFILES, Cell
@@ -65,27 +65,21 @@ KEYS = ["model", "task_family", "form", "objective"]
 def start(model_name: str, form: str, objective: str, family: str) -> dict[str, Any]:
     """The first trial: the paper's row for the model's counterpart, with our number of epochs.
 
-    Learning rate, factors, dropout, rank and loss weights are the official ones; a weight that a row leaves
-    out, and what DPO has no row for, is the objective's default here (DPO's learning rate is RePS's). Every
-    step has both directions (`dpo` draws one); the official rows leave the mirrored one out in some cells.
+    A weight that a row leaves out, and what DPO has no row for, is the objective's default here (DPO's
+    learning rate is RePS's). Every step has both directions (`dpo` draws one); the official rows leave the
+    mirrored one out in some cells.
     """
     from splitkit.steering.objectives import OBJECTIVES
 
-    key = (COUNTERPARTS[model_name], family, form, "reps" if objective == "dpo" else objective)
-    table = official_hparams()
-    row = table[table[["model", "dataset", "form", "objective"]].eq(list(key)).all(axis=1)].iloc[0]
-    weights = dict(OBJECTIVES[objective].defaults)
-    if objective != "dpo":
-        weights |= {name: float(row[name]) for name in weights if pd.notna(row[name])}
-    shared = {name: float(row[name]) for name in ("lr", "dropout", "factor_min", "factor_max", "factor_step")}
-    negative = {"negative": "drawn" if objective == "dpo" else "negated"}
-    rank = {"rank": 4} if form == "lora" else {}
-    return shared | {"epochs": EPOCHS[family], "batch_size": 8} | negative | rank | weights
+    row = official_settings(model_name, form, objective, family)
+    chosen = {name: row[name] for name in ("lr", "dropout", "factor_min", "factor_max", "factor_step")}
+    chosen |= {"epochs": EPOCHS[family], "batch_size": 8}
+    chosen |= {"negative": "drawn" if objective == "dpo" else "negated"}
+    chosen |= {"rank": 4} if form == "lora" else {}
+    return chosen | {name: row.get(name, value) for name, value in OBJECTIVES[objective].defaults.items()}
 
 
-def trials(
-    model_name: str, form: str, objective: str, family: str, count: int = TRIALS
-) -> list[dict[str, Any]]:
+def trials(model_name: str, form: str, objective: str, family: str) -> list[dict[str, Any]]:
     """The settings to try: `start`, then drawn ones, no two alike.
 
     The k-th trial, k > 0, has the same learning rate whatever the objective, so that no objective sees a
@@ -94,7 +88,7 @@ def trials(
     first = start(model_name, form, objective, family)
     official = official_hparams().query("dataset == @family and form == @form")["lr"].unique()
     rates = [rate for rate in LEARNING_RATES[form] if rate not in official]
-    drawn = Random(f"{form} {family}").sample(rates, count - 1)
+    drawn = Random(f"{form} {family}").sample(rates, TRIALS - 1)
     own = Random(f"{form} {family} {objective}")
     return [first] + [
         first | {"lr": rate} | {name: own.choice(values) for name, values in OWN[objective].items()}
@@ -107,13 +101,7 @@ def search(models: Sequence[str], jobs: int = 2, progress: bool = True) -> pd.Da
 
     A trial whose loss is not finite has a row without a score.
     """
-    budgets = [
-        (model, family, form, objective)
-        for model in models
-        for family in TASKS
-        for form in LEARNING_RATES
-        for objective in OWN
-    ]
+    budgets = list(product(models, TASKS, LEARNING_RATES, OWN))
     rows = _run([(key, trial, 0) for trial in range(TRIALS) for key in budgets], jobs, progress)
     finals = [
         (key, trial, number)
@@ -127,31 +115,27 @@ def search(models: Sequence[str], jobs: int = 2, progress: bool = True) -> pd.Da
 
 def _run(runs: Sequence[tuple[Any, int, int]], jobs: int, progress: bool) -> list[dict[str, Any]]:
     """The row of each run: a budget, the number of a trial and that of a seed."""
-    answered = tuple((form, objective) for form in LEARNING_RATES for objective in OWN)
+    answered = tuple(product(LEARNING_RATES, OWN))
     profile = replace(
         PROFILES["embedded"], name="search", combinations=(), answered=answered, n_choose=QUESTIONS, n_test=0
     )
     rows, cells = [], []
     for key, trial, number in runs:
         model, family, form, objective = key
-        chosen = trials(model, form, objective, family)[trial]
+        chosen, task, seed = (
+            trials(model, form, objective, family)[trial],
+            TASKS[family][number],
+            SEEDS[number],
+        )
         variant = (("hparams", tuple(sorted(chosen.items()))),)
-        cells.append(Cell(model, TASKS[family][number], form, objective, SEEDS[number], variant))
-        head = dict(zip(KEYS, key, strict=True)) | {"trial": trial, "seed": SEEDS[number]}
-        rows.append((head | {"task": TASKS[family][number]}, chosen))
-    found = compute(cells, profile, jobs, progress)
-    return [
-        head | dict(zip(("score", "m_relative"), _score(result), strict=True)) | chosen
-        for (head, chosen), result in zip(rows, found, strict=True)
-    ]
-
-
-def _score(result: CellResult) -> tuple[float, float]:
-    """The best mean score on the validation questions and its relative strength; NaN for a diverged trial."""
-    if result.diverged:
-        return math.nan, math.nan
-    m, score = result.best
-    return score, m
+        cells.append(Cell(model, task, form, objective, seed, variant))
+        head = dict(zip(KEYS, key, strict=True)) | {"trial": trial, "seed": seed, "task": task}
+        rows.append((head, chosen))
+    found = []
+    for (head, chosen), result in zip(rows, compute(cells, profile, jobs, progress), strict=True):
+        m, score = (math.nan, math.nan) if result.diverged else result.best
+        found.append(head | {"score": score, "m_relative": m} | chosen)
+    return found
 
 
 def finalists(table: pd.DataFrame) -> dict[tuple[str, ...], list[int]]:

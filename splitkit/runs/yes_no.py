@@ -10,8 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from splitkit.curves.log_odds import preference_log_odds
-from splitkit.runs.world_answers import BATCH_SIZE
-from splitkit.steering.generation import answers
+from splitkit.runs.world_answers import BATCH_SIZE, answers_at
 from splitkit.steering.interventions import Intervention
 from splitkit.steering.pairs import Pair, check_pairs
 from splitkit.steering.prompts.templates import arguments, way_out
@@ -34,21 +33,18 @@ def yes_no_accuracy(
     """PrefOdds = L_n - L_p (Eq. 7) of the words "Yes" and "No", and the first word of a greedy answer.
 
     L_p and L_n are the losses of the first word of a pair's positive and negative answer alone: what follows
-    it differs between the two answers in length and wording, and says nothing about which one was chosen.
-    Where both words are single tokens, the two ways part only on answers that break: their first token is
-    neither word, or more is glued to it. The comparison of likelihoods names a winner even then, however
-    little probability the two words have left. `covered` says how much that is.
+    it differs between the two in length and wording. The comparison names a winner even where little
+    probability is left to both words; `covered` says how much.
 
     Args:
-        intervention: what to apply.
-        pairs: of each pair, one answer begins with yes and the other with no.
+        pairs: of each, one answer begins with yes and the other with no.
         m: the grid of strengths, each once; 0 is the base model.
 
     Returns:
-        One row per (m, pair), in the order of the grid and of the pairs: m, pair; loss_positive and
+        One row per (m, pair), in the order of the grid and of the pairs: m, pair, text; loss_positive and
         loss_negative of the first words (nats, summed over a word's tokens); log_odds, their difference
-        (nats); covered = e^-Lp + e^-Ln, the probability of either word; likelier ("yes" or "no"), text,
-        parsed ("yes", "no" or "neither"); correct_by_likelihood (log_odds > 0), correct_by_text (neither is
+        (nats); covered = e^-Lp + e^-Ln, the probability of either word; likelier ("yes" or "no"), parsed
+        ("yes", "no" or "neither"); correct_by_likelihood (log_odds > 0), correct_by_text (neither is
         wrong); agree, whether parsed is likelier.
 
     Raises:
@@ -58,34 +54,19 @@ def yes_no_accuracy(
     grid = as_grid(m)
     intervention.check_base(model)
     positive = _positive_words(pairs)
-    losses = _word_losses(model, tokenizer, intervention, pairs, as_factors(grid))
-    yes, no = losses.unbind(1)  # each (m, pair)
+    yes, no = _word_losses(model, tokenizer, intervention, pairs, as_factors(grid)).unbind(1)
     is_yes = torch.tensor([word == "yes" for word in positive])
-    loss_positive = torch.where(is_yes, yes, no).flatten().numpy()
-    loss_negative = torch.where(is_yes, no, yes).flatten().numpy()
-    strengths = grid.repeat(len(pairs))
-    texts = answers(
-        model,
-        tokenizer,
-        [pair.question for pair in pairs] * len(grid),
-        intervention=intervention,
-        m=strengths,
-        max_new_tokens=FAMILIES["psychopathy"].tokens,
-        batch_size=BATCH_SIZE,
-    )
-    table = pd.DataFrame(
-        {
-            "m": strengths,
-            "pair": np.tile(np.arange(len(pairs)), len(grid)),
-            "loss_positive": loss_positive,
-            "loss_negative": loss_negative,
-            "log_odds": preference_log_odds(loss_positive, loss_negative),
-            "covered": np.exp(-loss_positive) + np.exp(-loss_negative),
-            "likelier": np.where((yes < no).flatten().numpy(), "yes", "no"),
-            "text": texts,
-            "parsed": [yes_no(text) or "neither" for text in texts],
-        }
-    )
+    losses = {
+        "loss_positive": torch.where(is_yes, yes, no).flatten().numpy(),
+        "loss_negative": torch.where(is_yes, no, yes).flatten().numpy(),
+    }
+    questions, tokens = [pair.question for pair in pairs], FAMILIES["psychopathy"].tokens
+    table = answers_at(model, tokenizer, intervention, questions, grid, tokens, BATCH_SIZE)
+    table = table.rename(columns={"question": "pair"}).assign(**losses)
+    table["log_odds"] = preference_log_odds(losses["loss_positive"], losses["loss_negative"])
+    table["covered"] = np.exp(-table["loss_positive"]) + np.exp(-table["loss_negative"])
+    table["likelier"] = np.where((yes < no).flatten().numpy(), "yes", "no")
+    table["parsed"] = [yes_no(text) or "neither" for text in table["text"]]
     table["correct_by_likelihood"] = table["log_odds"] > 0
     table["correct_by_text"] = table["parsed"] == np.tile(positive, len(grid))
     table["agree"] = table["parsed"] == table["likelier"]

@@ -60,9 +60,8 @@ def code_digest(places: tuple[str, ...] = STEERED) -> str:
     """SHA-256 over the syntax of files and folders of the package: comments and docstrings change nothing."""
     package = paths.PACKAGE
     roots = [package / place for place in places]
-    if absent := [str(root) for root in roots if not root.exists()]:
-        raise FileNotFoundError(f"no code lies at {absent}")
-    files = {file for root in roots for file in ([root] if root.is_file() else root.rglob("*.py"))}
+    # a file that is not there cannot be read below
+    files = {file for root in roots for file in (root.rglob("*.py") if root.is_dir() else [root])}
     trees = [
         f"{file.relative_to(package).as_posix()} {syntax(file.read_text(encoding='utf-8'))}"
         for file in sorted(files)

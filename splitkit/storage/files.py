@@ -36,10 +36,7 @@ def _flush(path: Path) -> None:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader, or a killed run, sees the old content or the new, never a part.
-
-    A text is written in UTF-8, its line ends as they are.
-    """
+    """Write a file (a text in UTF-8) so that a reader, or a killed run, never leaves or sees a part of it."""
     data = content.encode() if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
@@ -62,9 +59,8 @@ def write_whole(path: Path, content: str | bytes) -> None:
 def whole_folder(target: Path) -> Iterator[Path]:
     """A temporary folder beside `target` that becomes `target` when the block succeeds, else vanishes.
 
-    A manifest of its files comes with it, so that later damage is found: see `damage` and `read_kept`. A
-    `target` that is already there wins: the block's folder is dropped, so that two writers of the same
-    content cannot disturb a reader.
+    A manifest of its files comes with it, by which `damage` and `read_kept` find damage. A `target` that is
+    already there wins, so that two writers of the same content cannot disturb a reader.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp"))
@@ -92,13 +88,12 @@ def whole_folder(target: Path) -> Iterator[Path]:
 def write_manifest(folder: Path) -> None:
     """Write the manifest of a folder's files as they are now, whole or not at all."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
-    entries = {path.relative_to(folder).as_posix(): _entry(path) for path in files}
+    entries = {}
+    for path in files:
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        entries[path.relative_to(folder).as_posix()] = {"size": path.stat().st_size, "sha256": digest}
     write_whole(folder / MANIFEST, json.dumps(entries, indent=1) + "\n")
-
-
-def _entry(path: Path) -> dict[str, Any]:
-    with path.open("rb") as stream:
-        return {"size": path.stat().st_size, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
 
 
 def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
@@ -113,7 +108,7 @@ def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
 def damage(folder: Path) -> str:
     """The damage of a folder of `whole_folder`, in words, by its files' presence and size; empty without any.
 
-    Contents are not read here, which would take minutes for a large model's interventions: see `read_kept`.
+    Reading contents would take minutes for a large model's interventions: `read_kept` checks them.
     """
     if not folder.is_dir():
         return "it is not there"
@@ -130,10 +125,7 @@ def damage(folder: Path) -> str:
 
 
 def read_kept(folder: Path, name: str) -> bytes:
-    """A file of a folder of `whole_folder`, byte for byte as it was written.
-
-    DamagedFolder names the file and the way out when it is not there or its SHA-256 is another one.
-    """
+    """A file of a folder of `whole_folder`, byte for byte as it was written; DamagedFolder if it is not."""
     try:
         content = (folder / name).read_bytes()
         fine = hashlib.sha256(content).hexdigest() == _manifest(folder)[name]["sha256"]
@@ -156,10 +148,7 @@ def discard(folder: Path) -> None:
 
 
 def safe_name(text: str) -> str:
-    """A file name of any text: no path leads out of a folder by it, and no system refuses it for its length.
-
-    Not unique: two texts may share one.
-    """
+    """A file name of any text, not unique: it leads out of no folder, and no system refuses its length."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip(".")[:150] or "-"
 
 

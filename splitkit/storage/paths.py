@@ -1,8 +1,7 @@
 """The folders: each in one place, the environment can move the three that are written to.
 
-In a clone the data lie beside the package, and tables, figures and cache in the clone. A package that pip has
-installed carries its data; the committed tables, the notebooks and the figures need the clone, and what is
-computed goes to the user's cache.
+In a clone the data lie beside the package, and tables, figures and cache in the clone. An installed package
+carries its data, writes to the user's cache, and has no committed tables, notebooks or figures.
 """
 
 import os

@@ -29,6 +29,7 @@ PROFILE = Profile(
     grid=strength_grid(2.0, 5),
     n_train=4,
     n_sweep=3,
+    answered=(),
 )
 UNIT = 0.3
 
@@ -79,7 +80,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any
     module(
         "runs.world_answers",
         STRENGTHS=(0.5, 1.0),
-        choose_strength=lambda table, task: float(table["m"].max()),
+        choose_strength=lambda table: float(table["m"].max()),
         measure_strengths=lambda model, tokenizer, iv, task, split, m, n: pd.DataFrame(
             [{"m": x, "question": i, "text": "", "score": x} for x in m for i in range(n)]
         ),

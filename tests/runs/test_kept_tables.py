@@ -178,7 +178,7 @@ def test_a_part_beside_the_committed_rows_gives_the_committed_table(
     (tmp_path / "results").mkdir()
     shutil.copy(path, tmp_path / "results")
     committed = read_table(name, EMBEDDED)
-    of = next((one._of for one in STUDIES if name in one.names), "tables")
+    of = next((one.of for one in STUDIES if name in one.names), "tables")
     parts = [EMBEDDED.first_seeds(1), EMBEDDED.of(lambda c: c.model[9] == "q" and c.task == "powerseeking")]
     for part in parts:
         runs = [committed]

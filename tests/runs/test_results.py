@@ -26,7 +26,7 @@ def frame(r2: float = 0.123456789) -> pd.DataFrame:
 
 
 def test_a_table_comes_back_as_it_was_written(folder: Path) -> None:
-    written = results.write_table(frame(), "fits", PROFILE, digits={"r2": 4}, seconds=1.26)
+    written = results.write_table(frame(), "fits", PROFILE, digits=4, seconds=1.26)
     assert written.status == "new"
     back = results.read_table("fits")
     assert back["r2"][0] == 0.1235
@@ -58,7 +58,7 @@ def test_an_agreeing_table_keeps_the_committed_bytes(folder: Path) -> None:
         (frame().drop(columns="n"), "columns"),
         (frame().iloc[:1], "rows"),
         (frame().assign(model=["a", "c"]), "'model'"),
-        (frame().assign(r2=[0.123456789, 1.0]), "undefined"),
+        (frame().assign(r2=[0.123456789, 1.0]), "'r2' moved by inf in row 1, from nan to 1.0"),
         (frame().assign(n=[1, 3]), "'n' moved by 0.5 in row 1"),
     ],
 )

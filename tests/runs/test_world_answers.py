@@ -68,12 +68,8 @@ def test_what_cannot_be_scored_is_refused() -> None:
     asked = questions("psychopathy", "test", 2)
     with pytest.raises(ValueError, match="unknown task 'ocean'; there are psychopathy"):
         score_answers("ocean", asked, ["Yes.", "No."])
-    with pytest.raises(ValueError, match="1 texts for 2 questions"):
+    with pytest.raises(ValueError, match="shorter"):
         score_answers("psychopathy", asked, ["Yes."])
-    with pytest.raises(ValueError, match="at least one"):
-        score_answers("psychopathy", [], [])
-    with pytest.raises(ValueError, match="questions of psychopathy cannot be scored as powerseeking"):
-        score_answers("powerseeking", asked, ["Yes.", "No."])
     for n in (0, 10_000):
         with pytest.raises(ValueError, match=f"n is {n}; psychopathy has 200 test pairs"):
             questions("psychopathy", "test", n)
@@ -114,31 +110,27 @@ def test_one_row_for_each_strength_and_question(
 
 def measured(scores: dict[float, list[float]]) -> pd.DataFrame:
     rows = [
-        {"m": m, "question": place, "harmonic": score, "score": score}
+        {"m": m, "question": place, "score": score}
         for m, values in scores.items()
         for place, score in enumerate(values)
     ]
-    return pd.DataFrame(rows, columns=["m", "question", "harmonic", "score"])
+    return pd.DataFrame(rows, columns=["m", "question", "score"])
 
 
 def test_the_strength_with_the_best_mean_is_chosen() -> None:
-    task = "axbench/ocean"
-    assert choose_strength(measured({0.0: [0, 0], 1.0: [2, 1], 2.0: [2, 0]}), task) == 1.0
+    assert choose_strength(measured({0.0: [0, 0], 1.0: [2, 1], 2.0: [2, 0]})) == 1.0
     # the same three numbers, whose sums differ in the last bit by their order
-    assert (
-        choose_strength(measured({4.0: [0.1, 0.2, 0.3], 2.0: [0.3, 0.2, 0.1], 9.0: [0, 0, 0]}), task) == 2.0
-    )
-    assert choose_strength(measured({-1.0: [1], 3.0: [1], 1.0: [1]}), task) == 1.0
-    with pytest.raises(ValueError, match="empty"):
-        choose_strength(measured({}), task)
-    with pytest.raises(ValueError, match="score is NaN in 1 of 2 rows"):
-        choose_strength(measured({0.0: [1], 1.0: [np.nan]}), task)
-    with pytest.raises(ValueError, match="m is NaN in 1 of 2 rows"):
-        choose_strength(measured({0.0: [1], np.nan: [1]}), task)
-    with pytest.raises(ValueError, match="different questions"):
-        choose_strength(measured({0.0: [1, 1], 1.0: [2]}), task)
-    with pytest.raises(ValueError, match="not of powerseeking: it has no power"):
-        choose_strength(measured({0.0: [1]}), "powerseeking")
+    assert choose_strength(measured({4.0: [0.1, 0.2, 0.3], 2.0: [0.3, 0.2, 0.1], 9.0: [0, 0, 0]})) == 2.0
+    assert choose_strength(measured({-1.0: [1], 3.0: [1], 1.0: [1]})) == 1.0
+
+
+def test_a_strength_of_which_little_was_scored_is_not_chosen() -> None:
+    nan = np.nan
+    assert choose_strength(measured({1.0: [2, nan, nan], 2.0: [1, 1, nan], 3.0: [0, 1, 1]})) == 2.0
+    with pytest.raises(ValueError, match="at no strength was half of the answers scored; the most is 33%"):
+        choose_strength(measured({1.0: [2, nan, nan], 2.0: [nan, nan, nan]}))
+    with pytest.raises(ValueError, match="the most is nan"):
+        choose_strength(measured({}))
 
 
 def test_strengths_are_geometric_and_relative() -> None:

@@ -22,7 +22,7 @@ from splitkit.judging.endpoint import Unscored, _content
 from splitkit.judging.rubrics import RUBRICS, parse_reply
 from splitkit.runs import cell_keys
 from splitkit.runs.engines import Slurm, read_slurm
-from splitkit.runs.profiles import Cell, strength_grid
+from splitkit.runs.profiles import Cell
 from splitkit.steering.interventions import Intervention, load_intervention
 from splitkit.storage import paths
 from splitkit.storage.files import MANIFEST, DamagedFolder, damage, read_kept, whole_folder
@@ -153,17 +153,6 @@ def test_spoiled_weights_of_an_intervention(saved: Path, position: int, byte: in
         return
     with pytest.raises(ValueError, match=r"intervention\.safetensors is damaged: it has sha256"):
         load_intervention(saved)
-
-
-@given(limit=st.floats() | st.integers(), n=st.integers(-3, 60))
-@fuzz(100)
-def test_a_grid_is_symmetric_or_refused(limit: float, n: int) -> None:
-    try:
-        grid = strength_grid(limit, n)
-    except ValueError as error:
-        assert str(n) in str(error) or str(limit) in str(error)
-        return
-    assert len(grid) == n and grid == tuple(-m for m in reversed(grid))
 
 
 @given(content=spoiled('{"jobs": 2, "memory": "8GB"}'))

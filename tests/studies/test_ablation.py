@@ -25,6 +25,7 @@ TINY = Profile(
     grid=(-1.0, 0.0, 1.0),
     n_train=8,
     n_sweep=3,
+    answered=(),
     overrides={"epochs": 1, "lambda_n": 0.5},
 )
 
