@@ -1,7 +1,6 @@
 """Audit: cells of the committed record, drawn by lot, computed anew from nothing and held against it.
 
-Minutes instead of the whole run's time, and a bound on how much of the record could be wrong all the same.
-`python -m splitkit.audit --help`.
+It takes minutes, and bounds how much of the record could be wrong all the same.
 """
 
 import argparse
@@ -28,18 +27,14 @@ from splitkit.studies import mean_curves, scores
 
 _KEYS = ["model", "task", "form", "objective", "seed"]
 TOLERANCE = mean_curves.TOLERANCE
-"""Largest deviation that agrees, as a share of max(1, |recorded|). The rounding of another processor, or of
-another order of sums, moves most curves by a thousandth of that; it also tips a greedy answer here and there,
-and a strength that ties."""
+"""Largest deviation that agrees, as a share of max(1, |recorded|). The rounding of another processor moves
+most curves by a thousandth of that; it also tips a greedy answer here and there, and a strength that ties."""
 CONFIDENCE = 0.95
 """Share of draws for which `bound` is right."""
 
 
 def draw(profile: Profile, count: int, number: int) -> Profile:
-    """The part of a profile with `count` of its cells, of all seeds; one `number` always draws the same.
-
-    ValueError unless there are as many.
-    """
+    """The part of a profile with `count` of its cells; one `number` always draws the same ones."""
     every = profile.cells()
     if not 1 <= count <= len(every):
         raise ValueError(f"{count} cells; profile {profile.name} has {len(every)}: 1 to {len(every)}")
@@ -50,19 +45,15 @@ def draw(profile: Profile, count: int, number: int) -> Profile:
 def audit(profile: Profile, folder: Path, jobs: int = 2) -> pd.DataFrame:
     """The cells of a part of a profile computed anew, in `folder` alone, beside their recorded numbers.
 
-    A cell of the closed form answers for the unsteered model too.
+    A cell of the closed form answers for the unsteered model too. FileNotFoundError when there is no record;
+    and what `compute_cells` raises: what is finished is kept in `folder`.
 
     Returns:
         One row per cell: its five keys; curves, the largest deviation of a mean preference or utility (nats
-        per token over max(1, |recorded|)), NaN where the profile has no curve of it; answers and changed, how
-        many of its test answers are on record and how many score otherwise now or are not there; agrees,
+        per token over max(1, |recorded|)), NaN where the profile has no curve of it; answers, the number of
+        its test answers on record, and changed, of those that score otherwise now or are not there; agrees,
         whether curves, the mean score of the test answers and that of the validation answers at every
         strength are within `TOLERANCE`; reason, in words.
-
-    Raises:
-        CellError, EngineError, RunInProgress, DamagedFolder: see `compute_cells`. What is finished is kept in
-            `folder`.
-        FileNotFoundError: when there is no record.
     """
     record = {name: read_table(name, profile) for name in ("curves", *scores.BASE)}
     with _cache(folder):

@@ -34,6 +34,9 @@ class ReproduceError(RuntimeError):
     """A part of the run failed; the rest was made, and all that is finished is kept."""
 
 
+_OURS = (RunInProgress, CellError, EngineError, JudgeError, DamagedFolder, ReproduceError)
+
+
 def slice_of(profile: Profile, text: str) -> Profile:
     """The part of a profile that MODEL:CONCEPT:SEED names; what is left out at the end is as in `SLICE`.
 
@@ -101,11 +104,10 @@ def reproduce(
 ) -> str:
     """Compute all cells and tables, run all notebooks, and return the summary; `jobs` processes side by side.
 
-    The cells are computed by `engine` (None: `jobs` processes of this machine), the rest here. With
-    `from_committed` the committed tables are used and no cell is computed. PermissionError, RunInProgress and
-    what `preflight` raises come before any work; CellError and EngineError after it, and what was finished
-    is kept. A table or notebook that fails ends none of the others: the summary of those is printed, then
-    ReproduceError tells what failed and why.
+    The cells are computed by `engine` (None: `jobs` processes of this machine), the rest here; with
+    `from_committed` none is, and the committed tables are used. PermissionError, RunInProgress and what
+    `preflight` raises come before any work. A table or notebook that fails ends none of the others: their
+    summary is printed, then ReproduceError tells what failed and why.
     """
     folder = paths.BUILD / "notebooks" / profile.folder
     check_writable(profile.results, profile.figures, paths.CACHE, folder)
@@ -233,19 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             seeds = 1 if chosen.seeds is None else chosen.seeds
             profile = profile.first_seeds(len(profile.seeds) if every else seeds)
         print(reproduce(profile, chosen.jobs, chosen.from_committed, _engine(chosen)))
-    except (
-        OSError,
-        ImportError,
-        MemoryError,
-        RunInProgress,
-        CellError,
-        EngineError,
-        JudgeError,
-        DamagedFolder,
-        ReproduceError,
-        ValueError,
-        KeyError,
-    ) as error:
+    except (*_OURS, OSError, ImportError, MemoryError, ValueError, KeyError) as error:
         said = error.args[0] if isinstance(error, KeyError) else error
         print(f"\nreproduce stopped: {said}", file=sys.stderr)
         return 1

@@ -116,11 +116,8 @@ def load_pairs(task: str, split: str = "train") -> list[Pair]:
         split: "train", "validation" or "test"; no question is in two of them.
 
     Raises:
-        ValueError: for an unknown task or split, with those there are; for the paper's AxBench, when no
-            model's answers are in the cache, and for a data file that is not the released one.
-        FileNotFoundError: for "paper/", when the folder that SPLITKIT_DATA names lacks a file.
-        ConnectionError: for "paper/", when a file is not in the cache and cannot be downloaded.
-        ImportError: for "paper/", when what reads or downloads the files is not installed.
+        ValueError: for an unknown task or split, with those there are.
+        FileNotFoundError, ConnectionError, ImportError: for "paper/", see `datasets.files.fetch`.
     """
     if str(task).startswith(PAPER):
         from splitkit.datasets.tasks import load_dataset_pairs
