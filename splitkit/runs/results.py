@@ -234,10 +234,10 @@ def own_rows(table: pd.DataFrame, profile: Profile) -> pd.DataFrame:
     made_with = table[keys]
     if {"form", "objective", "seed"} <= set(table):
         trained = {*profile.combinations, *profile.answered}
-        of_cell = [both in trained for both in zip(table["form"], table["objective"], strict=True)]
+        of_cell = pd.MultiIndex.from_frame(table[["form", "objective"]]).isin(trained)
         made_with = made_with.assign(seed=table["seed"].where(of_cell, profile.seeds[0]))
     own = {tuple(getattr(cell, name) for name in keys) for cell in profile.part}
-    return table[[row in own for row in made_with.itertuples(index=False, name=None)]]
+    return table[pd.MultiIndex.from_frame(made_with).isin(own)]
 
 
 def _merged(new: pd.DataFrame, own: pd.DataFrame, old: pd.DataFrame, moved: np.ndarray) -> pd.DataFrame:
