@@ -152,7 +152,7 @@ def test_a_steered_model_is_refused(qwen: PreTrainedModel, tokenizer: PreTrained
 def test_a_prompt_without_room_for_an_answer_is_an_error(
     qwen: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, asked: list[str], cache: Path
 ) -> None:
-    with pytest.raises(ValueError, match="row 1: the prompt is 204 tokens, the model.s context 96"):
+    with pytest.raises(ValueError, match="row 1: the prompt is .* tokens, the model.s context 96"):
         unsteered_answers(qwen, tokenizer, ["Go.", "long " * 40], **KINDS)
     assert not list(cache.rglob("*.json"))
 
