@@ -8,7 +8,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from splitkit import reproduce
-from splitkit.runs import notebooks, preflight
+from splitkit.runs import notebooks
 from splitkit.runs.profiles import get_profile
 from splitkit.storage import paths
 from splitkit.storage.files import RunInProgress, exclusive
@@ -147,12 +147,3 @@ def test_what_cannot_be_run_is_one_line(
     monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
     assert reproduce.main(options) == 1
     assert said in capsys.readouterr().err
-
-
-def test_an_architecture_without_sites_is_told_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"model_type": "opt", "num_hidden_layers": 2}')
-    profile = get_profile("laptop-rehearsal", str(tmp_path))
-    with pytest.raises(
-        ValueError, match="no steering sites are known for the architecture 'opt'.*known: gemma2"
-    ):
-        preflight.fetch_models(profile)
