@@ -5,7 +5,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -305,7 +305,10 @@ class Intervention(Steering):
         """The likely reason why the base model is another one; empty where none is known."""
         made, here = self.details.get("dtype"), dtype_name(model)
         if made not in (None, here):  # the same weights, rounded to another type, are another model
-            return f' It was made in {made}, this one is {here}: load with dtype="{made}".'
+            return (
+                f' It was made in {made}, this one is {here}: load the model with dtype="{made}", or, if it '
+                "is the same model, the intervention with load_intervention(folder, model, allow_dtype=True)."
+            )
         names = ", ".join(map(repr, active_adapters(model)))
         if names and base_digest(model) == self.base_digest:
             return (
@@ -388,19 +391,23 @@ def _save(target: Path, config: dict[str, Any], parameters: Mapping[str, Tensor]
 
 
 def load_intervention(
-    folder: str | Path, model: PreTrainedModel | None = None
+    folder: str | Path, model: PreTrainedModel | None = None, *, allow_dtype: bool = False
 ) -> Intervention | InterventionSum:
     """The intervention, or the sum of several, that `save` wrote into `folder`.
 
     Args:
         folder: where `config.json` and `intervention.safetensors` are.
         model: checked at once to be its base model when given; otherwise the check comes with its first use.
+        allow_dtype: take `model` for its base model where the type of the weights is another one than it was
+            made in (a vector made in float32, on bfloat16 weights) and the shapes fit. Rounded weights cannot
+            be told from another model's: that they are the same model's is your word. What is returned
+            belongs to `model`, and its details keep what it was made on ("made_on").
 
     Raises:
         FileNotFoundError: when a file is not there.
         ValueError: when a file is damaged or has no digest, or when `model` is another base model.
     """
-    source = Path(folder)
+    source = Path(folder).expanduser()
     missing = [n for n in ("config.json", "intervention.safetensors") if not (source / n).is_file()]
     if missing:
         raise FileNotFoundError(f"{source} is no saved intervention: {' and '.join(missing)} not there.")
@@ -421,9 +428,25 @@ def load_intervention(
         loaded = _loaded(config, safetensors.load(content))
     except (SafetensorError, AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{source} is no intervention's folder: {error}.") from error
+    if allow_dtype:
+        if model is None:
+            raise ValueError("allow_dtype needs the model that the intervention is to be used on.")
+        loaded = _on_dtype(loaded, model)
     if model is not None:
         loaded.check_base(model)
     return loaded
+
+
+def _on_dtype(loaded: Any, model: PreTrainedModel) -> Any:
+    """The same intervention as one of `model`, where that has another type than it was made in."""
+    if isinstance(loaded, InterventionSum):
+        return InterventionSum(tuple((weight, _on_dtype(term, model)) for weight, term in loaded.terms))
+    made, here = loaded.details.get("dtype"), dtype_name(plain_model(model))
+    if made in (None, here) or loaded.base_digest == model_digest(model):
+        return loaded
+    made_on = {"dtype": made, "digest": loaded.base_digest}
+    details = loaded.details | {"dtype": here, "made_on": made_on}
+    return replace(loaded, base_digest=model_digest(model), details=details)
 
 
 def _loaded(config: dict[str, Any], tensors: dict[str, Tensor]) -> Intervention | InterventionSum:

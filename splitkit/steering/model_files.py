@@ -23,13 +23,18 @@ def is_shipped(name: str) -> bool:
     return name not in ("", ".", "..") and Path(name).name == name and (paths.MODELS / name).is_dir()
 
 
+def is_gguf(name: str) -> bool:
+    """True where a name is the path of a GGUF file that is there."""
+    return name.endswith(".gguf") and Path(name).expanduser().is_file()
+
+
 def full_name(name: str) -> str:
     """A model's name from wherever it is read: a folder's whole path, since notebooks run in another folder.
 
     ValueError for a name that is no folder and can be neither a shipped model's nor a hub id.
     """
-    if Path(name).is_dir():
-        return str(Path(name).resolve())
+    if Path(name).expanduser().is_dir() or is_gguf(name):
+        return str(Path(name).expanduser().resolve())
     if "/" not in name and not is_shipped(name):
         shipped = ", ".join(sorted(path.name for path in paths.MODELS.iterdir() if path.is_dir()))
         raise ValueError(f"no model {name!r}: give a folder, a hub id (owner/name), or one of {shipped}")
@@ -37,15 +42,15 @@ def full_name(name: str) -> str:
 
 
 def find(name: str) -> Path | None:
-    """A model's folder on this machine: shipped, as named, below SPLITKIT_MODELS or in the hub's local cache.
+    """A model's folder or GGUF file: shipped, as named, below SPLITKIT_MODELS or in the hub's local cache.
 
     None where the hub has to be asked. FileNotFoundError when SPLITKIT_MODELS is set and has no such model,
     naming what was looked for.
     """
     if is_shipped(name):
         return paths.MODELS / name
-    if Path(name).is_dir():
-        return Path(name)
+    if Path(name).expanduser().is_dir() or is_gguf(name):
+        return Path(name).expanduser()
     own = os.environ.get(VARIABLE)
     # a path that leads out of the folder is no model's name
     if own and "/" in name and not name.startswith((".", "/", "~")) and ".." not in Path(name).parts:
@@ -73,6 +78,18 @@ def _in_hub_cache(name: str) -> Path | None:
     folder = Path(cached).parent if isinstance(cached, str) else None
     # a download that was interrupted is gone on with
     return folder if folder is not None and _has_weights(folder) else None
+
+
+def check_whole(folder: Path) -> None:
+    """Raises FileNotFoundError for a folder that is no whole model's, saying what is there or missing."""
+    if not (folder / "config.json").is_file():
+        files = sorted(path.name for path in folder.glob("*.gguf"))
+        hint = f": it holds GGUF files, name one: {folder / files[0]}" if files else ", it has no config.json"
+    elif not _has_weights(folder):
+        hint = ": weights are missing, which have to be safetensors (model.safetensors, or all its parts)"
+    else:
+        return
+    raise FileNotFoundError(f"{folder} is no whole model's folder{hint}.")
 
 
 def _has_weights(folder: Path) -> bool:
@@ -116,6 +133,8 @@ def config(name: str) -> dict[str, Any]:
     folder = find(name)
     if folder is None:
         raise FileNotFoundError(f"{name} is not on this machine; load it once, or set {VARIABLE}.")
+    if folder.is_file():
+        return _gguf_config(folder)
     path = folder / "config.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -126,6 +145,16 @@ def config(name: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{path} is damaged: it is no JSON object")
     return content
+
+
+def _gguf_config(path: Path) -> dict[str, Any]:
+    from transformers import AutoConfig
+
+    from splitkit.steering.formats.gguf_files import check_gguf, read_once
+
+    check_gguf(path)
+    with read_once():
+        return AutoConfig.from_pretrained(str(path.parent), gguf_file=path.name).to_dict()
 
 
 def architecture(name: str) -> str:
@@ -144,11 +173,13 @@ def depth(name: str) -> int:
 
 
 def digest(folder: Path) -> str:
-    """SHA-256 over the names and contents of all files that are read of a model.
+    """SHA-256 over the names and contents of all files that are read of a model; of a GGUF file its own.
 
     Gigabytes take a minute, so the digest of a file is remembered (`digests` below SPLITKIT_CACHE) under its
     path, size and time of change.
     """
+    if folder.is_file():
+        return _remembered(folder.resolve())
     files = sorted({path for pattern in READ for path in folder.glob(pattern)})
     lines = "".join(f"{path.name} {_remembered(path.resolve())}\n" for path in files)
     return hashlib.sha256(lines.encode()).hexdigest()

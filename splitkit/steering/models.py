@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -12,14 +14,16 @@ from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
-from splitkit.steering.memory import DeviceMap, check_memory, devices_of
-from splitkit.steering.model_files import fetch, find
+from splitkit.steering.formats import adapters
+from splitkit.steering.formats.gguf_files import as_ordinary, check_gguf, read_once
+from splitkit.steering.formats.sources import note_source
+from splitkit.steering.memory import DeviceMap, auto_class, check_memory, devices_of
+from splitkit.steering.model_files import check_whole, digest, fetch, find
 from splitkit.steering.prompts.settings import note_bos
 from splitkit.storage import paths
 
@@ -50,24 +54,30 @@ def load_model(
     dtype: str | torch.dtype = "float32",
     device: str | torch.device = "cpu",
     device_map: DeviceMap | None = None,
+    quantization_config: Any = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A causal language model in evaluation mode, and its tokenizer.
 
     Args:
-        name: a name of `MODELS`, a local folder, or a hub id ("owner/name"), which is looked up below the
+        name: a name of `MODELS`; a local folder ("~" is the home folder); a GGUF file ("model.Q4_K_M.gguf"),
+            which is dequantised (extra `gguf`); the folder of an adapter that peft saved, which is merged
+            into the base model that it names; or a hub id ("owner/name"), which is looked up below the
             folder that SPLITKIT_MODELS names, if it is set, else in the hub's local cache, whose revision is
-            kept; see `model_files.fetch`. Only safetensors are read, and no code that comes
+            kept; see `model_files.fetch`. Of folders only safetensors are read, and no code that comes
             with a model is ever run. HF_HUB_OFFLINE, HF_HOME and HF_TOKEN are respected.
-        dtype: a name of `DTYPES`, or "auto" for the type that the model's config names.
+        dtype: a name of `DTYPES`, or "auto" for the type that the model's config names (float32 for GGUF).
         device: "cpu", "cuda", "cuda:1", "mps".
         device_map: instead of a device, how to spread the model over several: "auto" for all GPUs, or a dict
             of module names and devices. No part can be left on the CPU or the disk beside a GPU.
+        quantization_config: passed on to transformers, as BitsAndBytesConfig(load_in_4bit=True); whether the
+            weights fit into memory is then not checked.
 
     Raises:
         ValueError: for an unknown name (lists `MODELS`), type or device, a model that needs code of its own,
             damaged weights, or when the weights of a shipped model, or of a copy of one, are not the ones
             that were released.
-        FileNotFoundError: when a shipped model or a local folder is not there.
+        FileNotFoundError: when a shipped model or a local folder is not there, or holds no whole model.
+        ModuleNotFoundError: for a GGUF file or an adapter without the package that reads it.
         ConnectionError: for a hub model that is not, or not whole, in the local cache when the hub does not
             give it.
         MemoryError: when the model's weights do not fit into the free memory.
@@ -75,34 +85,88 @@ def load_model(
     place = check_device(device, device_map)
     wanted = _check_dtype(dtype)
     shipped = str(name) in MODELS
-    source = str(MODELS[str(name)].folder if shipped else name)
-    if shipped or (Path(source) / "splitkit.json").is_file():
-        _check_release(Path(source))
-    if not Path(source).is_dir():
-        if source.startswith((".", "/", "~")) or source.count("/") > 1:
-            raise FileNotFoundError(f"there is no model folder {source!r}.")
-        source = str(_hub_folder(source))
+    source = MODELS[str(name)].folder if shipped else Path(name).expanduser()
+    if shipped or (source / "splitkit.json").is_file():
+        _check_release(source)
+    if not source.exists():
+        if str(name).startswith((".", "/", "~")) or str(name).count("/") > 1:
+            raise FileNotFoundError(f"there is no model folder {str(source)!r}, and no such GGUF file.")
+        source = _hub_folder(str(name))
     # its bar over a file of a few MB is noise in a notebook
     transformers.utils.logging.disable_progress_bar()
+    if (source / adapters.CONFIG).is_file() and not (source / "config.json").is_file():
+        if quantization_config is not None:
+            raise ValueError("an adapter is merged into plain weights: leave quantization_config out.")
+        base = adapters.base_of(source)
+        model, tokenizer = load_model(base, dtype=dtype, device=device, device_map=device_map)
+        model = adapters.merged(model, source)
+        note_source(model, file=source.name, base=base, sha256=digest(source))
+        if (source / "tokenizer_config.json").is_file():
+            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        return _finished(model, tokenizer)
+    if source.is_dir():
+        check_whole(source)
+        return _finished(*_load(str(name), source, wanted, place, device_map, quantization_config, {}))
+    check_gguf(source)
+    if quantization_config is not None:
+        raise ValueError("a GGUF file is dequantised when it is loaded: leave quantization_config out.")
+    options = {"gguf_file": source.name}
     try:
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        with read_once():
+            model, tokenizer = _load(
+                str(name), source.parent, wanted or torch.float32, place, device_map, None, options
+            )
+    # a damaged file ends anywhere in it
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, struct.error) as error:
+        raise ValueError(
+            f"the GGUF file {source} is damaged, or of a kind that transformers does not read "
+            f"({type(error).__name__}: {error})."
+        ) from error
+    note_source(as_ordinary(model), file=source.name, sha256=digest(source))
+    return _finished(model, tokenizer)
+
+
+def _load(
+    name: str,
+    source: Path,
+    wanted: torch.dtype | None,
+    place: torch.device,
+    device_map: DeviceMap | None,
+    quantization_config: Any,
+    options: dict[str, Any],
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Model and tokenizer by transformers from a folder, of which `options` may name one GGUF file."""
+    try:
+        config = AutoConfig.from_pretrained(str(source), trust_remote_code=False, **options)
         held = (getattr(config, "dtype", None) or torch.float32) if wanted is None else wanted
-        check_memory(str(name), config, held, devices_of(place, device_map))
-        model = AutoModelForCausalLM.from_pretrained(
-            source,
+        if quantization_config is None:
+            check_memory(name, config, held, devices_of(place, device_map))
+        else:
+            options = options | {"quantization_config": quantization_config}
+        model = auto_class(config).from_pretrained(
+            str(source),
             config=config,
             dtype="auto" if wanted is None else wanted,
             device_map=device_map if device_map is not None or place.type == "cpu" else {"": place},
-            use_safetensors=True,
+            use_safetensors="gguf_file" not in options,
             trust_remote_code=False,
+            **options,
         )
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        options.pop("quantization_config", None)
+        tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False, **options)
     except SafetensorError as error:
         raise ValueError(f"the weights of {source} are damaged: {error}.") from error
     except ValueError as error:
         if "trust_remote_code" not in str(error):
             raise
         raise ValueError(f"{source} needs code of its own, which splitkit never runs.") from error
+    return model, tokenizer
+
+
+def _finished(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Both as they are used: all weights in memory, a PAD token, in evaluation mode."""
     left = [key for key, parameter in model.named_parameters() if parameter.device.type == "meta"]
     if left:
         raise ValueError(
@@ -145,7 +209,7 @@ def _hub_folder(name: str) -> Path:
 
     The hub is asked first whether it has the model: a download would retry for long.
     """
-    choices = f"there are {', '.join(MODELS)}, hub ids (owner/name) and local folders"
+    choices = f"there are {', '.join(MODELS)}, hub ids (owner/name), local folders and GGUF files"
     if "/" not in name:
         raise ValueError(f"unknown model {name!r}; {choices}.")
     if (found := find(name)) is not None:

@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from splitkit.steering.architectures import check_layer
+from splitkit.steering.formats.sources import source_of
 from splitkit.steering.forms import get_form
 from splitkit.steering.interventions import Intervention
 from splitkit.steering.model_state.digest import active_adapters, model_digest
@@ -147,7 +148,8 @@ def _base(
 ) -> dict[str, Any]:
     """Details of a base model and its prompts: type, adapters, BOS and template arguments, where any."""
     adapters = {"adapters": found} if (found := active_adapters(model)) else {}
-    return {"dtype": dtype_name(model), **adapters, **unstated_bos(model, tokenizer), **as_details(given)}
+    known = {"dtype": dtype_name(model), **source_of(model), **adapters}
+    return {**known, **unstated_bos(model, tokenizer), **as_details(given)}
 
 
 def _configured(config: TrainConfig, objective: str, overrides: dict[str, Any]) -> TrainConfig:

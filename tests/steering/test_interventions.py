@@ -21,9 +21,11 @@ from splitkit.runs.world_answers import measure_strengths
 from splitkit.runs.yes_no import yes_no_accuracy
 from splitkit.steering.architectures import resolve_sites
 from splitkit.steering.interventions import Intervention, load_intervention
+from splitkit.steering.model_state.digest import model_digest
 from splitkit.steering.pairs import Pair
 from splitkit.steering.strengths import as_factors, as_grid
 from splitkit.steering.sweeps import sweep
+from splitkit.steering.training import train
 from splitkit.studies.manifold.activations import RecordedPairs
 from tests.conftest import LAYER, random_intervention, tiny_model
 
@@ -448,3 +450,19 @@ def test_a_lora_is_peft_to_the_last_bit(model, dtype) -> None:
     adapter.scaling["default"] = torch.tensor([[[0.7]]])
     with torch.no_grad():
         assert torch.equal(model(IDS[:, 1:]).logits, steered)
+
+
+def test_another_type_of_the_same_model_is_taken_on_your_word(tmp_path: Path, tokenizer, pairs) -> None:
+    wide, narrow = tiny_model("llama"), tiny_model("llama").bfloat16()
+    train(wide, tokenizer, pairs, "vector", "diffmean").save(tmp_path)
+    with pytest.raises(ValueError, match=r"made in float32, this one is bfloat16.*allow_dtype=True"):
+        load_intervention(tmp_path, narrow)
+    iv = load_intervention(tmp_path, narrow, allow_dtype=True)
+    sweep(narrow, tokenizer, iv, pairs, m=[0.0, 1.0])
+    assert iv.details["made_on"] == {"dtype": "float32", "digest": model_digest(wide)}
+    # the word is for a type, not for another model, and an unchanged one needs none
+    with pytest.raises(ValueError, match="another base model"):
+        load_intervention(tmp_path, tiny_model("llama", seed=1), allow_dtype=True)
+    assert "made_on" not in load_intervention(tmp_path, wide, allow_dtype=True).details
+    with pytest.raises(ValueError, match="allow_dtype needs the model"):
+        load_intervention(tmp_path, allow_dtype=True)

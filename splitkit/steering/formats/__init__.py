@@ -1,0 +1,1 @@
+"""Formats: what a model is loaded from besides a folder of safetensors."""
