@@ -306,7 +306,7 @@ class Intervention(Steering):
         made, here = self.details.get("dtype"), dtype_name(model)
         if made not in (None, here):  # the same weights, rounded to another type, are another model
             return (
-                f' It was made in {made}, this one is {here}: load the model with dtype="{made}", or, if it '
+                f' It was made in {made}, this one is {here}: load with dtype="{made}", or, if it '
                 "is the same model, the intervention with load_intervention(folder, model, allow_dtype=True)."
             )
         names = ", ".join(map(repr, active_adapters(model)))
