@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from splitkit.curves.log_odds import preference_log_odds
 from splitkit.runs.world_answers import BATCH_SIZE, answers_at
 from splitkit.steering.interventions import Intervention
+from splitkit.steering.model_state.wrappers import plain_model
 from splitkit.steering.pairs import Pair, check_pairs
 from splitkit.steering.prompts.templates import arguments, way_out
 from splitkit.steering.replay import Replay, at_rest
@@ -51,7 +52,7 @@ def yes_no_accuracy(
         ValueError: for an empty or repeated grid, no pairs, a pair whose answers are not a yes and a no (with
             its row), another base model.
     """
-    grid = as_grid(m)
+    grid, model = as_grid(m), plain_model(model)
     intervention.check_base(model)
     positive = _positive_words(pairs)
     yes, no = _word_losses(model, tokenizer, intervention, pairs, as_factors(grid)).unbind(1)
@@ -129,7 +130,7 @@ def _word_losses(
     ]
     losses = torch.empty(len(grid), len(sequences), dtype=torch.float64)
     with at_rest(model), torch.no_grad():
-        replay = Replay(model, intervention.layer, intervention.form)
+        replay = Replay(model, intervention.layer, intervention.form, intervention.tokens)
         for batch in batches(tokenizer, sequences):
             recording = replay.record(batch)
             dh = intervention.delta(recording.x)  # (batch, token, hidden), the same at every m

@@ -9,7 +9,7 @@ import inspect
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -102,6 +102,9 @@ class Replay:
         self.tokens = tokens
         self.form = get_form(form)
         self.sites: Sites = resolve_sites(model, layer, self.form.site)
+        if _own_hooks(self.sites.decoder):
+            # what a user's hooks do to a part has to be proved
+            self.sites = replace(self.sites, proven=False)
         if is_steered(self.sites.decoder):
             raise ValueError("an intervention is applied to this model: leave its `with` first.")
         self.device = model.device
@@ -223,7 +226,7 @@ class Replay:
             moved = add_scaled(h, dh.to(h.device), scale.to(h.device))
             return (moved, *rest) if isinstance(output, tuple) else moved
 
-        handle = getattr(self.sites, self.form.site).register_forward_hook(steer)
+        handle = getattr(self.sites, self.form.site).register_forward_hook(steer, prepend=True)
         try:
             return self.whole_losses(batch)
         finally:
@@ -294,12 +297,22 @@ def _inputs(decoder: nn.Module, batch: Batch) -> dict[str, Any]:
     return given if "kwargs" in taken else {name: value for name, value in given.items() if name in taken}
 
 
+def _own_hooks(decoder: nn.Module) -> list[Any]:
+    """The hooks of a decoder and its layers, but for those of transformers, which only read."""
+    kinds = ("_forward_hooks", "_forward_pre_hooks")
+    hooks = (
+        hook for module in decoder.modules() for kind in kinds for hook in getattr(module, kind).values()
+    )
+    return [hook for hook in hooks if not getattr(hook, "__module__", "").startswith("transformers.")]
+
+
 _proofs: "WeakKeyDictionary[PreTrainedModel, dict[tuple[Any, ...], str]]" = WeakKeyDictionary()
 
 
 def _proven_run(model: PreTrainedModel, layer: int, form: str, replay: Replay) -> str:
     """The first way of `Replay.runs` that equals the model under hooks; proved once per layer and form."""
-    known = _proofs.setdefault(model, {})
+    # a hook may do something else the next time
+    known = {} if _own_hooks(replay.sites.decoder) else _proofs.setdefault(model, {})
     key = (layer, form, replay.sites.paths, model.dtype, model.device)
     if key not in known:
         reasons = []

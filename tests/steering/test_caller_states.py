@@ -12,6 +12,7 @@ from splitkit.steering.interventions import Intervention
 from splitkit.steering.sweeps import sweep
 from splitkit.steering.training import train
 from tests.conftest import random_intervention, tiny_model
+from tests.steering.test_steered_passes import by_hand
 
 IDS = torch.tensor([[1, 40, 50, 60, 70], [1, 41, 51, 61, 71]])
 
@@ -164,3 +165,17 @@ def test_every_new_argument_is_refused_in_words(tokenizer, pairs) -> None:
         model(IDS)
     with pytest.raises(TypeError, match="intervention is an Intervention, not a dict"):
         answers(model, tokenizer, ["Who?"], intervention={}, m=1.0)
+
+
+@pytest.mark.parametrize("form", ["vector", "lora"])
+@pytest.mark.filterwarnings("ignore:the layers of a")
+def test_a_users_own_hook_is_part_of_what_a_sweep_measures(form, tokenizer, pairs) -> None:
+    model = tiny_model("llama")
+    iv = random_intervention(model, form)
+    before = sweep(model, tokenizer, iv, pairs[:1], [1.5])
+    handle = model.model.layers[iv.layer].register_forward_hook(lambda module, args, output: output.tanh())
+    found = sweep(model, tokenizer, iv, pairs[:1], [1.5])
+    expected = by_hand(model, tokenizer, [iv], pairs[0].question, pairs[0].positive)
+    assert abs(found.loss_positive.item() - expected) < 2e-5 < abs(before.loss_positive.item() - expected)
+    handle.remove()
+    assert sweep(model, tokenizer, iv, pairs[:1], [1.5]).equals(before)

@@ -99,7 +99,7 @@ class RecordedPairs:
         intervention.check_base(self.model)
         if intervention.layer != self.layer:
             raise ValueError(f"recorded was layer {self.layer}, the intervention is at {intervention.layer}.")
-        return _Watched(self.model, self.layer, intervention.form)
+        return _Watched(self.model, self.layer, intervention.form, intervention.tokens)
 
 
 def natural_activations(
