@@ -40,6 +40,22 @@ def test_its_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert (tmp_path / "my-steering" / "config.json").exists()
 
 
+def test_its_example_of_a_model_of_your_own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a tiny model, with the smallest sizes."""
+    code = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[1]
+    for whole, small in (
+        ("HuggingFaceTB/SmolLM2-135M-Instruct", "embedded-qwen2"),
+        ("range(-4, 9)", "range(-1, 2)"),
+        ("(9, 15, 21)", "(2, 3)"),
+        ("epochs=4", "epochs=1"),
+    ):
+        assert code.count(whole) == 1
+        code = code.replace(whole, small)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+    assert (tmp_path / "cheerful" / "config.json").exists()
+
+
 def test_its_verdicts_are_the_committed_ones() -> None:
     table = results.read_table("verdicts")
     for claim, rows in table.groupby("claim"):
