@@ -66,7 +66,7 @@ def fetch(name: str, *, progress: bool = True) -> Path:
     if name not in SOURCES:
         raise ValueError(f"unknown data file {name!r}; there are {', '.join(SOURCES)}.")
     own = os.environ.get("SPLITKIT_DATA")
-    folder = Path(own).expanduser().resolve() if own else paths.CACHE / "datasets"
+    folder = paths.expanded(own).resolve() if own else paths.CACHE / "datasets"
     path, source = folder / name, SOURCES[name]
     found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
     if found == source.sha256:

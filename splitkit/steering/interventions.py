@@ -26,6 +26,7 @@ from splitkit.steering.model_state.wrappers import plain_model
 from splitkit.steering.models import dtype_name
 from splitkit.steering.prompts.settings import bos_ids, note_bos
 from splitkit.steering.strengths import Scale, Strength, as_factors_each, real_number, whole_number
+from splitkit.storage import paths
 from splitkit.storage.files import write_whole
 
 _CONFIG_KEYS = ["base_digest", "details", "form", "layer", "objective", "sha256"]
@@ -328,7 +329,7 @@ class Intervention(Steering):
         Each file is written whole or not at all. Raises: TypeError, before anything is written, when
         `details` is not JSON.
         """
-        return _save(Path(folder), self._config(), self.parameters)
+        return _save(paths.expanded(folder), self._config(), self.parameters)
 
     def _config(self) -> dict[str, Any]:
         return {key: value for key, value in vars(self).items() if key != "parameters"}
@@ -369,7 +370,7 @@ class InterventionSum(Steering):
             for name, p in term.parameters.items()
         }
         return _save(
-            Path(folder),
+            paths.expanded(folder),
             {"terms": [{**term._config(), "weight": weight} for weight, term in self.terms]},
             tensors,
         )
@@ -407,7 +408,7 @@ def load_intervention(
         FileNotFoundError: when a file is not there.
         ValueError: when a file is damaged or has no digest, or when `model` is another base model.
     """
-    source = Path(folder).expanduser()
+    source = paths.expanded(folder)
     missing = [n for n in ("config.json", "intervention.safetensors") if not (source / n).is_file()]
     if missing:
         raise FileNotFoundError(f"{source} is no saved intervention: {' and '.join(missing)} not there.")

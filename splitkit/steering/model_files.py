@@ -25,7 +25,7 @@ def is_shipped(name: str) -> bool:
 
 def is_gguf(name: str) -> bool:
     """True where a name is the path of a GGUF file that is there."""
-    return name.endswith(".gguf") and Path(name).expanduser().is_file()
+    return name.endswith(".gguf") and paths.expanded(name).is_file()
 
 
 def full_name(name: str) -> str:
@@ -33,8 +33,8 @@ def full_name(name: str) -> str:
 
     ValueError for a name that is no folder and can be neither a shipped model's nor a hub id.
     """
-    if Path(name).expanduser().is_dir() or is_gguf(name):
-        return str(Path(name).expanduser().resolve())
+    if paths.expanded(name).is_dir() or is_gguf(name):
+        return str(paths.expanded(name).resolve())
     if "/" not in name and not is_shipped(name):
         shipped = ", ".join(sorted(path.name for path in paths.MODELS.iterdir() if path.is_dir()))
         raise ValueError(f"no model {name!r}: give a folder, a hub id (owner/name), or one of {shipped}")
@@ -49,12 +49,12 @@ def find(name: str) -> Path | None:
     """
     if is_shipped(name):
         return paths.MODELS / name
-    if Path(name).expanduser().is_dir() or is_gguf(name):
-        return Path(name).expanduser()
+    if paths.expanded(name).is_dir() or is_gguf(name):
+        return paths.expanded(name)
     own = os.environ.get(VARIABLE)
     # a path that leads out of the folder is no model's name
     if own and "/" in name and not name.startswith((".", "/", "~")) and ".." not in Path(name).parts:
-        root = Path(own).expanduser().resolve()
+        root = paths.expanded(own).resolve()
         wanted = [root / name, root / name.rpartition("/")[2]]
         found = next((folder for folder in wanted if (folder / "config.json").is_file()), None)
         if found is None:

@@ -85,7 +85,7 @@ def load_model(
     place = check_device(device, device_map)
     wanted = _check_dtype(dtype)
     shipped = str(name) in MODELS
-    source = MODELS[str(name)].folder if shipped else Path(name).expanduser()
+    source = MODELS[str(name)].folder if shipped else paths.expanded(name)
     if shipped or (source / "splitkit.json").is_file():
         _check_release(source)
     if not source.exists():

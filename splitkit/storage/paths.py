@@ -46,10 +46,15 @@ def require_clone(what: str) -> None:
         )
 
 
+def expanded(name: str | Path) -> Path:
+    """A path with ~ and ~user replaced by their home; a user that is not there has none, the text stays."""
+    return Path(os.path.expanduser(name))
+
+
 def _folder(variable: str, default: Path) -> Path:
     """The folder an environment variable names (made absolute: notebooks run elsewhere), or the default."""
     value = os.environ.get(variable)
-    return Path(value).expanduser().resolve() if value else default
+    return expanded(value).resolve() if value else default
 
 
 _HOME = ROOT if IN_CLONE else _folder("XDG_CACHE_HOME", Path.home() / ".cache") / "splitkit"

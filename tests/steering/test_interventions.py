@@ -182,6 +182,12 @@ def test_saved_and_loaded_is_the_same(model, form, tmp_path: Path) -> None:
     assert all(torch.equal(loaded.parameters[name], p) for name, p in iv.parameters.items())
 
 
+def test_a_home_means_the_same_to_save_and_to_load(model, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert random_intervention(model, "vector").save("~/iv") == tmp_path / "iv"
+    assert load_intervention("~/iv").form == "vector"
+
+
 def test_what_cannot_be_kept_leaves_no_file_and_a_failed_save_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
