@@ -14,7 +14,7 @@ def test_every_variable_is_listed() -> None:
     assert named == set(paths.VARIABLES)
 
 
-def test_a_home_is_put_in_and_one_of_nobody_left_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_home_is_put_in_and_nobody_has_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert paths.expanded("~/models") == tmp_path / "models"
     assert paths.expanded("~nobody-of-that-name/x") == Path("~nobody-of-that-name/x")
