@@ -9,14 +9,13 @@ import pandas as pd
 from jaxtyping import Float
 
 from splitkit.curves.bootstrap import pair_counts
+from splitkit.studies.claims import CEILING
 from splitkit.studies.frames import CELL, require
 from splitkit.tasks import task_family
 
 DRAWS = 5000
 INTERVAL = (2.5, 97.5)
 """Percentiles of the intervals."""
-CEILING = 0.01
-"""Two means that are both this close to the scale's top, as a share of it, cannot be told apart there."""
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from splitkit.runs.judged_answers import is_judged
 from splitkit.runs.profiles import Profile
 from splitkit.runs.results import read_table
 from splitkit.runs.search import KEYS, OWN, SEEDS, TASKS, TRIALS, final_scores, trials
+from splitkit.studies.claims import CEILING
 from splitkit.studies.frames import CELL, ROW
-from splitkit.studies.score_differences import CEILING, METRICS
+from splitkit.studies.score_differences import METRICS
 from splitkit.studies.scores import VANILLA, beside_paper
 from splitkit.tasks import task_family
 

@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 from splitkit import paper
 from splitkit.runs.cells import CellResult, compute_cells
 from splitkit.runs.kept_tables import kept
-from splitkit.runs.profiles import Profile
+from splitkit.runs.profiles import WITH_SCORES, Profile
 from splitkit.studies.frames import ROW
 from splitkit.studies.score_differences import METRICS, differences, intervals
 
@@ -19,8 +19,8 @@ COMPONENTS = ("concept", "instruction", "fluency", "harmonic", "power", "readabl
 """Columns of means: axbench has four, powerseeking power, readable and fluency, psychopathy the last two."""
 VANILLA = "vanilla"
 """The unsteered model, as the paper's Table 3 calls it, in the columns `form` and `objective`."""
-FORMS = (VANILLA, "local_weight", "lora", "vector")
-OBJECTIVES = (VANILLA, "diffmean", "sft", "reps", "split", "dpo")
+_ORDER = ((VANILLA, VANILLA), *WITH_SCORES)
+"""Form and objective of the rows of Tables 3 and 4, from the top."""
 
 
 # within 0.001 no answer has changed
@@ -75,7 +75,7 @@ def paper_table(found: pd.DataFrame, number: int) -> pd.DataFrame:
         table[f"seeds_{metric.family}"] = wide["seeds", name].astype("Int64")
     for name in METRICS:
         table[[f"{name}_low", f"{name}_high"]] = wide[[("low", name), ("high", name)]].to_numpy()
-    order = sorted(wide.index, key=lambda k: (k[0], FORMS.index(k[1]), OBJECTIVES.index(k[2])))
+    order = sorted(wide.index, key=lambda k: (k[0], _ORDER.index(k[1:])))
     return table.loc[order].reset_index(drop=True)
 
 

@@ -1,4 +1,7 @@
-"""Verdicts on the paper's claims: from a table to a word, each by one rule; the bars are in `claims`.
+"""Verdicts on the paper's claims: from a table to a word, each by one rule.
+
+The bars are in `claims`; those of the shape of one curve (C2 to C4) are in `curves.shapes`. C9's other tests
+have no bar of ours: signs, and numbers of its tables held against each other.
 
 C2 to C9 are decided per model and task family, as in the paper's tables: all seeds, and the concepts of
 AxBench, are pooled. The other claims are decided per model. A table without a column that a rule needs raises
@@ -18,12 +21,13 @@ from splitkit.runs.profiles import Profile
 from splitkit.runs.results import read_table, write_table
 from splitkit.storage import paths
 from splitkit.storage.files import in_turn
-from splitkit.studies.claims import BARELY, CHANCE, CLAIMS, FAIR_FIT, GOOD_FIT, MOVED, R2_SLACK
+from splitkit.studies.claims import BARELY, CHANCE, CLAIMS, FAIR_FIT, GOOD_FIT, MOST, MOVED, R2_SLACK
 from splitkit.studies.frames import by_model, by_model_and_family, family_column, require
 from splitkit.studies.score_differences import METRICS, at_ceiling
 
 VERDICTS = ("holds", "holds in part", "does not hold", "undecided")
 FORMS = ("local_weight", "lora", "vector")
+"""The paper's forms: its claims speak of these, whatever others are in a table."""
 
 DISTANCES = ("subspace", "neighbours")
 """The two estimators of distance that C9 asks: they know nothing of each other, and both have to agree."""
@@ -278,7 +282,7 @@ def decide_c10(table3: pd.DataFrame, differences: pd.DataFrame) -> list[Verdict]
         complete = wanted <= set(tests[["form", "metric", "rival"]].itertuples(index=False, name=None))
         outcomes = tests["outcome"]
         won, lost = (int((outcomes == f"{who} better").sum()) for who in ("split", "rival"))
-        most_tests = bool(won > 0.5 * (outcomes != "ceiling").sum())
+        most_tests = bool(won > MOST * (outcomes != "ceiling").sum())
         share = _highest(rows) if complete else np.nan
         theirs = _as_text(_highest(_printed_scores(3, model)))
         return share, theirs, share > CLAIMS["C10"].holds and most_tests, won > lost
