@@ -1,4 +1,4 @@
-"""Language models that score answers: rubrics, an endpoint, replies kept on disk.
+"""Language models that score answers: rubrics, an endpoint, kept replies, agreement with exact scores.
 
 Imports `world`, `steering` and `storage`.
 """

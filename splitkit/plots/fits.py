@@ -15,7 +15,6 @@ from splitkit.studies.frames import families_of
 from splitkit.studies.rival_curves import CANDIDATES
 from splitkit.tasks import task_family
 
-_JUDGED = {"interleaved": "left out: every other m", "outer": "left out: the outer quarter"}
 _OUTSIDE = 30.0
 """Largest error that is drawn, in standard deviations of a curve."""
 _DIGITS = 1e-4
@@ -137,11 +136,11 @@ def figure_rivals(table: pd.DataFrame) -> Canvas:
     per curve and way of leaving out. Errors beyond 30 standard deviations are drawn at 30. Free parameters, 4
     to 8, are printed in brackets.
     """
-    style.require(table, "curve", "rival", "parameters", *_JUDGED)
+    style.require(table, "curve", "rival", "parameters", *style.LEFT_OUT)
     figure, grid = panels(8.6, 5.6, 2, 2, sharex=True)
     for (curve, look), row in zip(CURVES.items(), grid, strict=True):
         part = table[table["curve"] == curve]
-        for (name, title), axes in zip(_JUDGED.items(), row, strict=True):
+        for (name, title), axes in zip(style.LEFT_OUT.items(), row, strict=True):
             labels = []
             for height, (rival, label) in enumerate(reversed(CANDIDATES.items())):
                 own = part[part["rival"] == rival]

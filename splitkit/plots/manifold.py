@@ -14,22 +14,6 @@ from splitkit.studies.manifold.relation import falling, utility_change
 
 NEAR = 4.0
 """Largest strength in Figure 3, in matching strengths."""
-_DISTANCES = {
-    "within": "within the subspace",
-    "outside": "outside the subspace",
-    "subspace": "subspace, both parts",
-    "neighbours": "nearest neighbours",
-    "moved": "length of the move",
-    "strength": "|m|",
-}
-_UNITS = {"moved": "mean |h' − h| / mean |h|", "strength": "|m| (matching strengths)"}
-_SITES = {"layer": "leaving the steered layer", "end": "what the head reads"}
-_DIRECTIONS = {
-    "utility": "gradient of utility",
-    "probe": "probe of valid text",
-    "preference": "gradient of preference",
-}
-_EDGES = {"isotropic_95": ("95 % of random", "-"), "natural_95": ("95 % of random natural", "--")}
 
 
 @style.styled()
@@ -60,7 +44,7 @@ def figure3_manifold(
     right = decay.twinx()
     right.grid(False)
     for name, dash in (("subspace", "-"), ("neighbours", ":")):
-        decay.plot(apart["m_relative"], apart[name], dash, color="0.25", label=_DISTANCES[name])
+        decay.plot(apart["m_relative"], apart[name], dash, color="0.25", label=style.DISTANCES[name])
     utility = CURVES["utility"]
     right.plot(apart["m_relative"], apart["utility"], utility.dash, color=utility.colour, label="utility")
     decay.set(title="distance and utility", ylabel="mean distance (held-out natural = 1)")
@@ -100,7 +84,7 @@ def figure_distances(distances: pd.DataFrame, model: str, task: str) -> Canvas:
     table = selected(distances, model=model, task=task)
     shown = ("within", "outside", "neighbours")
     figure, grid = panels(9.6, 5.6, 2, len(shown), sharex=True)
-    for (site, estimator), axes in zip(product(_SITES, shown), grid.flat, strict=True):
+    for (site, estimator), axes in zip(product(style.SITES, shown), grid.flat, strict=True):
         here = table[table["site"] == site]
         for (form, objective, _), cell in here.groupby(["form", "objective", "seed"], sort=False):
             look = style.CONTROLS.get(str(objective))
@@ -111,7 +95,7 @@ def figure_distances(distances: pd.DataFrame, model: str, task: str) -> Canvas:
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter("{x:g}")
             axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.set_title(f"{_DISTANCES[estimator]}\n{_SITES[site]}", fontsize=9.5)
+        axes.set_title(f"{style.DISTANCES[estimator]}\n{style.SITES[site]}", fontsize=9.5)
     for axes in grid[-1]:
         style.strength_axis(axes, float(table["m_relative"].max()), fontsize=8)
     for axes in grid[:, 0]:
@@ -145,14 +129,14 @@ def figure_relation(
             x, y = learned[estimator].to_numpy(), learned["change"].to_numpy()
             axes.plot(x, falling(x, y), color="black", linewidth=1.3)
             r2 = (numbers.loc[estimator, name] for name in ("r2_one_curve", "r2_per_form"))
-            title = "{}\nR² {:.2f}, per form {:.2f}".format(_DISTANCES[estimator], *r2)
+            title = "{}\nR² {:.2f}, per form {:.2f}".format(style.DISTANCES[estimator], *r2)
             axes.set_title(title, fontsize=9)
         row[0].set_ylabel(f"{task}\nutility − utility at m = 0")
     for estimator, axes in zip(shown, grid[-1], strict=True):
         style.strength_axis(axes, float(table[estimator].max()))
         axes.set_xlim(left=0)
-        axes.set_xlabel(_UNITS.get(estimator, "distance (natural = 1)"), fontsize=8)
-    figure.suptitle(f"{model}, activations {_SITES['layer']}")
+        axes.set_xlabel(style.UNITS.get(estimator, "distance (natural = 1)"), fontsize=8)
+    figure.suptitle(f"{model}, activations {style.SITES['layer']}")
     looks = [*_forms(distances), *style.CONTROLS.values()]
     handles = [entry(look.label, linestyle="", **look.drawn) for look in looks]
     figure.legend_below([*handles, entry("one falling curve for all forms", color="black")], 3)
@@ -178,19 +162,19 @@ def figure_angles(angles: pd.DataFrame) -> Canvas:
     shifts = np.linspace(0.22, -0.22, len(forms))
     figure, grid = panels(4.4 * len(models) + 0.6, 3.2, 1, len(models), sharex=True, sharey=True)
     for model, axes in zip(models, grid[0], strict=True):
-        for height, direction in enumerate(reversed(_DIRECTIONS)):
+        for height, direction in enumerate(reversed(style.DIRECTIONS)):
             part = angles[(angles["model"] == model) & (angles["direction"] == direction)]
             for shift, form in zip(shifts, forms, strict=True):
                 values = part.loc[part["form"] == form, "cosine"].abs()
                 drawn = FORMS[form].drawn | {"linestyle": "", "ms": 4.5, "alpha": 0.7, "mec": "none"}
                 axes.plot(values, np.full(len(values), height + shift), **drawn)
-            for kind, (_, dash) in _EDGES.items():
+            for kind, (_, dash) in style.EDGES.items():
                 edge = part[kind].median()
                 axes.plot([edge, edge], [height - 0.4, height + 0.4], dash, color="0.25", linewidth=1.2)
-        axes.set_yticks(range(len(_DIRECTIONS)), list(reversed(_DIRECTIONS.values())))
+        axes.set_yticks(range(len(style.DIRECTIONS)), list(reversed(style.DIRECTIONS.values())))
         axes.set(xlim=(0, 1), xlabel="|cos| of the angle with dh", title=model)
     handles = [entry(look.label, linestyle="", **look.drawn) for look in _forms(angles)]
-    handles += [entry(label, color="0.25", linestyle=dash) for label, dash in _EDGES.values()]
+    handles += [entry(label, color="0.25", linestyle=dash) for label, dash in style.EDGES.values()]
     figure.legend_below(handles, 5)
     return figure
 

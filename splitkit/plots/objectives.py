@@ -12,8 +12,6 @@ from splitkit.plots.style import CURVES, OBJECTIVES, Canvas, entry, panels, sele
 from splitkit.steering import objectives
 from splitkit.steering.objectives import ObjectiveInputs, get_objective
 
-SYMBOLS = {"lambda_n": "λₙ", "gamma": "γ", "theta": "θ"}
-"""Symbols of the weights of SPLIT in the paper."""
 LIMIT = 4.0
 """Largest loss drawn, in nats per token."""
 
@@ -121,6 +119,6 @@ def _column(column: np.ndarray, part: pd.DataFrame, weight: str) -> None:
             axes.plot(curve["m_relative"], curve[name], markersize=3.5, **shown)
         handles.append(entry(f"{value:g}", **shown))
     above, below = column
-    above.set_title(SYMBOLS.get(weight, weight))
+    above.set_title(style.WEIGHTS.get(weight, weight))
     above.legend(handles=handles, fontsize=8)
     style.strength_axis(below, float(part["m_relative"].max()), fontsize=9)

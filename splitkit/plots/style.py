@@ -1,4 +1,7 @@
-"""The look of all figures: every label, colour, marker and line style, once; panels; files.
+"""The look of all figures: what tables name, with its label, colour, marker and line style; panels; files.
+
+The label of a task's score is in `tasks`, those of a fit's rivals are in `studies.rival_curves`; words, greys
+and lines that one figure alone has are in its module.
 
 Forms, objectives, curves and models have sets of colours of their own, and no colour is in two sets. Within a
 set lightness differs too, and markers or dashes say the same as colours.
@@ -95,6 +98,31 @@ METRICS = {
     "axbench_harmonic_0_2": "AxBench harmonic (0-2)",
 }
 """Columns of Tables 3 and 4, with their scales."""
+WEIGHTS = {"lambda_n": "λₙ", "gamma": "γ", "theta": "θ"}
+"""Symbols of the weights of SPLIT in the paper."""
+LEFT_OUT = {"interleaved": "left out: every other m", "outer": "left out: the outer quarter"}
+"""Strengths that a fit leaves out and is judged by."""
+DISTANCES = {
+    "within": "within the subspace",
+    "outside": "outside the subspace",
+    "subspace": "subspace, both parts",
+    "neighbours": "nearest neighbours",
+    "moved": "length of the move",
+    "strength": "|m|",
+}
+"""Distances to the manifold, and what they are held against."""
+UNITS = {"moved": "mean |h' − h| / mean |h|", "strength": "|m| (matching strengths)"}
+"""Units of those that are not in units of the natural distance."""
+SITES = {"layer": "leaving the steered layer", "end": "what the head reads"}
+"""Sites at which activations are taken."""
+DIRECTIONS = {
+    "utility": "gradient of utility",
+    "probe": "probe of valid text",
+    "preference": "gradient of preference",
+}
+"""Directions that dh is compared with."""
+EDGES = {"isotropic_95": ("95 % of random", "-"), "natural_95": ("95 % of random natural", "--")}
+"""Cosines that 95 % of random directions stay below, with their lines."""
 GREY = "0.35"
 """The colour of lines that belong to no set."""
 SHADES = mpl.colormaps["cividis"]

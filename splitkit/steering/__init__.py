@@ -1,4 +1,6 @@
-"""The engine: pairs, models, interventions, training, sweeps and generation for any causal language model.
+"""The engine for any causal language model: pairs, loading, interventions, training, sweeps and generation.
+
+Also the names of the models that ship with splitkit, and the layer that is steered of each (`models.MODELS`).
 
 Imports `storage` and `curves`.
 """

@@ -1,4 +1,4 @@
-"""Models and their tokenizers: loading."""
+"""Models and their tokenizers: the registry of those that are shipped, with their layers, and loading."""
 
 import hashlib
 import json

@@ -19,8 +19,9 @@ VARIABLES: dict[str, str] = {
     "SPLITKIT_JUDGE_MODEL": "model of the judge",
     "SPLITKIT_JUDGE_BUDGET": "the most requests that a run may need of the judge",
     "OPENAI_API_KEY": "key of the judge",
+    "XDG_CACHE_HOME": "folder of the user's caches, where an installed package writes; ~/.cache otherwise",
 }
-"""Every environment variable that splitkit reads, and its meaning."""
+"""Every environment variable that splitkit itself reads, and its meaning."""
 
 PACKAGE: Path = Path(__file__).resolve().parents[1]
 """The folder of the package's own code."""

@@ -1,4 +1,4 @@
-"""This paper's experiments: a file per notebook or question, tidy tables out.
+"""This paper's experiments, tidy tables out; its claims with their bars, and the verdicts on them.
 
 Imports everything but `plots` and the commands.
 """
@@ -28,7 +28,11 @@ STUDIES = (
     "rival_curves:rivalry",
     "null_curves:null_fits",
 )
-"""Every study that keeps tables, as module:function, in the order in which they are made."""
+"""Every function under `kept`, as module:function, in the order in which their tables are made.
+
+Other tables are written where they are asked for: `unified_view` and `unified_view_change` by `unified_view`,
+`shapes` by `mean_curves`, `verdicts` by `verdicts`, `search` by `runs.search`.
+"""
 
 
 def studies() -> "Iterator[Study]":

@@ -1,4 +1,4 @@
-"""The table of fits: Eq. 15 and 17 fitted to every mean curve of a table."""
+"""Tables of fits: Eq. 15 and 17 fitted to mean curves; those kept are of the training curves alone."""
 
 import math
 from collections.abc import Mapping

@@ -1,1 +1,1 @@
-"""Formats: what a model is loaded from besides a folder of safetensors."""
+"""What GGUF files and adapters' folders need before `models` loads a model from them."""

@@ -1,4 +1,4 @@
-"""A model as its user holds it: what is wrapped around it, what counts as part of it, who changes it now.
+"""A model in use: what is wrapped around it, its digest, who changes it now, and which tokens that concerns.
 
 Imports nothing of the rest of `steering`.
 """

@@ -1,1 +1,1 @@
-"""What a model reads: settings of its text config, special tokens, chat templates, boundaries."""
+"""What a model reads: its text config, chat templates, the token that is never steered (BOS), boundaries."""
