@@ -96,7 +96,7 @@ def test_a_run_with_fewer_seeds_keeps_the_means_over_all_seeds(
     names = ["fit_intervals", *(paper.TABLES[number] for number in fit_quality.KINDS)]
     for of, value in ((profile, 0.5), (profile.first_seeds(1), 0.9)):
         made = pd.DataFrame({"seed": sorted({cell.seed for cell in of.cells()}), "value": value})
-        monkeypatch.setattr(fit_quality.fit_quality, "_compute", lambda *_, t=made: dict.fromkeys(names, t))
+        monkeypatch.setattr(fit_quality.fit_quality, "compute", lambda *_, t=made: dict.fromkeys(names, t))
         assert make_tables([fit_quality.fit_quality], of, 1) == []
     found = fit_quality.fit_quality(profile)
     assert found["fit_intervals"]["value"].tolist() == [0.9, 0.5, 0.5]
