@@ -78,7 +78,7 @@ test: lint  ## lint, types, unit tests, every notebook from scratch (smoke) and 
 	cp -R data/results build/test/results
 	SPLITKIT_RESULTS='$(CURDIR)/build/test/results' SPLITKIT_FIGURES='$(CURDIR)/build/test/figures' \
 	  SPLITKIT_CACHE='$(CURDIR)/build/test/cache' \
-	  $(BIN)/python -m pytest --numprocesses=$(or $(JOBS),2) --dist=loadfile \
+	  $(BIN)/python -m pytest --numprocesses=$(or $(JOBS),2) --dist=loadfile --no-loadscope-reorder \
 	  --nbval-lax --nbval-current-env --nbval-cell-timeout=600 tests notebooks
 
 # steering-vectors asks for an older transformers than ours and runs with it all the same: without its dependencies.
