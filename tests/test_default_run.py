@@ -35,7 +35,7 @@ def read(path: Path) -> pd.DataFrame:
 
 
 def outside(table: pd.DataFrame) -> pd.Series:
-    """Which rows are of a seed or a task that the slice has not. A control's seed numbers draws of one run."""
+    """Which rows are of a seed or task that the slice has not. A control's seed numbers draws of one run."""
     cells = slice_of(PROFILE, SLICE).cells()
     seeds, tasks = {cell.seed for cell in cells}, {cell.task for cell in cells}
     within = table["seed"].isin(seeds)

@@ -89,7 +89,7 @@ def load_model(
     if shipped or (source / "splitkit.json").is_file():
         _check_release(source)
     if not source.exists():
-        if str(name).startswith((".", "/", "~")) or str(name).count("/") > 1:
+        if str(name).startswith((".", "/", "~")) or str(name).count("/") > 1 or source.suffix == ".gguf":
             raise FileNotFoundError(f"there is no model folder {str(source)!r}, and no such GGUF file.")
         source = _hub_folder(str(name))
     # its bar over a file of a few MB is noise in a notebook
@@ -98,7 +98,11 @@ def load_model(
         if quantization_config is not None:
             raise ValueError("an adapter is merged into plain weights: leave quantization_config out.")
         base = adapters.base_of(source)
-        model, tokenizer = load_model(base, dtype=dtype, device=device, device_map=device_map)
+        try:
+            model, tokenizer = load_model(base, dtype=dtype, device=device, device_map=device_map)
+        except (ConnectionError, FileNotFoundError) as error:
+            error.add_note(f"It is the base model of the adapter in {source}, by its {adapters.CONFIG}.")
+            raise
         model = adapters.merged(model, source)
         note_source(model, file=source.name, base=base, sha256=digest(source))
         if (source / "tokenizer_config.json").is_file():

@@ -77,3 +77,10 @@ def test_a_folder_that_is_no_whole_model_says_what_is_missing(tmp_path: Path) ->
     torch.save({}, tmp_path / "pytorch_model.bin")
     with pytest.raises(FileNotFoundError, match="weights are missing, which have to be safetensors"):
         load_model(tmp_path)
+
+
+def test_a_base_that_is_not_there_is_told_as_the_adapters(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "/nowhere/at/all"}')
+    with pytest.raises(FileNotFoundError, match="no model folder '/nowhere/at/all'") as caught:
+        load_model(tmp_path)
+    assert "base model of the adapter" in "".join(caught.value.__notes__)

@@ -111,8 +111,9 @@ def test_what_is_no_gguf_file_is_named(file: Path, tmp_path: Path, monkeypatch: 
         load_model(other)
     with pytest.raises(ValueError, match=r"GGUF file .*short.gguf is damaged"):
         load_model(short)
-    with pytest.raises(FileNotFoundError, match=r"no such GGUF file"):
-        load_model("./missing.gguf")
+    for missing in ("./missing.gguf", "missing.gguf"):
+        with pytest.raises(FileNotFoundError, match=r"no such GGUF file"):
+            load_model(missing)
     with pytest.raises(FileNotFoundError, match=r"it holds GGUF files, name one: .*other.gguf"):
         load_model(tmp_path)
     with pytest.raises(ValueError, match=r"leave quantization_config out"):
