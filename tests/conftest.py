@@ -39,8 +39,9 @@ torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest file goes first: alone at the end, it would leave the other processes idle."""
-    items.sort(key=lambda item: item.path.name != "test_default_run.py")
+    """The longest files go first: one that is alone at the end would leave the other processes idle."""
+    longest = ["test_notebooks.py", "test_default_run.py"]
+    items.sort(key=lambda item: longest.index(item.path.name) if item.path.name in longest else len(longest))
 
 
 ARCHITECTURES = ("gemma2", "qwen2", "llama")
