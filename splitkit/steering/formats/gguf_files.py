@@ -21,8 +21,7 @@ def check_gguf(path: Path) -> None:
     """
     if find_spec("gguf") is None or find_spec("accelerate") is None:
         raise ModuleNotFoundError(
-            f"{path} is a GGUF file, which the packages gguf and accelerate read: "
-            "pip install 'splitkit[gguf]'."
+            f"{path} is a GGUF file, which the packages gguf and accelerate read: pip install '.[gguf]'."
         )
     with path.open("rb") as file:
         if file.read(4) != b"GGUF":

@@ -119,5 +119,5 @@ def test_what_is_no_gguf_file_is_named(file: Path, tmp_path: Path, monkeypatch: 
     with pytest.raises(ValueError, match=r"leave quantization_config out"):
         load_model(file, quantization_config=object())
     monkeypatch.setattr(gguf_files, "find_spec", lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'splitkit\[gguf\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install '\.\[gguf\]'"):
         load_model(file)
