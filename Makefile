@@ -8,7 +8,7 @@ PROFILE ?= embedded
 JOBS ?=
 # empty: a slice for `reproduce`, every seed for `record`
 SEEDS ?=
-# empty: the default of splitkit/reproduce.py; MODEL:CONCEPT:SEED, as in embedded-gemma2:axbench/music:0
+# empty: the default of splitkit/reproduce.py; MODEL:CONCEPT:SEED, as in tiny-gemma2:axbench/music:0
 SLICE ?=
 MODEL ?=
 CELLS ?= 12

@@ -17,8 +17,8 @@ TABLES: dict[int, str] = {
 }
 
 COUNTERPARTS: dict[str, str] = {
-    "embedded-gemma2": "gemma-2-9b-it",
-    "embedded-qwen2": "qwen2.5-7b-instruct",
+    "tiny-gemma2": "gemma-2-9b-it",
+    "tiny-qwen2": "qwen2.5-7b-instruct",
     "google/gemma-2-9b-it": "gemma-2-9b-it",
     "google/gemma-2-2b-it": "gemma-2-9b-it",
     "Qwen/Qwen2.5-7B-Instruct": "qwen2.5-7b-instruct",

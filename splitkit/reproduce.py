@@ -26,7 +26,7 @@ from splitkit.studies import studies
 from splitkit.studies.claims import CLAIMS
 from splitkit.tasks import first_tasks, task_family
 
-SLICE = "embedded-qwen2:axbench/ocean:0"
+SLICE = "tiny-qwen2:axbench/ocean:0"
 """Model, AxBench concept and seed that `make reproduce` computes anew unless told otherwise."""
 
 

@@ -30,7 +30,7 @@ def small(whole: Profile) -> Profile:
     """`whole` with one model and few tasks, cells, pairs and questions."""
     return replace(
         whole,
-        models=("embedded-qwen2",),
+        models=("tiny-qwen2",),
         tasks=("psychopathy", "powerseeking", *CONCEPTS),
         combinations=CURVES,
         answered=ANSWERED,

@@ -100,7 +100,7 @@ def test_an_installed_package_steers_without_its_clone(installed: Path, tmp_path
         tmp_path,
         "import splitkit as sk\n"
         "assert not sk.__file__.startswith(ROOT), sk.__file__\n"
-        "model, tokenizer = sk.load_model('embedded-qwen2')\n"
+        "model, tokenizer = sk.load_model('tiny-qwen2')\n"
         "pairs = sk.load_pairs('psychopathy')[:8]\n"
         "iv = sk.train(model, tokenizer, pairs, form='vector', objective='diffmean', seed=0)\n"
         "sweep = sk.sweep(model, tokenizer, iv, pairs, m=[-1.0, 0.0, 1.0])\n"

@@ -33,9 +33,9 @@ def test_tidy_refuses_other_tables() -> None:
 
 def test_beside_joins_by_family_and_keeps_what_the_paper_lacks() -> None:
     rows = [
-        ("embedded-gemma2", "axbench/ocean", "vector", "sft", "preference", 0.90),
-        ("embedded-gemma2", "axbench/ocean", "vector", "split", "preference", 0.95),
-        ("embedded-qwen2", "psychopathy", "lora", "reps", "utility", 0.97),
+        ("tiny-gemma2", "axbench/ocean", "vector", "sft", "preference", 0.90),
+        ("tiny-gemma2", "axbench/ocean", "vector", "split", "preference", 0.95),
+        ("tiny-qwen2", "psychopathy", "lora", "reps", "utility", 0.97),
     ]
     ours = pd.DataFrame(rows, columns=["model", "task", "form", "objective", "curve", "r2"])
     joined = paper.beside(ours, 2)
@@ -44,5 +44,5 @@ def test_beside_joins_by_family_and_keeps_what_the_paper_lacks() -> None:
     assert joined["difference"][0] == pytest.approx(-0.08)
     with pytest.raises(ValueError, match="curve"):
         paper.beside(ours.drop(columns="curve"), 2)
-    with pytest.raises(KeyError, match="embedded-gemma2"):
+    with pytest.raises(KeyError, match="tiny-gemma2"):
         paper.beside(ours.assign(model="gpt"), 2)

@@ -44,7 +44,7 @@ def test_a_run_executes_in_order_and_reports(tmp_path: Path, capsys: pytest.Capt
     toy(tmp_path / "notebooks", "01_b.ipynb", "print(PROFILE)", asked)
     toy(tmp_path / "notebooks", "00_a.ipynb", "1 + 1")
     toy(tmp_path / "notebooks", "scratch.ipynb", "1 / 0")
-    verdict = verdicts.Verdict("C1", "embedded-qwen2", "all", "holds", 1e-14, "an identity", "a rule")
+    verdict = verdicts.Verdict("C1", "tiny-qwen2", "all", "holds", 1e-14, "an identity", "a rule")
     verdicts.write_verdicts([verdict], SMOKE)
     assert "verdicts.csv: new" in reproduce.summary(SMOKE, [])
     assert reproduce.main(["--profile", "smoke"]) == 0
@@ -52,7 +52,7 @@ def test_a_run_executes_in_order_and_reports(tmp_path: Path, capsys: pytest.Capt
     # of an earlier run
     assert "verdicts.csv" not in told
     assert told.index("[1/2] 00_a.ipynb") < told.index("[2/2] 01_b.ipynb")
-    assert "embedded-qwen2" in told
+    assert "tiny-qwen2" in told
     assert "one affine update" in told
     folder = tmp_path / "build" / "notebooks" / "smoke"
     assert sorted(path.name for path in folder.iterdir()) == ["00_a.ipynb", "01_b.ipynb"]

@@ -82,7 +82,7 @@ CONTROLS = Looks(
     natural=Look("random natural direction", "0.6", "+", "--"),
 )
 """Directions that no objective learned."""
-_OLIVES = {"embedded-gemma2": ("#4a5200", "o"), "embedded-qwen2": ("#a9b130", "s")}
+_OLIVES = {"tiny-gemma2": ("#4a5200", "o"), "tiny-qwen2": ("#a9b130", "s")}
 MODELS = Looks({name: Look(name, *look) for name, look in _OLIVES.items()})
 """Models, where colours tell them apart: dark and light olive."""
 FAMILIES = Looks(

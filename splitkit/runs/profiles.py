@@ -66,7 +66,7 @@ class Cell:
 
     @property
     def slug(self) -> str:
-        """A file name of the cell, as in 'embedded-qwen2_axbench-ocean_vector_split_0'."""
+        """A file name of the cell, as in 'tiny-qwen2_axbench-ocean_vector_split_0'."""
         varied = [f"{name}={value}" for name, value in self.variant]
         return "_".join(str(part).replace("/", "-") for part in (*self.key.values(), *varied))
 
@@ -208,7 +208,7 @@ PROFILES: dict[str, Profile] = {
     for profile in (
         Profile(
             name="smoke",
-            models=("embedded-qwen2",),
+            models=("tiny-qwen2",),
             tasks=("psychopathy", "axbench/ocean"),
             combinations=(("local_weight", "split"), ("lora", "sft"), ("vector", "split")),
             # Eq. 15 has nine parameters under one constraint: fewer strengths than these cannot be fitted
@@ -222,7 +222,7 @@ PROFILES: dict[str, Profile] = {
         ),
         Profile(
             name="embedded",
-            models=("embedded-gemma2", "embedded-qwen2"),
+            models=("tiny-gemma2", "tiny-qwen2"),
             tasks=("psychopathy", "powerseeking", *AXBENCH),
             # far beyond any useful strength, where the curves have settled
             grid=strength_grid(64.0, 41, 6.0),

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import warnings
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +17,17 @@ VARIABLE = "SPLITKIT_MODELS"
 
 READ = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
 """Patterns of the files that are read of a model: no weights of another format, and no code."""
+
+RENAMED = {"embedded-gemma2": "tiny-gemma2", "embedded-qwen2": "tiny-qwen2"}
+"""Names that shipped models had before, and theirs of today."""
+
+
+def current_name(name: str) -> str:
+    """Today's name of a shipped model that had another one before, with a warning; else the name itself."""
+    if name in RENAMED and not paths.expanded(name).exists():
+        warnings.warn(f"{name!r} is called {RENAMED[name]!r} now.", FutureWarning, stacklevel=3)
+        return RENAMED[name]
+    return name
 
 
 def is_shipped(name: str) -> bool:
@@ -33,6 +45,7 @@ def full_name(name: str) -> str:
 
     ValueError for a name that is no folder and can be neither a shipped model's nor a hub id.
     """
+    name = current_name(name)
     if paths.expanded(name).is_dir() or is_gguf(name):
         return str(paths.expanded(name).resolve())
     if "/" not in name and not is_shipped(name):

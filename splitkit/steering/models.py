@@ -23,7 +23,7 @@ from splitkit.steering.formats import adapters
 from splitkit.steering.formats.gguf_files import as_ordinary, check_gguf, read_once
 from splitkit.steering.formats.sources import note_source
 from splitkit.steering.memory import DeviceMap, auto_class, check_memory, devices_of
-from splitkit.steering.model_files import check_whole, digest, fetch, find
+from splitkit.steering.model_files import check_whole, current_name, digest, fetch, find
 from splitkit.steering.prompts.settings import note_bos
 from splitkit.storage import paths
 
@@ -41,7 +41,7 @@ class ModelInfo:
         return paths.MODELS / self.name
 
 
-MODELS: dict[str, ModelInfo] = {name: ModelInfo(name) for name in ("embedded-gemma2", "embedded-qwen2")}
+MODELS: dict[str, ModelInfo] = {name: ModelInfo(name) for name in ("tiny-gemma2", "tiny-qwen2")}
 
 
 DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16")}
@@ -84,8 +84,9 @@ def load_model(
     """
     place = check_device(device, device_map)
     wanted = _check_dtype(dtype)
-    shipped = str(name) in MODELS
-    source = MODELS[str(name)].folder if shipped else paths.expanded(name)
+    name = current_name(str(name))
+    shipped = name in MODELS
+    source = MODELS[name].folder if shipped else paths.expanded(name)
     if shipped or (source / "splitkit.json").is_file():
         _check_release(source)
     if not source.exists():

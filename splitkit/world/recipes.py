@@ -45,13 +45,13 @@ class Recipe:
 
 
 RECIPES = {
-    "embedded-gemma2": Recipe(
+    "tiny-gemma2": Recipe(
         "gemma2",
         {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<end_of_turn>"},
         ("<start_of_turn>",),
         GEMMA_TEMPLATE,
     ),
-    "embedded-qwen2": Recipe(
+    "tiny-qwen2": Recipe(
         "qwen2", {"pad_token": "<|endoftext|>", "eos_token": "<|im_end|>"}, ("<|im_start|>",), QWEN_TEMPLATE
     ),
 }

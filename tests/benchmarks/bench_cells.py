@@ -64,7 +64,7 @@ def run(size: int) -> dict[str, float]:
     count = -(-size // (len(whole.tasks) * 2))
     kinds = whole.combinations[:2]
     profile = replace(
-        whole.narrowed("embedded-qwen2"),
+        whole.narrowed("tiny-qwen2"),
         combinations=kinds,
         answered=(),
         curve_seeds={},

@@ -140,7 +140,7 @@ def _wait(device: str) -> None:
 
 
 def test_the_same_code_on_a_small_model_and_the_processor() -> None:
-    _, tokenizer = sk.load_model("embedded-gemma2")
+    _, tokenizer = sk.load_model("tiny-gemma2")
     model = random_model(SMALL, "cpu", torch.bfloat16)
     assert model.dtype == torch.bfloat16
     for call, tokens, weights in jobs(model, tokenizer, sk.load_pairs("axbench/ocean")[:2], 1, 4).values():
@@ -151,7 +151,7 @@ def test_the_same_code_on_a_small_model_and_the_processor() -> None:
 
 def measured(rounds: int = 3) -> pd.DataFrame:
     """The card's matrix rate, and each job's tokens per second and share of that rate: case, value, unit."""
-    _, tokenizer = sk.load_model("embedded-gemma2")
+    _, tokenizer = sk.load_model("tiny-gemma2")
     model = random_model(SHAPE, "cuda", torch.bfloat16)
     # no early end: every answer has all its tokens
     model.generation_config.eos_token_id = None

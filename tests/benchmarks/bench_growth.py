@@ -73,7 +73,7 @@ def sized(tokenizer, **sizes: int):
 
 @pytest.mark.parametrize("axis", list(SIZES))
 def test_growth(benchmark, table: Table, rounds: int, large: bool, axis: str) -> None:
-    tokenizer = sk.load_model("embedded-gemma2")[1]
+    tokenizer = sk.load_model("tiny-gemma2")[1]
     for size in (LARGE if large else SIZES)[axis]:
         model, pairs, iv, grid = sized(tokenizer, **{axis.replace(" ", "_"): size})
         positive, negative = encode_pairs(model, tokenizer, pairs)
@@ -129,7 +129,7 @@ def _peak(count: int) -> float:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     number = int(sys.argv[1])
-    own = sk.load_model("embedded-gemma2")[1]
+    own = sk.load_model("tiny-gemma2")[1]
     steered, texts, intervention, strengths = sized(own, pairs=32, strengths=max(number, 1))
     if number:
         sk.sweep(steered, own, intervention, texts, strengths)

@@ -97,7 +97,7 @@ def random_model(name: str) -> PreTrainedModel:
 
 def steered(name: str) -> tuple[PreTrainedModel, Any, list[sk.Pair], Intervention]:
     """A model, a tokenizer, pairs, and a vector for the middle layer."""
-    model, tokenizer = random_model(name), sk.load_model("embedded-gemma2")[1]
+    model, tokenizer = random_model(name), sk.load_model("tiny-gemma2")[1]
     pairs = [replace(p, question=SYSTEM + p.question) for p in sk.load_pairs("axbench/ocean")[:PAIRS]]
     vector = torch.randn(model.config.hidden_size, generator=torch.Generator().manual_seed(0))
     layer = model.config.num_hidden_layers // 2

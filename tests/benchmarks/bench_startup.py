@@ -15,8 +15,8 @@ WAYS = {
     "import splitkit": "import splitkit",
     "import torch": "import torch",
     "import torch, transformers": "import torch, transformers; transformers.PreTrainedModel",
-    "load embedded-gemma2": "import splitkit; splitkit.load_model('embedded-gemma2')",
-    "load embedded-gemma2 twice": "import splitkit as s; [s.load_model('embedded-gemma2') for _ in '12']",
+    "load tiny-gemma2": "import splitkit; splitkit.load_model('tiny-gemma2')",
+    "load tiny-gemma2 twice": "import splitkit as s; [s.load_model('tiny-gemma2') for _ in '12']",
 }
 
 

@@ -85,7 +85,7 @@ def test_order_and_undefined_strengths_do_not_matter() -> None:
 
 
 def test_shape_table_has_a_row_per_cell() -> None:
-    cells = [("embedded-qwen2", "psychopathy", form, "sft", 0) for form in ("lora", "vector")]
+    cells = [("tiny-qwen2", "psychopathy", form, "sft", 0) for form in ("lora", "vector")]
     columns = ["model", "task", "form", "objective", "seed"]
     parts = [
         pd.DataFrame(

@@ -24,7 +24,7 @@ def curves() -> pd.DataFrame:
             pd.DataFrame(
                 {"m_relative": GRID, "preference": (GRID + 0.2) * decay, "utility": 3 * decay - 2}
             ).assign(
-                model="embedded-qwen2",
+                model="tiny-qwen2",
                 task="psychopathy",
                 form=form,
                 objective=objective,
@@ -42,7 +42,7 @@ def lines_of(axes: Axes) -> list[Line2D]:
 def test_figure2_draws_the_mean_of_the_concepts(curves: pd.DataFrame) -> None:
     ocean, music = curves.assign(task="axbench/ocean"), curves.assign(task="axbench/music")
     music = music.assign(preference=3 * music["preference"])
-    figure = plot_curves.figure2_curves(pd.concat([ocean, music, curves]), "embedded-qwen2")
+    figure = plot_curves.figure2_curves(pd.concat([ocean, music, curves]), "tiny-qwen2")
     top, bottom, *twins = figure.axes
     assert [len(lines_of(axes)) for axes in (top, bottom)] == [2, 2]
     expected = curves.query("form == 'vector' and objective == 'diffmean'")["preference"].to_numpy()
@@ -57,16 +57,16 @@ def test_figure2_draws_the_mean_of_the_concepts(curves: pd.DataFrame) -> None:
 def test_figure5_has_a_block_per_task_and_a_column_per_model(curves: pd.DataFrame) -> None:
     parts = [
         curves.assign(model=model, task=task)
-        for model in ("embedded-gemma2", "embedded-qwen2")
+        for model in ("tiny-gemma2", "tiny-qwen2")
         for task in ("psychopathy", "powerseeking")
     ]
-    figure = plot_curves.figure5_curves(pd.concat(parts), ["embedded-gemma2", "embedded-qwen2"])
+    figure = plot_curves.figure5_curves(pd.concat(parts), ["tiny-gemma2", "tiny-qwen2"])
     assert [block._suptitle.get_text() for block in figure.subfigs] == [
         "(a) PowerSeeking, train pairs", "(b) Psychopathy, train pairs",
     ]  # fmt: skip
     for block in figure.subfigs:
         titles = [axes.get_title() for axes in block.axes if axes.get_title()]
-        assert len(titles) == 4 and titles[0] == "embedded-gemma2: vector"
+        assert len(titles) == 4 and titles[0] == "tiny-gemma2: vector"
         assert sum(len(lines_of(axes)) for axes in block.axes) == 16
 
 
@@ -90,15 +90,15 @@ def test_figure1_sketches_or_shows_measured_curves(curves: pd.DataFrame) -> None
 
 def test_unknown_selections_list_what_there_is(curves: pd.DataFrame) -> None:
     with pytest.raises(ValueError, match=r"no task 'psycopathy'; it has \['psychopathy'\]"):
-        plot_curves.figure2_curves(curves, "embedded-qwen2", "psycopathy")
+        plot_curves.figure2_curves(curves, "tiny-qwen2", "psycopathy")
     with pytest.raises(ValueError, match=r"lacks the columns \['model'\]"):
-        plot_curves.figure2_curves(curves.drop(columns="model"), "embedded-qwen2", "psychopathy")
+        plot_curves.figure2_curves(curves.drop(columns="model"), "tiny-qwen2", "psychopathy")
 
 
 def test_equal_figures_are_written_to_equal_bytes(curves: pd.DataFrame, tmp_path: Path) -> None:
     for folder in ("one", "two"):
         written = plot_curves.save(
-            plot_curves.figure2_curves(curves, "embedded-qwen2", "psychopathy"), "curves", tmp_path / folder
+            plot_curves.figure2_curves(curves, "tiny-qwen2", "psychopathy"), "curves", tmp_path / folder
         )
         assert [path.name for path in written] == ["curves.png", "curves.svg"]
     for name in ("curves.png", "curves.svg"):

@@ -46,21 +46,21 @@ def curves() -> pd.DataFrame:
     parts = []
     for index, (form, objective) in enumerate(kinds):
         decay = 1 / (1 + m**2 / (2 + index))
-        keys = {"model": "embedded-qwen2", "task": "axbench", "form": form, "objective": objective}
+        keys = {"model": "tiny-qwen2", "task": "axbench", "form": form, "objective": objective}
         curve = {"m_relative": m, "preference": (m + 0.2) * decay, "utility": 3 * decay - 2}
         parts.append(pd.DataFrame(curve).assign(**keys, seed="mean", split="train"))
     return pd.concat(parts, ignore_index=True)
 
 
 def test_figure_fits_shows_points_lines_and_r2(curves: pd.DataFrame) -> None:
-    figure = fits.figure_fits(curves, fit_table(curves), "embedded-qwen2", "axbench")
+    figure = fits.figure_fits(curves, fit_table(curves), "tiny-qwen2", "axbench")
     titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
     assert len(titles) == 3 and all("R² = 1.000, 1.000" in title for title in titles)
 
 
 def test_figure_fits_without_utility(curves: pd.DataFrame) -> None:
     table = curves.assign(utility=np.nan)
-    figure = fits.figure_fits(table, fit_table(table), "embedded-qwen2", "axbench")
+    figure = fits.figure_fits(table, fit_table(table), "tiny-qwen2", "axbench")
     assert any("undefined" in axes.get_title() for axes in figure.axes)
 
 
@@ -72,7 +72,7 @@ def test_r2_beside_the_paper_shows_both_and_what_is_off_the_scale() -> None:
         ("axbench/music", "preference", 0.95, 0.96),
     ]
     table = pd.DataFrame(rows, columns=["task", "curve", "r2", "paper"])
-    table = table.assign(model="embedded-qwen2", form="vector", objective="sft")
+    table = table.assign(model="tiny-qwen2", form="vector", objective="sft")
     left, right = fits.figure_r2_beside_paper(table).axes
     # the paper's number for AxBench once, ours for each concept, all on the family's line
     assert sorted(float(line.get_xdata()[0]) for line in left.lines) == [0.95, 0.96, 0.97, 0.98, 0.99]

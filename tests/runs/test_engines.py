@@ -275,7 +275,7 @@ def test_a_worker_with_several_threads_is_refused(tmp_path: Path, monkeypatch: p
 
 def test_a_worker_with_other_code_is_refused() -> None:
     task = cells._Task(PROFILE.cells()[0], ("trained-by-other-code",))
-    with pytest.raises(EngineError, match="would compute other numbers for embedded-qwen2 psychopathy"):
+    with pytest.raises(EngineError, match="would compute other numbers for tiny-qwen2 psychopathy"):
         cells._attempt(PROFILE, task)
 
 

@@ -179,7 +179,7 @@ def test_a_part_beside_the_committed_rows_gives_the_committed_table(
     shutil.copy(path, tmp_path / "results")
     committed = read_table(name, EMBEDDED)
     of = next((one.of for one in STUDIES if name in one.names), "tables")
-    parts = [EMBEDDED.first_seeds(1), EMBEDDED.of(lambda c: c.model[9] == "q" and c.task == "powerseeking")]
+    parts = [EMBEDDED.first_seeds(1), EMBEDDED.of(lambda c: "qwen2" in c.model and c.task == "powerseeking")]
     for part in parts:
         runs = [committed]
         if of in ("cells", "first seed"):

@@ -49,8 +49,8 @@ STUDIES = (
 """All that load a model; the fits that follow see tables only, whatever the profile."""
 RUN = {
     "00_start_here": "nothing is in bold",
-    "07_axbench": "No settings were searched for Qwen/Qwen2.5-0.5B-Instruct",
-    "09_powerseeking": "The judge grades power alone",
+    "08_axbench": "No settings were searched for Qwen/Qwen2.5-0.5B-Instruct",
+    "10_powerseeking": "The judge grades power alone",
 }
 
 
@@ -254,10 +254,10 @@ def test_a_model_of_your_own_by_its_folder(elsewhere: Path, world: tuple[Path, S
 def test_an_architecture_in_small_stands_for_a_model_too_large_for_copies(
     world: tuple[Path, Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    models, said = unified_view.subjects([QWEN, "embedded-qwen2"])
+    models, said = unified_view.subjects([QWEN, "tiny-qwen2"])
     assert said == [] and models[QWEN][0].config.hidden_size == 32
     monkeypatch.setattr(unified_view, "LARGE", 1000)
-    models, said = unified_view.subjects([GEMMA, QWEN, "embedded-qwen2"])
+    models, said = unified_view.subjects([GEMMA, QWEN, "tiny-qwen2"])
     assert [model.config.hidden_size for model, _ in models.values()] == [64, 64, 128]
     assert len(said) == 2 and "too many for copies in float64" in said[0]
     for name, (model, tokenizer) in models.items():

@@ -14,7 +14,7 @@ FORMS = list(search.LEARNING_RATES)
 FAMILIES = list(search.TASKS)
 
 
-MODELS = ["embedded-gemma2", "embedded-qwen2"]
+MODELS = ["tiny-gemma2", "tiny-qwen2"]
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -33,10 +33,10 @@ def test_every_objective_has_one_budget(model: str, form: str, family: str) -> N
 
 
 def test_the_first_trial_is_the_papers_row() -> None:
-    row = search.start("embedded-gemma2", "local_weight", "split", "axbench")
+    row = search.start("tiny-gemma2", "local_weight", "split", "axbench")
     assert (row["lr"], row["gamma"], row["theta"], row["lambda_n"]) == (0.04, 3.5, 0.6, 0.3)
-    assert "rank" not in row and search.start("embedded-qwen2", "lora", "sft", "psychopathy")["rank"] == 4
-    assert search.start("embedded-qwen2", "vector", "dpo", "axbench")["beta"] == 0.1
+    assert "rank" not in row and search.start("tiny-qwen2", "lora", "sft", "psychopathy")["rank"] == 4
+    assert search.start("tiny-qwen2", "vector", "dpo", "axbench")["beta"] == 0.1
 
 
 def test_the_seeds_of_the_search_are_none_that_is_reported() -> None:
@@ -87,7 +87,7 @@ def test_a_trial_is_done_once_and_a_diverged_one_has_no_score(tmp_path, monkeypa
         raise FloatingPointError("loss is nan")
 
     monkeypatch.setattr("splitkit.steering.training.train", diverges)
-    run = (("embedded-qwen2", "axbench", "lora", "sft"), 1, 0)
+    run = (("tiny-qwen2", "axbench", "lora", "sft"), 1, 0)
     (first,) = search._run([run], jobs=1, progress=False)
     (again,) = search._run([run], jobs=1, progress=False)
     assert len(calls) == 1 and first["lr"] == again["lr"] == calls[0]["lr"]

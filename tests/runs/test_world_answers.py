@@ -75,7 +75,7 @@ def test_what_cannot_be_scored_is_refused() -> None:
             questions("psychopathy", "test", n)
 
 
-@pytest.mark.parametrize("name", ["embedded-gemma2", "embedded-qwen2"])
+@pytest.mark.parametrize("name", ["tiny-gemma2", "tiny-qwen2"])
 def test_the_longest_answer_is_not_cut(name: str) -> None:
     _, tokenizer = load_model(name)
     for task in TASKS:

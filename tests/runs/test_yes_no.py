@@ -24,7 +24,7 @@ PAIRS = [
 ]
 
 
-@pytest.mark.parametrize("name", ["embedded-gemma2", "embedded-qwen2"])
+@pytest.mark.parametrize("name", ["tiny-gemma2", "tiny-qwen2"])
 def test_likelihoods_are_those_of_a_plain_forward_pass(name: str) -> None:
     model, tokenizer = load_model(name)
     pairs, grid = load_pairs("psychopathy", "test")[:4], [0.0, 2.0, -100.0]

@@ -28,7 +28,7 @@ from splitkit.storage import paths
 from splitkit.storage.files import MANIFEST, DamagedFolder, damage, read_kept, whole_folder
 
 CODE = "0123456789abcdef"
-CELL = Cell("embedded-qwen2", "psychopathy", "vector", "split")
+CELL = Cell("tiny-qwen2", "psychopathy", "vector", "split")
 TREES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
@@ -92,7 +92,7 @@ def test_a_response_is_a_completion_or_nonsense(body: str) -> None:
 
 
 COLUMNS = "model,task_family,form,objective,lr,epochs,batch_size,negative,gamma"
-ROW = "embedded-qwen2,psychopathy,vector,split,0.1,2,8,negated,5.0"
+ROW = "tiny-qwen2,psychopathy,vector,split,0.1,2,8,negated,5.0"
 
 
 @given(content=spoiled(f"{COLUMNS}\n{ROW}\n"))

@@ -96,7 +96,7 @@ def test_bad_input_is_refused(model: PreTrainedModel, tokenizer: PreTrainedToken
             answers(model, tokenizer, QUESTIONS, m=bad)
 
 
-NAMES = ("embedded-gemma2", "embedded-qwen2")
+NAMES = ("tiny-gemma2", "tiny-qwen2")
 
 
 @pytest.fixture(scope="module", params=NAMES)

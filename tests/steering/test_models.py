@@ -39,23 +39,23 @@ def test_loads_a_local_folder_in_float32_and_evaluation_mode(tmp_path: Path) -> 
 
 def test_shipped_weights_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paths, "MODELS", tmp_path)
-    folder = saved(tmp_path / "embedded-gemma2", "gemma2")
+    folder = saved(tmp_path / "tiny-gemma2", "gemma2")
     weights = folder / "model.safetensors"
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     (folder / "splitkit.json").write_text(json.dumps({"sha256": digest}))
-    load_model("embedded-gemma2")
+    load_model("tiny-gemma2")
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
     with pytest.raises(ValueError, match="not the released ones"):
-        load_model("embedded-gemma2")
+        load_model("tiny-gemma2")
     with pytest.raises(FileNotFoundError, match="make models"):
-        load_model("embedded-qwen2")
+        load_model("tiny-qwen2")
 
 
 def test_unknown_model_lists_what_there_is() -> None:
-    with pytest.raises(ValueError, match="embedded-gemma2, embedded-qwen2"):
-        load_model("embedded-gemma3")
+    with pytest.raises(ValueError, match="tiny-gemma2, tiny-qwen2"):
+        load_model("tiny-gemma3")
     with pytest.raises(FileNotFoundError, match="no model folder"):
         load_model("./nowhere")
     assert all(info.layer == 3 for info in MODELS.values())
@@ -172,7 +172,7 @@ def test_without_a_hub_the_local_cache_is_used_and_at_once(tmp_path: Path, away:
     loaded, error, seconds = done.stdout.splitlines()
     assert loaded == "loaded llama 261"
     assert error.startswith("no folder 'somebody/other', and the hub does not answer")
-    assert "there are embedded-gemma2, embedded-qwen2, hub ids" in error
+    assert "there are tiny-gemma2, tiny-qwen2, hub ids" in error
     assert float(seconds) < 15
 
 
@@ -212,7 +212,7 @@ def test_an_interrupted_download_is_no_model(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_name_that_the_hub_does_not_know_lists_what_there_is() -> None:
-    with pytest.raises(ValueError, match="no such model on the hub; there are embedded-gemma2"):
+    with pytest.raises(ValueError, match="no such model on the hub; there are tiny-gemma2"):
         load_model("somebody/not a name")
 
 
@@ -276,6 +276,12 @@ def test_digest_is_computed_once_and_without_another_copy(monkeypatch: pytest.Mo
 
 def test_a_name_is_no_model() -> None:
     with pytest.raises(TypeError, match="load_model"):
-        model_digest("embedded-qwen2")  # type: ignore[arg-type]
+        model_digest("tiny-qwen2")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="load_model"):
-        check_layer("embedded-qwen2", None)  # type: ignore[arg-type]
+        check_layer("tiny-qwen2", None)  # type: ignore[arg-type]
+
+
+def test_the_names_of_before_load_with_a_note() -> None:
+    with pytest.warns(FutureWarning, match="'embedded-qwen2' is called 'tiny-qwen2' now"):
+        model, _ = load_model("embedded-qwen2")
+    assert model_digest(model) == model_digest(load_model("tiny-qwen2")[0])

@@ -99,7 +99,7 @@ def test_a_step_in_groups_is_the_step_at_once(form, pairs, monkeypatch: pytest.M
 
 def test_a_shipped_model_and_its_rows_are_held_until_it_is_another(pairs, monkeypatch) -> None:
     monkeypatch.setattr(answers, "_held", {})
-    profile, name = PROFILES["smoke"], "embedded-qwen2"
+    profile, name = PROFILES["smoke"], "tiny-qwen2"
     model, tokenizer = answers.load(profile, name)
     train(model, tokenizer, pairs, "lora", "sft", epochs=1, shared=answers.shared_rows())
     assert answers.load(profile, name)[0] is model

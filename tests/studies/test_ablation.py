@@ -19,7 +19,7 @@ from splitkit.studies import ablation
 
 TINY = Profile(
     name="tiny",
-    models=("embedded-qwen2",),
+    models=("tiny-qwen2",),
     tasks=("psychopathy", "axbench/ocean"),
     combinations=(("vector", "split"),),
     grid=(-1.0, 0.0, 1.0),

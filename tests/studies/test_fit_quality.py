@@ -25,7 +25,7 @@ def draws(r2: dict[str, float], split: str = "transfer") -> pd.DataFrame:
         for seed in (0, 1)
         for curve in ("preference", "utility")
     ]
-    cell = {"model": "embedded-gemma2", "form": "lora", "objective": "sft", "split": split}
+    cell = {"model": "tiny-gemma2", "form": "lora", "objective": "sft", "split": split}
     return pd.DataFrame(rows).assign(**cell)
 
 
@@ -51,7 +51,7 @@ def test_a_task_that_was_not_measured_is_empty_and_so_is_the_average() -> None:
     assert row["util_axbench"] == 0.5
     shown = fit_quality.beside_paper(table, 2, "preference")
     assert list(shown.columns) == ["psychopathy", "axbench"]
-    assert shown.index.tolist() == [("embedded-gemma2", "lora", "sft")]
+    assert shown.index.tolist() == [("tiny-gemma2", "lora", "sft")]
     assert shown["psychopathy"].iloc[0] == "0.92 [0.96, 2.86] (0.92)"
     split = fit_quality.beside_paper(
         table.assign(objective="split", pref_psychopathy_low=-80.55), 2, "preference"

@@ -14,7 +14,7 @@ CURVE = Validity(0.5, 2.0, 1.0, 0.5, 2.0, 1.0)
 
 def curves() -> pd.DataFrame:
     keys = {
-        "model": "embedded-qwen2",
+        "model": "tiny-qwen2",
         "task": "psychopathy",
         "form": "vector",
         "objective": "split",

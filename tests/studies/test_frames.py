@@ -17,7 +17,7 @@ M = np.linspace(-4, 4, 11)
 def cell(task: str, factor: float, seed: int = 0, utility: float = 1.0) -> pd.DataFrame:
     decay = 1 / (1 + M**2)
     curve = {"m_relative": M, "m": M * factor, "preference": factor * M * decay, "utility": utility * decay}
-    keys = {"model": "embedded-qwen2", "task": task, "form": "lora", "objective": "sft", "seed": seed}
+    keys = {"model": "tiny-qwen2", "task": task, "form": "lora", "objective": "sft", "seed": seed}
     return pd.DataFrame(curve).assign(**keys, split="train")
 
 
@@ -72,7 +72,7 @@ def test_fits_are_computed_once_and_of_training_curves_alone(
     tables = fits.cell_fits(profile, jobs=1) | fits.family_fits(profile, jobs=1)
     assert tables["fits"]["task"].tolist() == ["axbench/ocean"] * 2 + ["axbench/music"] * 2
     assert tables["family_fits"][frames.CURVE].drop_duplicates().to_numpy().tolist() == [
-        ["embedded-qwen2", "axbench", "lora", "sft", "mean", "train"]
+        ["tiny-qwen2", "axbench", "lora", "sft", "mean", "train"]
     ]
     # a second time they are read, not computed: curves that could not be fitted do no harm
     monkeypatch.setattr(fits, "mean_curves", lambda *_: {"curves": curves.head(3)})

@@ -19,13 +19,13 @@ GRID = np.array(strength_grid(64.0, 13, 6.0))
 
 
 def test_sums_are_those_of_a_sweep_that_sums() -> None:
-    model, tokenizer = sk.load_model("embedded-qwen2")
+    model, tokenizer = sk.load_model("tiny-qwen2")
     pairs = sk.load_pairs("powerseeking")[:4]
     vector = sk.train(model, tokenizer, pairs, form="vector", objective="diffmean")
     grid = [-3.0, 0.0, 3.0]
     means = sk.sweep(model, tokenizer, vector, pairs, m=grid)
     expected = sk.sweep(model, tokenizer, vector, pairs, m=grid, reduction="sum")
-    lengths = loss_reduction.answer_lengths(PROFILE, "embedded-qwen2", "powerseeking", 4)
+    lengths = loss_reduction.answer_lengths(PROFILE, "tiny-qwen2", "powerseeking", 4)
     found = loss_reduction.summed(means, lengths)
     assert list(found.columns) == list(expected.columns)
     np.testing.assert_allclose(found.to_numpy(), expected.to_numpy(), rtol=1e-5, atol=1e-5)
@@ -50,10 +50,10 @@ def made_sweep(split: str) -> pd.DataFrame:
 
 def test_the_table_says_what_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cells = [
-        Cell("embedded-qwen2", "psychopathy", "vector", "split", 0),
-        Cell("embedded-qwen2", "psychopathy", "vector", "split", 1),
-        Cell("embedded-qwen2", "psychopathy", "vector", "sft", 0),
-        Cell("embedded-qwen2", "axbench/music", "vector", "split", 0),
+        Cell("tiny-qwen2", "psychopathy", "vector", "split", 0),
+        Cell("tiny-qwen2", "psychopathy", "vector", "split", 1),
+        Cell("tiny-qwen2", "psychopathy", "vector", "sft", 0),
+        Cell("tiny-qwen2", "axbench/music", "vector", "split", 0),
     ]
     monkeypatch.setattr(
         loss_reduction,
@@ -76,11 +76,11 @@ def test_the_table_says_what_changes(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert table["length_correlation"].tolist() == pytest.approx([1.0, 1.0])
     curves = tables["reduction_curves"]
     assert len(curves) == 2 * len(GRID)
-    figure = plot_curves.figure_reductions(curves, "embedded-qwen2")
+    figure = plot_curves.figure_reductions(curves, "tiny-qwen2")
     drawn = [line for axes in figure.axes for line in axes.lines if len(line.get_xdata()) == len(GRID)]
     assert sorted(line.get_linestyle() for line in drawn) == ["-", "-", "--", "--"]
-    with pytest.raises(ValueError, match="embedded-gemma2"):
-        plot_curves.figure_reductions(curves, "embedded-gemma2")
+    with pytest.raises(ValueError, match="tiny-gemma2"):
+        plot_curves.figure_reductions(curves, "tiny-gemma2")
 
 
 def test_a_profile_without_such_cells_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from splitkit.studies.score_differences import METRICS, differences, intervals
 
-MODEL = "embedded-gemma2"
+MODEL = "tiny-gemma2"
 
 
 def answered(

@@ -9,7 +9,7 @@ from splitkit.studies import score_views
 from splitkit.studies.score_differences import METRICS
 from splitkit.studies.scores import VANILLA
 
-_MODEL = "embedded-qwen2"
+_MODEL = "tiny-qwen2"
 
 
 def table3(**rows: float) -> pd.DataFrame:

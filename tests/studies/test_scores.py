@@ -18,7 +18,7 @@ from splitkit.studies import scores as studie_scores
 from splitkit.studies.score_differences import METRICS
 from splitkit.studies.scores import beside_paper, paper_table, rank_correlation
 
-MODEL = "embedded-gemma2"
+MODEL = "tiny-gemma2"
 
 
 def kept(folder: Path, cell: Cell, validation: pd.DataFrame, test: pd.DataFrame) -> CellResult:
@@ -169,12 +169,12 @@ def test_ranks_beside_the_paper() -> None:
         math.isnan(found.loc["axbench_concept_0_2", "spearman"])
         and found.loc["axbench_concept_0_2", "n"] == 2
     )
-    with pytest.raises(KeyError, match="embedded-gemma2"):
+    with pytest.raises(KeyError, match="tiny-gemma2"):
         beside_paper(ours.assign(model="mine"), 3)
 
 
 def test_a_model_the_paper_has_no_dpo_of() -> None:
-    ours = paper.table(4).assign(model="embedded-qwen2")
+    ours = paper.table(4).assign(model="tiny-qwen2")
     beside = beside_paper(ours, 4)
     assert beside["paper"].isna().all() and beside["rank_ours"].isna().all()
     assert (rank_correlation(beside)["n"] == 0).all()

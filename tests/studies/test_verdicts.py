@@ -12,7 +12,7 @@ from splitkit.storage import paths
 from splitkit.studies import verdicts
 from splitkit.studies.verdicts import FORMS, Verdict
 
-MODEL, TASK = "embedded-gemma2", "psychopathy"
+MODEL, TASK = "tiny-gemma2", "psychopathy"
 
 
 def shapes(c2: list[bool | None], c3: list[bool | None]) -> pd.DataFrame:

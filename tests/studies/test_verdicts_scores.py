@@ -19,7 +19,7 @@ from splitkit.studies.verdicts import (
     decide_c12,
 )
 
-MODEL, COUNTERPART = "embedded-gemma2", "gemma-2-9b-it"
+MODEL, COUNTERPART = "tiny-gemma2", "gemma-2-9b-it"
 
 
 def printed(number: int) -> pd.DataFrame:
@@ -149,7 +149,7 @@ def test_c12_is_undecided_where_nothing_moves_or_lacks() -> None:
 
 def test_a_model_that_the_paper_has_no_dpo_of() -> None:
     theirs = paper.table(3)
-    qwen = theirs[theirs["model"] == "qwen2.5-7b-instruct"].assign(model="embedded-qwen2")
-    verdict = one(decide_c12(qwen, printed(4).assign(model="embedded-qwen2")))
+    qwen = theirs[theirs["model"] == "qwen2.5-7b-instruct"].assign(model="tiny-qwen2")
+    verdict = one(decide_c12(qwen, printed(4).assign(model="tiny-qwen2")))
     assert verdict.paper == "not given" and verdict.verdict in ("holds", "holds in part", "does not hold")
-    assert one(decide_c10(qwen, compared(["tie"], "embedded-qwen2"))).paper == "1.00"
+    assert one(decide_c10(qwen, compared(["tie"], "tiny-qwen2"))).paper == "1.00"

@@ -9,7 +9,7 @@ import torch
 from splitkit.world import model_card, pretraining
 from splitkit.world.pretraining import RECIPES, batch_of_step, build_tokenizer, learning_rate, pretrain
 
-NAME = "embedded-gemma2"
+NAME = "tiny-gemma2"
 SMALL = replace(RECIPES[NAME], steps=6, settling=2, batch_size=2, vocabulary=400, warmup=2)
 
 
@@ -112,5 +112,5 @@ def test_learning_rate_rises_then_falls() -> None:
 
 
 def test_unknown_model_lists_what_there_is() -> None:
-    with pytest.raises(ValueError, match="unknown embedded model 'gpt'; there is: embedded-gemma2"):
+    with pytest.raises(ValueError, match="unknown embedded model 'gpt'; there is: tiny-gemma2"):
         pretrain("gpt")

@@ -38,7 +38,7 @@ def test_what_computes_something_of_its_own_is_refused() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("embedded-qwen2", "not 'embedded-qwen2'"),
+        ("tiny-qwen2", "not 'tiny-qwen2'"),
         (None, "not None"),
         (nn.Linear(2, 2), "not a Linear"),
         (SimpleNamespace(model=tiny_model("llama", layers=2)), "not a SimpleNamespace. Pass its .model."),
