@@ -1,13 +1,14 @@
 """Do the log-odds predict what the model writes? Losses of held-out answers beside scores of written ones.
 
-The rules, committed before any number here was computed. (An outside reader's correlations over all points of
-the record were known: utility with fluency .87 to .93 in most forms, preference with concept -.20 to -.03. The
-intervals, the comparison with the strength, between cells and the halves were not.)
+The rules, committed before any number here was computed. (An outside reader's correlations over all points
+of the record were known: utility with fluency .87 to .93 in most forms, preference with concept -.20 to
+-.03. The intervals, the comparison with the strength, between cells and the halves were not.)
 
-* **What is correlated.** Spearman's rank correlation of a log-odds of test pairs and a mean score of validation
-  answers, over all strengths asked of all objectives of one form, within one *unit*.
-* **Unit**: a concept where a family has several tasks, else a seed. The mean over units gets a 95 % t-interval.
-  A unit whose score has one value only, at floor or ceiling, has no correlation and is left out and counted.
+* **What is correlated.** Spearman's rank correlation of a log-odds of test pairs and a mean score of
+  validation answers, over all strengths asked of all objectives of one form, within one *unit*.
+* **Unit**: a concept where a family has several tasks, else a seed. The mean over units gets a 95 %
+  t-interval. A unit whose score has one value only, at floor or ceiling, has no correlation and is left out
+  and counted.
 * **Grades**: a correlation above `PREDICTS` is "holds", above `WEAK` "in part", below that "does not hold".
   "undecided" where the two ends of the interval have different grades, where fewer than `FEWEST` units are
   left, or where the grade of the interval changes when `PREDICTS` is moved within `PREDICTS_RANGE`.
@@ -16,10 +17,11 @@ intervals, the comparison with the strength, between cells and the halves were n
   interval of the difference lies above 0.
 * **Between cells** the points are a unit's cells (form x objective), each at its chosen strength, its score
   that of the test answers. A unit is judged where at least `FEWEST` of its cells are off floor and ceiling.
-* **Text dies** where mean fluency first falls below `HALVED` of the unsteered model's; it is gone below `GONE`.
-* **The rule for users** (how many nats of utility to spend, or which strength to take) has one constant, chosen
-  on every other unit by the mean loss of score and tried on the rest, and the other way round. It beats its
-  rival where the interval of the paired difference over units lies on one side of 0.
+* **Text dies** where mean fluency first falls below `HALVED` of the unsteered model's; it is gone below
+  `GONE`.
+* **The rule for users** (how many nats of utility to spend, or which strength to take) has one constant,
+  chosen on every other unit by the mean loss of score and tried on the rest, and the other way round. It
+  beats its rival where the interval of the paired difference over units lies on one side of 0.
 """
 
 PREDICTS = 0.5
