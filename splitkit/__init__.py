@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from splitkit.curves.operating_point import operating_point
     from splitkit.runs.cells import compute_cells
     from splitkit.runs.profiles import PROFILES, Cell, get_profile
+    from splitkit.steering.formats.shipped import MODELS
     from splitkit.steering.generation import answers
     from splitkit.steering.interventions import Intervention, load_intervention
     from splitkit.steering.model_state.digest import model_digest
-    from splitkit.steering.models import MODELS, load_model
+    from splitkit.steering.models import load_model
     from splitkit.steering.objectives import OBJECTIVES, ObjectiveInputs, split_loss
     from splitkit.steering.pairs import Pair
     from splitkit.steering.sweeps import matching_strength, sweep
@@ -34,7 +35,7 @@ warnings.filterwarnings("ignore", message="A worker stopped while some jobs were
 
 _HOME: dict[str, str] = {
     "paper": "paper",
-    "MODELS": "steering.models",
+    "MODELS": "steering.formats.shipped",
     "load_model": "steering.models",
     "model_digest": "steering.model_state.digest",
     "Pair": "steering.pairs",

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from splitkit.steering.formats.shipped import MODELS
 from splitkit.steering.model_files import named_model_digest
-from splitkit.steering.models import MODELS
 from splitkit.storage import paths
 from splitkit.storage.digests import data_digest
 

@@ -29,8 +29,9 @@ def load(profile: Profile, name: str) -> tuple[PreTrainedModel, PreTrainedTokeni
     This process holds the last one for the next cell. A shipped model that was trained anew meanwhile is read
     again.
     """
+    from splitkit.steering.formats.shipped import MODELS
     from splitkit.steering.model_files import named_model_digest
-    from splitkit.steering.models import MODELS, load_model
+    from splitkit.steering.models import load_model
 
     shipped = name in MODELS
     given = {} if shipped else {"dtype": profile.dtype, "device": profile.device}

@@ -55,10 +55,10 @@ def check(profile: Profile, missing: Iterable[tuple[Cell, str]], here: bool = Tr
 
 def check_device(profile: Profile) -> None:
     """ValueError when models that are not shipped would run on a device that this machine has not."""
-    from splitkit.steering import models
+    from splitkit.steering.model_state import placement
 
     if profile.device != "cpu" and not all(map(is_shipped, profile.models)):
-        models.check_device(profile.device, None)
+        placement.check_device(profile.device, None)
 
 
 def _check_data(task: str) -> None:

@@ -106,7 +106,7 @@ class Profile:
     layers: Mapping[str, int] = field(default_factory=dict, hash=False)
     """The layer steered of a model, where it is not the one that `layer` finds."""
     dtype: str = "float32"
-    """The dtype of the weights, a name of `models.DTYPES`; an intervention always computes in float32."""
+    """The dtype of the weights, a name of `placement.DTYPES`; an intervention always computes in float32."""
     device: str = "cpu"
     """The device of the models, as torch names it; SPLITKIT_DEVICE goes before it."""
     new_tokens: int = 128
@@ -125,8 +125,8 @@ class Profile:
         """The layer steered: as `layers` says, a shipped model's, or the middle one (`depth` raises)."""
         if model in self.layers:
             return self.layers[model]
+        from splitkit.steering.formats.shipped import MODELS
         from splitkit.steering.model_files import depth
-        from splitkit.steering.models import MODELS
 
         return MODELS[model].layer if model in MODELS else depth(model) // 2
 

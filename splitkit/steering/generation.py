@@ -11,9 +11,9 @@ from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 
 from splitkit.steering.interventions import Steering
+from splitkit.steering.model_state.placement import dtype_name
 from splitkit.steering.model_state.token_choice import check_names
 from splitkit.steering.model_state.wrappers import plain_model
-from splitkit.steering.models import dtype_name
 from splitkit.steering.pairs import Question, question_fault
 from splitkit.steering.prompts.boundaries import check_open_end
 from splitkit.steering.prompts.settings import note_bos, stated_ids, text_setting

@@ -1,16 +1,11 @@
-"""Models and their tokenizers: the registry of those that are shipped, with their layers, and loading."""
+"""Loading: a causal language model and its tokenizer, by name, from a folder, a file or an adapter."""
 
-import hashlib
-import json
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from huggingface_hub import HfApi
-from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -21,31 +16,14 @@ from transformers import (
 
 from splitkit.steering.formats import adapters
 from splitkit.steering.formats.gguf_files import as_ordinary, check_gguf, read_once
+from splitkit.steering.formats.hub import hub_folder
+from splitkit.steering.formats.shipped import MODELS, check_release
 from splitkit.steering.formats.sources import note_source
 from splitkit.steering.memory import DeviceMap, auto_class, check_memory, devices_of
-from splitkit.steering.model_files import check_whole, current_name, digest, fetch, find
+from splitkit.steering.model_files import check_whole, current_name, digest
+from splitkit.steering.model_state.placement import check_device, check_dtype
 from splitkit.steering.prompts.settings import note_bos
 from splitkit.storage import paths
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """A model that ships with the project: its folder and the layer its experiments steer."""
-
-    name: str
-    layer: int = 3
-
-    @property
-    def folder(self) -> Path:
-        """Folder of its weights, tokenizer and model card."""
-        return paths.MODELS / self.name
-
-
-MODELS: dict[str, ModelInfo] = {name: ModelInfo(name) for name in ("tiny-gemma2", "tiny-qwen2")}
-
-
-DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16")}
-"""Types that weights can have. An intervention computes in float32 at least on any of them."""
 
 
 def load_model(
@@ -65,7 +43,8 @@ def load_model(
             folder that SPLITKIT_MODELS names, if it is set, else in the hub's local cache, whose revision is
             kept; see `model_files.fetch`. Of folders only safetensors are read, and no code that comes
             with a model is ever run. HF_HUB_OFFLINE, HF_HOME and HF_TOKEN are respected.
-        dtype: a name of `DTYPES`, or "auto" for the type that the model's config names (float32 for GGUF).
+        dtype: a name of `placement.DTYPES`, or "auto" for the type that the model's config names (float32 for
+            GGUF).
         device: "cpu", "cuda", "cuda:1", "mps".
         device_map: instead of a device, how to spread the model over several: "auto" for all GPUs, or a dict
             of module names and devices. No part can be left on the CPU or the disk beside a GPU.
@@ -83,16 +62,16 @@ def load_model(
         MemoryError: when the model's weights do not fit into the free memory.
     """
     place = check_device(device, device_map)
-    wanted = _check_dtype(dtype)
+    wanted = check_dtype(dtype)
     name = current_name(str(name))
     shipped = name in MODELS
     source = MODELS[name].folder if shipped else paths.expanded(name)
     if shipped or (source / "splitkit.json").is_file():
-        _check_release(source)
+        check_release(source)
     if not source.exists():
         if str(name).startswith((".", "/", "~")) or str(name).count("/") > 1 or source.suffix == ".gguf":
             raise FileNotFoundError(f"there is no model folder {str(source)!r}, and no such GGUF file.")
-        source = _hub_folder(str(name))
+        source = hub_folder(str(name))
     # its bar over a file of a few MB is noise in a notebook
     transformers.utils.logging.disable_progress_bar()
     if (source / adapters.CONFIG).is_file() and not (source / "config.json").is_file():
@@ -182,78 +161,3 @@ def _finished(
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model.eval(), tokenizer
-
-
-def _check_dtype(dtype: str | torch.dtype) -> torch.dtype | None:
-    """The type itself, None for "auto"."""
-    if dtype == "auto":
-        return None
-    if isinstance(dtype, str) and dtype in DTYPES:
-        return DTYPES[dtype]
-    if isinstance(dtype, torch.dtype) and dtype in DTYPES.values():
-        return dtype
-    raise ValueError(f"unknown dtype {dtype!r}; there are {', '.join(DTYPES)} and auto.")
-
-
-def check_device(device: str | torch.device, device_map: DeviceMap | None) -> torch.device:
-    there = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
-    there += ["mps"] if torch.backends.mps.is_available() else []
-    try:
-        place = torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"unknown device {device!r}; there are {', '.join(there)}.") from error
-    if str(place) not in there and not (str(place) == "cuda" and len(there) > 1):
-        raise ValueError(f"this machine has no device {str(place)!r}; there are {', '.join(there)}.")
-    if device_map is not None and place.type != "cpu":
-        raise ValueError(f"device {str(place)!r} and a device_map were given: one of them places the model.")
-    return place
-
-
-def _hub_folder(name: str) -> Path:
-    """A hub model's folder on this machine, whose digest is the one recorded; downloaded if it is not there.
-
-    The hub is asked first whether it has the model: a download would retry for long.
-    """
-    choices = f"there are {', '.join(MODELS)}, hub ids (owner/name), local folders and GGUF files"
-    if "/" not in name:
-        raise ValueError(f"unknown model {name!r}; {choices}.")
-    if (found := find(name)) is not None:
-        return found
-    try:
-        HfApi().model_info(name, timeout=10.0)
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        raise ValueError(f"no folder {name!r} and no such model on the hub; {choices}. {error}") from error
-    # each release of the hub's client has another transport, with errors of its own
-    except Exception as error:
-        raise ConnectionError(
-            f"no folder {name!r}, and the hub does not answer ({type(error).__name__}); {choices}. The names "
-            "need no network; a hub id does (HF_HUB_OFFLINE unset) until all of it is in the local cache."
-        ) from error
-    return fetch(name)
-
-
-def _released_digest(folder: Path) -> str:
-    card = folder / "splitkit.json"
-    try:
-        return str(json.loads(card.read_text(encoding="utf-8"))["sha256"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{card} is damaged, it states no sha256: {error!r}.") from error
-
-
-def _check_release(folder: Path) -> None:
-    """A shipped model's weights, or those of a copy, are the released ones, byte for byte."""
-    weights = folder / "model.safetensors"
-    if not weights.is_file():
-        raise FileNotFoundError(f"no {weights.name} in {folder}: restore it, or `make models`.")
-    found, expected = hashlib.sha256(weights.read_bytes()).hexdigest(), _released_digest(folder)
-    if found != expected:
-        raise ValueError(
-            f"the weights of {folder.name} are not the released ones: {weights} has sha256 {found[:12]}..., "
-            f"splitkit.json says {expected[:12]}...; restore the file, or run `make models` and recompute. "
-            "Trained further, it is another model: remove its splitkit.json."
-        )
-
-
-def dtype_name(model: PreTrainedModel) -> str:
-    """The type of a model's weights as `load_model` takes it: "float32", "bfloat16"."""
-    return str(model.dtype).removeprefix("torch.")

@@ -21,7 +21,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from splitkit.steering.architectures import Sites, resolve_sites
 from splitkit.steering.forms import get_form
-from splitkit.steering.interventions import Intervention, add_scaled
+from splitkit.steering.interventions import Intervention
+from splitkit.steering.interventions.hooks import add_scaled
 from splitkit.steering.memory import tokens_that_fit
 from splitkit.steering.model_state.digest import model_digest
 from splitkit.steering.model_state.exclusive import exclusive

@@ -13,9 +13,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from splitkit.curves.log_odds import preference_log_odds, utility_log_odds
 from splitkit.steering.forms import get_form
 from splitkit.steering.interventions import Intervention, Steering
+from splitkit.steering.model_state.placement import dtype_name
 from splitkit.steering.model_state.token_choice import check_names, chosen_tokens
 from splitkit.steering.model_state.wrappers import plain_model
-from splitkit.steering.models import dtype_name
 from splitkit.steering.pairs import Pair
 from splitkit.steering.prompts.templates import TemplateArguments, arguments
 from splitkit.steering.replay import Replay, at_rest

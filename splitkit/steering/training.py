@@ -15,9 +15,9 @@ from splitkit.steering.formats.sources import source_of
 from splitkit.steering.forms import get_form
 from splitkit.steering.interventions import Intervention
 from splitkit.steering.model_state.digest import active_adapters, model_digest
+from splitkit.steering.model_state.placement import dtype_name
 from splitkit.steering.model_state.token_choice import check_names
 from splitkit.steering.model_state.wrappers import plain_model
-from splitkit.steering.models import dtype_name
 from splitkit.steering.objectives import OBJECTIVES, get_objective
 from splitkit.steering.pairs import Pair
 from splitkit.steering.prompts.settings import unstated_bos

@@ -22,10 +22,11 @@ from splitkit.runs.profiles import Profile
 from splitkit.runs.results import read_table, write_table
 from splitkit.steering import model_files
 from splitkit.steering.architectures import resolve_sites
+from splitkit.steering.formats.shipped import MODELS
 from splitkit.steering.forms import FORMS, PAPER_LAYERS, parameter_table
 from splitkit.steering.interventions import Intervention
 from splitkit.steering.memory import count_parameters, inner_width
-from splitkit.steering.models import MODELS, load_model
+from splitkit.steering.models import load_model
 from splitkit.steering.pairs import Pair
 from splitkit.steering.prompts.settings import bos_ids
 from splitkit.steering.rewriting import as_down_bias, random_intervention, rewritten

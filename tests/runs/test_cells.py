@@ -69,11 +69,8 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any
         vars(fake).update(contents)
         monkeypatch.setitem(sys.modules, f"splitkit.{name}", fake)
 
-    module(
-        "steering.models",
-        MODELS={"toy-model": SimpleNamespace(layer=3)},
-        load_model=lambda name: ("model", "tokenizer"),
-    )
+    module("steering.formats.shipped", MODELS={"toy-model": SimpleNamespace(layer=3)})
+    module("steering.models", load_model=lambda name: ("model", "tokenizer"))
     monkeypatch.setattr(tasks, "load_pairs", lambda task, split: [f"{split} {i}" for i in range(8)])
     module("steering.training", train=train)
     module("steering.sweeps", sweep=sweep, matching_strength=lambda *_: UNIT, UNIT_PAIRS=64)

@@ -15,9 +15,11 @@ from huggingface_hub import constants
 
 from splitkit.steering import model_files, models
 from splitkit.steering.architectures import check_layer, resolve_sites
+from splitkit.steering.formats import hub
+from splitkit.steering.formats.shipped import MODELS
 from splitkit.steering.model_state import digest
 from splitkit.steering.model_state.digest import model_digest
-from splitkit.steering.models import MODELS, load_model
+from splitkit.steering.models import load_model
 from splitkit.steering.sweeps import sweep
 from splitkit.storage import paths
 from tests.conftest import random_intervention, tiny_model, tiny_tokenizer
@@ -183,7 +185,7 @@ def hub_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (cache / "refs").mkdir()
     (cache / "refs" / "main").write_text("a" * 40)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
-    monkeypatch.setattr(models.HfApi, "model_info", lambda *_, **__: None)
+    monkeypatch.setattr(hub.HfApi, "model_info", lambda *_, **__: None)
     monkeypatch.delenv("SPLITKIT_MODELS", raising=False)
     return snapshot
 

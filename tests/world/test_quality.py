@@ -5,7 +5,8 @@ import json
 import pytest
 import torch
 
-from splitkit.steering.models import MODELS, load_model
+from splitkit.steering.formats.shipped import MODELS
+from splitkit.steering.models import load_model
 from splitkit.world.quality import BOUNDS, failures, measure
 
 

@@ -1,1 +1,1 @@
-"""What GGUF files and adapters' folders need before `models` loads a model from them."""
+"""What lies in files: shipped models, hub models, GGUF, adapters, and the files of a saved intervention."""

@@ -1,0 +1,106 @@
+"""Hooks: m dh is added to the output of one place of a model, and `generate` tells where its prompt ends."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from splitkit.steering.forms import Form, get_form
+from splitkit.steering.strengths import Scale
+
+
+class Term(Protocol):
+    """What a sum has of an intervention; see `single.Intervention`, the only one."""
+
+    form: str
+    layer: int
+    parameters: dict[str, Tensor]
+    base_digest: str
+    details: dict[str, Any]
+
+    @property
+    def tokens(self) -> str: ...
+
+    def delta(self, x: Tensor) -> Tensor: ...
+
+    def check_base(self, model: PreTrainedModel) -> None: ...
+
+    def config(self) -> dict[str, Any]: ...
+
+
+def add_scaled(h: Tensor, dh: Tensor, scale: Tensor) -> Tensor:
+    """h' = h + m dh (Eq. 5), in float32 at least; where the scale is 0, h itself, bit for bit.
+
+    Shapes: h and dh (batch, token, hidden), scale (batch, token or 1, 1).
+    """
+    wide = torch.promote_types(h.dtype, torch.float32)
+    moved = h.to(wide) + scale.to(wide) * dh.to(wide)
+    return torch.where(scale == 0, h, moved.to(h.dtype))
+
+
+def hook(site: nn.Module, acting: Sequence[tuple[Term, Scale]]) -> Any:
+    """A hook that adds the terms that act at one place to its output."""
+    device = next(site.parameters()).device
+    # moved once, not at every token
+    moved = [({name: p.to(device) for name, p in term.parameters.items()}, term, s) for term, s in acting]
+
+    def steer(module: nn.Module, args: tuple[Tensor, ...], output: Any) -> Any:
+        # some architectures' layers return more than the residual stream
+        h, *rest = output if isinstance(output, tuple) else (output,)
+        changes = []
+        for parameters, term, scale in moved:
+            form = get_form(term.form)
+            x = h if form.site == "layer" else args[0]
+            changes.append((change(form, parameters, x), scale.value.to(h.device)))
+        found = add_scaled(h, *(changes[0] if len(changes) == 1 else _total(changes)))
+        return (found, *rest) if isinstance(output, tuple) else found
+
+    return steer
+
+
+def change(form: Form, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
+    """`Form.change` in the types that it asks for, whatever autocast would rather have."""
+    if not torch.is_autocast_enabled(x.device.type):
+        return form.change(parameters, x)
+    with torch.autocast(x.device.type, enabled=False):
+        return form.change(parameters, x)
+
+
+def _total(changes: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """sum_i scale_i dh_i, and 1 where any scale is not 0."""
+    dh = sum(scale.to(dh.dtype) * dh for dh, scale in changes)
+    acts = sum((scale != 0).to(scale.dtype) for _, scale in changes)
+    return dh, (acts != 0).to(acts.dtype)  # type: ignore[return-value,union-attr]
+
+
+@contextmanager
+def observed_generate(model: PreTrainedModel, scales: Sequence[Scale]) -> Iterator[None]:
+    """`model.generate` tells where its prompt ends, for those scales that want to know."""
+    choices = [scale for scale in scales if scale.choice.named]
+    if not choices:
+        yield
+        return
+    before, inner = vars(model).get("generate"), model.generate
+
+    @wraps(inner)  # type: ignore[arg-type]
+    def generate(*args: Any, **kwargs: Any) -> Any:
+        for scale in choices:
+            scale.choice.begin(args, kwargs)
+        try:
+            return inner(*args, **kwargs)  # type: ignore[operator]
+        finally:
+            for scale in choices:
+                scale.choice.end()
+
+    model.generate = generate  # type: ignore[assignment,method-assign]
+    try:
+        yield
+    finally:
+        if vars(model).get("generate") is generate:
+            del model.generate
+            if before is not None:
+                model.generate = before
