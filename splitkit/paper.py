@@ -4,6 +4,7 @@ from functools import cache
 
 import pandas as pd
 
+from splitkit.steering.formats.released import RELEASED
 from splitkit.storage.paths import PAPER
 from splitkit.tasks import task_family
 
@@ -23,6 +24,7 @@ COUNTERPARTS: dict[str, str] = {
     "google/gemma-2-2b-it": "gemma-2-9b-it",
     "Qwen/Qwen2.5-7B-Instruct": "qwen2.5-7b-instruct",
     "Qwen/Qwen2.5-0.5B-Instruct": "qwen2.5-7b-instruct",
+    **{name: one.counterpart for name, one in RELEASED.items()},
 }
 """The paper's model for one of ours: of the same architecture, not always of the same size."""
 

@@ -23,6 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "plots": RUNS | {"studies", "plots"},
     "reproduce": RUNS | {"studies", "plots"},
     "audit": RUNS | {"studies", "plots"},
+    "models": {"storage", "steering"},
 }
 """The folders and top modules that each of them may import; `splitkit/__init__.py` may name all."""
 

@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from splitkit.steering.formats.released import RELEASED
 from splitkit.storage import paths
 from splitkit.storage.files import write_whole
 
@@ -48,20 +49,23 @@ def full_name(name: str) -> str:
     name = current_name(name)
     if paths.expanded(name).is_dir() or is_gguf(name):
         return str(paths.expanded(name).resolve())
-    if "/" not in name and not is_shipped(name):
-        shipped = ", ".join(sorted(path.name for path in paths.MODELS.iterdir() if path.is_dir()))
-        raise ValueError(f"no model {name!r}: give a folder, a hub id (owner/name), or one of {shipped}")
+    if "/" not in name and not is_shipped(name) and name not in RELEASED:
+        shipped = sorted(path.name for path in paths.MODELS.iterdir() if path.is_dir())
+        known = ", ".join([*shipped, *RELEASED])
+        raise ValueError(f"no model {name!r}: give a folder, a hub id (owner/name), or one of {known}")
     return name
 
 
 def find(name: str) -> Path | None:
     """A model's folder or GGUF file: shipped, as named, below SPLITKIT_MODELS or in the hub's local cache.
 
-    None where the hub has to be asked. FileNotFoundError when SPLITKIT_MODELS is set and has no such model,
-    naming what was looked for.
+    None where the hub, or `python -m splitkit.models`, has to be asked. FileNotFoundError when
+    SPLITKIT_MODELS is set and has no such model, naming what was looked for.
     """
     if is_shipped(name):
         return paths.MODELS / name
+    if name in RELEASED:
+        return _released_file(name)
     if paths.expanded(name).is_dir() or is_gguf(name):
         return paths.expanded(name)
     own = os.environ.get(VARIABLE)
@@ -78,6 +82,22 @@ def find(name: str) -> Path | None:
             )
         return found
     return _in_hub_cache(name)
+
+
+def released_folder() -> Path:
+    """The folder that released models are fetched to: SPLITKIT_MODELS, else `models` below the cache."""
+    own = os.environ.get(VARIABLE)
+    return paths.expanded(own).resolve() if own else paths.CACHE / "models"
+
+
+def _released_file(name: str) -> Path | None:
+    file = RELEASED[name].file
+    places = [
+        root / part
+        for root in (released_folder(), paths.CACHE / "models")
+        for part in (file, f"{name}/{file}")
+    ]
+    return next((path for path in places if path.is_file()), None)
 
 
 def _in_hub_cache(name: str) -> Path | None:
@@ -118,11 +138,16 @@ def _has_weights(folder: Path) -> bool:
 def fetch(name: str) -> Path:
     """A model's folder on this machine, downloaded from the hub first where it is not there.
 
+    A model of `RELEASED` is its GGUF file, which `python -m splitkit.models` fetches and nothing else.
+
     Raises:
-        FileNotFoundError: see `find`.
+        FileNotFoundError: see `find`; for a model of `RELEASED` that was not fetched.
+        ValueError: for a file of `RELEASED` with another SHA-256 than the released one.
         ConnectionError: when it has to be downloaded and the hub does not give it, or not whole.
     """
     found = find(name)
+    if name in RELEASED:
+        return _checked(name, found)
     if found is not None:
         return found
     from huggingface_hub import snapshot_download
@@ -139,6 +164,24 @@ def fetch(name: str) -> Path:
             f"Download it where there is a network, or set {VARIABLE} to a folder that holds it."
         ) from error
     return folder
+
+
+def _checked(name: str, found: Path | None) -> Path:
+    """The file of a released model, byte for byte the one that was released."""
+    one = RELEASED[name]
+    if found is None:
+        raise FileNotFoundError(
+            f"{name} is not on this machine: there is no {one.file} in {released_folder()}. "
+            f"`python -m splitkit.models {name}` fetches it; {VARIABLE} names the folder of a file you have."
+        )
+    if (have := digest(found)) != one.sha256:
+        size = found.stat().st_size
+        raise ValueError(
+            f"{found} is not the released {name}: it has {size:,} bytes and SHA-256 {have[:16]}..., expected "
+            f"are {one.size:,} bytes and {one.sha256[:16]}...; remove it and fetch it anew by "
+            f"`python -m splitkit.models {name}`."
+        )
+    return found
 
 
 def config(name: str) -> dict[str, Any]:

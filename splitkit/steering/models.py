@@ -17,10 +17,11 @@ from transformers import (
 from splitkit.steering.formats import adapters
 from splitkit.steering.formats.gguf_files import as_ordinary, check_gguf, read_once
 from splitkit.steering.formats.hub import hub_folder
+from splitkit.steering.formats.released import RELEASED
 from splitkit.steering.formats.shipped import MODELS, check_release
 from splitkit.steering.formats.sources import note_source
 from splitkit.steering.memory import DeviceMap, auto_class, check_memory, devices_of
-from splitkit.steering.model_files import check_whole, current_name, digest
+from splitkit.steering.model_files import check_whole, current_name, digest, fetch
 from splitkit.steering.model_state.placement import check_device, check_dtype
 from splitkit.steering.prompts.settings import note_bos
 from splitkit.storage import paths
@@ -37,12 +38,13 @@ def load_model(
     """A causal language model in evaluation mode, and its tokenizer.
 
     Args:
-        name: a name of `MODELS`; a local folder ("~" is the home folder); a GGUF file ("model.Q4_K_M.gguf"),
-            which is dequantised (extra `gguf`); the folder of an adapter that peft saved, which is merged
-            into the base model that it names; or a hub id ("owner/name"), which is looked up below the
-            folder that SPLITKIT_MODELS names, if it is set, else in the hub's local cache, whose revision is
-            kept; see `model_files.fetch`. Of folders only safetensors are read, and no code that comes
-            with a model is ever run. HF_HUB_OFFLINE, HF_HOME and HF_TOKEN are respected.
+        name: a name of `MODELS`; one of `RELEASED` ("SmolLM2-135M-Instruct"), a file that `python -m
+            splitkit.models` fetches; a local folder ("~" is the home folder); a GGUF file
+            ("model.Q4_K_M.gguf"), which is dequantised (extra `gguf`); the folder of an adapter that peft
+            saved, which is merged into the base model that it names; or a hub id ("owner/name"), which is
+            looked up below the folder that SPLITKIT_MODELS names, if it is set, else in the hub's local
+            cache, whose revision is kept; see `model_files.fetch`. Of folders only safetensors are read, and
+            no code that comes with a model is ever run. HF_HUB_OFFLINE, HF_HOME and HF_TOKEN are respected.
         dtype: a name of `placement.DTYPES`, or "auto" for the type that the model's config names (float32 for
             GGUF).
         device: "cpu", "cuda", "cuda:1", "mps".
@@ -52,9 +54,9 @@ def load_model(
             weights fit into memory is then not checked.
 
     Raises:
-        ValueError: for an unknown name (lists `MODELS`), type or device, a model that needs code of its own,
-            damaged weights, or when the weights of a shipped model, or of a copy of one, are not the ones
-            that were released.
+        ValueError: for an unknown name (lists `MODELS` and `RELEASED`), type or device, a model that needs
+            code of its own, damaged weights, or when the weights of a shipped model, of a copy of one, or of
+            one of `RELEASED` are not the ones that were released.
         FileNotFoundError: when a shipped model or a local folder is not there, or holds no whole model.
         ModuleNotFoundError: for a GGUF file or an adapter without the package that reads it.
         ConnectionError: for a hub model that is not, or not whole, in the local cache when the hub does not
@@ -65,7 +67,7 @@ def load_model(
     wanted = check_dtype(dtype)
     name = current_name(str(name))
     shipped = name in MODELS
-    source = MODELS[name].folder if shipped else paths.expanded(name)
+    source = MODELS[name].folder if shipped else fetch(name) if name in RELEASED else paths.expanded(name)
     if shipped or (source / "splitkit.json").is_file():
         check_release(source)
     if not source.exists():

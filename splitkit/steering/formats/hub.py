@@ -5,6 +5,7 @@ from pathlib import Path
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
+from splitkit.steering.formats.released import RELEASED
 from splitkit.steering.formats.shipped import MODELS
 from splitkit.steering.model_files import fetch, find
 
@@ -14,7 +15,8 @@ def hub_folder(name: str) -> Path:
 
     The hub is asked first whether it has the model: a download would retry for long.
     """
-    choices = f"there are {', '.join(MODELS)}, hub ids (owner/name), local folders and GGUF files"
+    named = ", ".join([*MODELS, *RELEASED])
+    choices = f"there are {named}, hub ids (owner/name), local folders and GGUF files"
     if "/" not in name:
         raise ValueError(f"unknown model {name!r}; {choices}.")
     if (found := find(name)) is not None:
