@@ -1,7 +1,8 @@
 """The main job: a slice of the record computed anew, all notebooks, then the verdicts; or the whole record.
 
 A slice is one model, one task of each family, every form and objective, one seed; everything else is read
-from the committed tables. With --seeds, and for other profiles, everything is computed.
+from the committed tables. With --seeds, and for other profiles, everything is computed. With --only, the
+cells that it names and their rows in the tables, no notebooks: so hours come in pieces.
 """
 
 import argparse
@@ -17,13 +18,14 @@ from splitkit.runs.engines import Dask, Engine, EngineError, Loky, cores, prepar
 from splitkit.runs.kept_tables import make_tables
 from splitkit.runs.notebooks import NotebookError, run_notebooks
 from splitkit.runs.preflight import check_device
-from splitkit.runs.profiles import PROFILES, Profile, get_profile
+from splitkit.runs.profiles import PROFILES, Cell, Profile, get_profile
 from splitkit.runs.results import notes, notes_folder, read_table
 from splitkit.steering.model_files import is_shipped
 from splitkit.storage import paths
 from splitkit.storage.files import DamagedFolder, RunInProgress, check_writable, exclusive
 from splitkit.studies import studies
 from splitkit.studies.claims import CLAIMS
+from splitkit.studies.frames import CELL
 from splitkit.tasks import first_tasks, task_family
 
 SLICE = "tiny-qwen2:axbench/ocean:0"
@@ -53,6 +55,66 @@ def slice_of(profile: Profile, text: str) -> Profile:
             )
     tasks = {**first_tasks(profile.tasks), "axbench": concept}.values()
     return profile.of(lambda cell: (cell.model, cell.seed) == (model, int(seed)) and cell.task in tasks)
+
+
+def part_of(profile: Profile, wanted: Sequence[str]) -> Profile:
+    """The part of a profile that texts such as "model=tiny-qwen2", "seed=0,1" name; a task or its family.
+
+    ValueError for a text of another kind, and for a value that no cell of the profile has.
+    """
+    chosen: dict[str, set[str]] = {}
+    for text in wanted:
+        name, _, values = text.partition("=")
+        if name not in CELL or not values:
+            raise ValueError(f"--only takes NAME=VALUE[,VALUE], NAME one of {', '.join(CELL)}, not {text!r}")
+        there = {str(getattr(cell, name)): None for cell in profile.cells()}
+        families = {task_family(value) for value in there} if name == "task" else set()
+        chosen[name] = set(values.split(","))
+        if unknown := sorted(chosen[name] - families - set(there)):
+            raise ValueError(
+                f"profile {profile.name} has no {name} {unknown[0]!r}; it has {', '.join(there)}"
+            )
+
+    def named(cell: Cell) -> bool:
+        return all(
+            str(getattr(cell, name)) in values or (name == "task" and task_family(cell.task) in values)
+            for name, values in chosen.items()
+        )
+
+    part = profile.of(named)
+    if not part.part:
+        raise ValueError(f"profile {profile.name} has no cell of {' '.join(wanted)}")
+    return part
+
+
+def make_part(
+    profile: Profile, names: Sequence[str], jobs: int = 2, engine: Engine | None = None
+) -> list[str]:
+    """Compute the cells of a part of a profile and make tables, without notebooks; the comparison, in lines.
+
+    Made are the tables of `names`, or for none those with rows per cell. All others are read where these need
+    them and they are there. A whole profile computes no cells but those that its tables ask for. ValueError
+    for a name that no study has.
+    """
+    every = list(studies())
+    known = {name: study for study in every for name in study.names}
+    if unknown := sorted(set(names) - set(known)):
+        raise ValueError(f"no table {unknown[0]!r}; there are {', '.join(known)}")
+    wanted = [s for s in every if (set(names) & set(s.names) if names else s.of == "cells")]
+    check_writable(profile.results, paths.CACHE)
+    prepare_workers()
+    began = time.time()
+    with exclusive(profile.results, f"computing a part of profile {profile.name}"):
+        for note in notes_folder(profile).glob("*.json"):
+            note.unlink()
+        check_device(profile)
+        cells = compute_cells(profile, jobs, True, engine) if profile.part else []
+        computed = sum(any(f.stat().st_mtime >= began for f in one.folders.values()) for one in cells)
+        print(judging(cells), end="", flush=True)
+        made = {name for study in wanted for name in study.names}
+        if failed := make_tables(wanted, profile, jobs, [name for name in known if name not in made]):
+            raise ReproduceError("\n".join(["not all was made:", *failed, _KEPT]))
+    return comparison(profile, computed)
 
 
 def summary(profile: Profile, executed: Sequence[Path], computed: int = 0) -> str:
@@ -181,6 +243,20 @@ def _options() -> argparse.ArgumentParser:
         f"AxBench, in every form and objective; {SLICE} unless given",
     )
     parser.add_argument(
+        "--only",
+        nargs="+",
+        metavar="NAME=VALUE",
+        help="only the cells with these values of model, task (or its family), form, objective or seed, "
+        "as in task=psychopathy seed=0,1; their rows are merged into the tables, and no notebook runs",
+    )
+    parser.add_argument(
+        "--tables",
+        type=lambda said: said.split(","),
+        metavar="NAME,NAME",
+        help="the tables to make, no notebooks; of --only those with rows per cell unless named here. A "
+        "table that pools cells is made of all rows there are: without --only, no cells are computed for it",
+    )
+    parser.add_argument(
         "--from-committed", action="store_true", help="redraw from the committed results, train nothing"
     )
     parser.add_argument(
@@ -228,6 +304,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ValueError(f"--jobs is a number of processes, 1 or more, not {chosen.jobs}")
         if chosen.jobs is None:
             chosen.jobs = cores() if all(map(is_shipped, profile.models)) else 1
+        if chosen.only or chosen.tables:
+            if chosen.slice or chosen.seeds is not None or chosen.from_committed:
+                raise ValueError("--only and --tables go without --slice, --seeds and --from-committed")
+            part = part_of(profile, chosen.only) if chosen.only else profile
+            print("\n".join(make_part(part, chosen.tables or [], chosen.jobs, _engine(chosen))))
+            return 0
         if chosen.seeds is None and profile.committed and not chosen.from_committed:
             profile = slice_of(profile, chosen.slice or SLICE)
         else:

@@ -86,6 +86,7 @@ def test_the_wheel_has_every_module_and_no_results(installed: Path) -> None:
     assert {path.relative_to(inside) for path in inside.rglob("*.py")} == modules
     assert (inside / "py.typed").exists()
     assert sorted(path.name for path in (inside / "data").iterdir()) == [
+        "hparams",
         "hparams.csv",
         "models",
         "paper",

@@ -9,7 +9,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from splitkit import reproduce
 from splitkit.runs import notebooks
-from splitkit.runs.profiles import get_profile
+from splitkit.runs.profiles import Profile, get_profile
 from splitkit.storage import paths
 from splitkit.storage.files import RunInProgress, exclusive
 from splitkit.studies import verdicts
@@ -147,3 +147,41 @@ def test_what_cannot_be_run_is_one_line(
     monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
     assert reproduce.main(options) == 1
     assert said in capsys.readouterr().err
+
+
+def test_a_part_is_named_by_the_values_of_its_cells() -> None:
+    part = reproduce.part_of(EMBEDDED, ["task=axbench", "seed=0,2", "form=vector", "objective=split"])
+    assert len(part.cells()) == 2 * 10 * 2 and part.whole == EMBEDDED
+    assert {cell.seed for cell in part.part} == {0, 2}
+    for wanted, said in (
+        ("seed=7", "embedded has no seed '7'; it has 0, 1, 2"),
+        ("seed", "NAME one of model, task, form, objective, seed, not 'seed'"),
+        ("layer=1", "not 'layer=1'"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            reproduce.part_of(EMBEDDED, [wanted])
+    with pytest.raises(ValueError, match="has no cell of objective=diffmean form=lora"):
+        reproduce.part_of(EMBEDDED, ["objective=diffmean", "form=lora"])
+
+
+def test_a_part_makes_the_tables_of_its_cells_and_no_notebook(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls = []
+
+    def make(wanted: list, profile: Profile, jobs: int, read: list[str]) -> list[str]:
+        calls.append(({name for study in wanted for name in study.names}, read, len(profile.part)))
+        return []
+
+    monkeypatch.setattr(reproduce, "make_tables", make)
+    only = ["--only", "task=psychopathy", "seed=1", "form=lora"]
+    assert reproduce.main(["--profile", "embedded", *only]) == 0
+    assert reproduce.main(["--profile", "embedded", "--tables", "family_fits,curves"]) == 0
+    (of_cells, read, cells), (pooled, others, none) = calls
+    assert {"curves", "fits", "scores"} <= of_cells and not {"family_fits", "null_fits"} & of_cells
+    assert set(read).isdisjoint(of_cells) and "family_fits" in read and cells == 2 * 4
+    assert (pooled, none) == ({"family_fits", "curves"}, 0) and "fits" in others
+    assert reproduce.main(["--profile", "embedded", "--tables", "fots"]) == 1
+    assert reproduce.main(["--profile", "embedded", *only, "--seeds", "1"]) == 1
+    told = capsys.readouterr().err
+    assert "no table 'fots'" in told and "go without --slice" in told

@@ -12,7 +12,7 @@ import pandas as pd
 from splitkit.datasets.tasks import data_files
 from splitkit.paper import counterpart, official_settings
 from splitkit.runs import judged_answers
-from splitkit.runs.profiles import Cell, Profile
+from splitkit.runs.profiles import CONTROLS, Cell, Profile
 from splitkit.steering.model_files import is_shipped, named_model_digest
 from splitkit.steering.pairs import PAPER
 from splitkit.storage import digests, paths
@@ -26,20 +26,21 @@ _KEYS = ["model", "form", "objective", "task_family"]
 
 
 def hparams(cell: Cell, profile: Profile | None = None) -> dict[str, Any]:
-    """The training settings of a cell: its row of data/hparams.csv, changed by profile and variant.
+    """The training settings of a cell: its row of the profile's table, changed by profile and variant.
 
-    A model that is not shipped and has no row takes the official code's of its counterpart in the paper (see
-    `paper.official_settings`): nothing was searched for it. An empty entry leaves `train`'s own default;
-    diffmean, a closed form, has no settings. KeyError names the row that is missing.
+    Without a profile the table is data/hparams.csv. A model that is not shipped and has no row takes the
+    official code's of its counterpart in the paper (see `paper.official_settings`): nothing was searched for
+    it. An empty entry leaves `train`'s own default; closed forms have no settings. KeyError names the row
+    that is missing.
     """
-    if cell.objective == "diffmean":
+    if cell.objective in ("diffmean", *CONTROLS):
         return {}
     varied = dict(cell.variant)
     if "hparams" in varied:
         return dict(varied["hparams"])
-    path = paths.DATA / "hparams.csv"
+    path = profile.hparams if profile else paths.DATA / "hparams.csv"
     wanted = (cell.model, cell.form, cell.objective, task_family(cell.task))
-    found = _recorded(path, path.stat().st_mtime_ns).get(wanted)
+    found = _recorded(path, path.stat().st_mtime_ns).get(wanted) if path.exists() else None
     if found is None:
         if is_shipped(cell.model) or not counterpart(cell.model, ""):
             raise KeyError(f"0 rows of {path.name} for {dict(zip(_KEYS, wanted, strict=True))}, not one")
@@ -50,9 +51,9 @@ def hparams(cell: Cell, profile: Profile | None = None) -> dict[str, Any]:
     return {k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in settings.items()}
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=4)
 def _recorded(path: Path, modified: int) -> dict[tuple[str, ...], dict[str, Any]]:
-    """The entries of each row of a version of data/hparams.csv, by the row's keys."""
+    """The entries of each row of a version of a table of settings, by the row's keys."""
     try:
         table = pd.read_csv(path, dtype={"negative": str}).set_index(_KEYS)
         numbers = table.drop(columns="negative").astype(float)

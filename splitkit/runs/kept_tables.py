@@ -104,16 +104,17 @@ def kept(
     return lambda compute: Study(compute, names, tolerance, digits, of, means)
 
 
-def make_tables(studies: Iterable[Study], profile: Profile, jobs: int) -> list[str]:
+def make_tables(studies: Iterable[Study], profile: Profile, jobs: int, read: Iterable[str] = ()) -> list[str]:
     """Make the tables of every study, one after the other, in `jobs` processes; what failed, in words.
 
-    Seconds go to standard output. A failure ends neither the other tables nor the run. Its traceback is kept
-    until the next run; as long as `profile.results` is held, whoever needs the table gets a TableError.
+    Tables named in `read` are read where a study needs them and they are there. Seconds go to standard
+    output. A failure ends neither the other tables nor the run. Its traceback is kept until the next run; as
+    long as `profile.results` is held, whoever needs the table gets a TableError.
     """
     for old in _trace("", profile).parent.glob("*.txt"):
         old.unlink()
     failed: list[str] = []
-    token = _MADE.set(set())
+    token = _MADE.set(set(read))
     try:
         for study in studies:
             start, said = time.perf_counter(), f"table {', '.join(study.names)}"

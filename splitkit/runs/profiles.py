@@ -18,6 +18,12 @@ AXBENCH: tuple[str, ...] = tuple(task for task in WORLD.tasks if task.startswith
 PAPER_CONCEPTS: tuple[str, ...] = tuple(task for task in TASKS if task.startswith("paper/axbench/"))
 """The ten concepts of the paper's AxBench data."""
 
+TIERS = ("tiny", "small")
+"""The profiles whose tables, figures and settings are committed in folders of their own."""
+
+CONTROLS = ("random", "natural")
+"""The objectives of `steering.objectives` that learn nothing: each seed draws one more direction."""
+
 REHEARSAL = "-rehearsal"
 """The end of the name of a profile's rehearsal."""
 
@@ -99,8 +105,12 @@ class Profile:
     tried: tuple[float, ...] = ()
     """Relative strengths to choose from, if not `world_answers.STRENGTHS`; 0 among them is never chosen."""
     seeds: tuple[int, ...] = (0,)
+    family_seeds: Mapping[str, int] = field(default_factory=dict, hash=False)
+    """The number of seeds that a task family is run with; all where it is not named."""
     curve_seeds: Mapping[str, int] = field(default_factory=dict, hash=False)
-    """The number of seeds with which a task family has curves; all where it is not named."""
+    """The number of seeds with which a task family has curves; all of its own where it is not named."""
+    draws: int = 3
+    """The number of seeds of a control, in every task family; each has curves."""
     overrides: dict[str, float] = field(default_factory=dict, hash=False)
     """Training settings of this profile that go before the recorded ones (see `cell_keys.hparams`)."""
     layers: Mapping[str, int] = field(default_factory=dict, hash=False)
@@ -138,20 +148,26 @@ class Profile:
         return replace(self, models=(name,), only=name)
 
     def cells(self) -> list[Cell]:
-        """Its cells, seed by seed. diffmean is a closed form and has the first seed only."""
+        """Its cells, seed by seed. diffmean, the same for every seed, has the first one only."""
         every = [
             Cell(model, task, form, objective, seed)
             for number, seed in enumerate(self.seeds)
             for model in self.models
             for task in self.tasks
             for form, objective in dict.fromkeys(self.combinations + self.answered)
-            if objective != "diffmean" or number == 0
+            if number < self._count(task, objective)
         ]
         return [cell for cell in every if cell in self.part] if self.part else every
 
+    def _count(self, task: str, objective: str) -> int:
+        """The number of seeds with which an objective is run on a task."""
+        own = {"diffmean": 1} | dict.fromkeys(CONTROLS, self.draws)
+        return own.get(objective, self.family_seeds.get(task_family(task), len(self.seeds)))
+
     def swept(self, cell: Cell) -> bool:
         """Whether a cell of this profile has curves."""
-        with_curves = self.seeds[: self.curve_seeds.get(task_family(cell.task), len(self.seeds))]
+        count = self.curve_seeds.get(task_family(cell.task), len(self.seeds))
+        with_curves = self.seeds if cell.objective in CONTROLS else self.seeds[:count]
         return (cell.form, cell.objective) in self.combinations and cell.seed in with_curves
 
     def scored(self, cell: Cell) -> bool:
@@ -175,8 +191,8 @@ class Profile:
 
     @property
     def committed(self) -> bool:
-        """Whether its tables are among the committed ones: the whole embedded profile's alone."""
-        return self.name == "embedded" and not self.only
+        """Whether its tables are among the committed ones: the embedded profile's and those of `TIERS`."""
+        return self.name in ("embedded", *TIERS) and not self.only
 
     @property
     def small(self) -> bool:
@@ -190,7 +206,7 @@ class Profile:
 
     @property
     def results(self) -> Path:
-        """Where the profile's tables go: only the embedded profile's belong among the committed ones."""
+        """Where the profile's tables go: those of a tier in its folder among the committed ones."""
         return self._place("results", paths.RESULTS)
 
     @property
@@ -198,7 +214,14 @@ class Profile:
         """Where the profile's figures go; see `results`."""
         return self._place("figures", paths.FIGURES)
 
+    @property
+    def hparams(self) -> Path:
+        """The table of its training settings."""
+        return paths.DATA / ("hparams.csv" if self.name not in TIERS else f"hparams/{self.name}.csv")
+
     def _place(self, name: str, committed: Path) -> Path:
+        if self.committed and self.name in TIERS:
+            return committed / self.name
         own = not self.committed and not os.environ.get(f"SPLITKIT_{name.upper()}")
         return paths.CACHE / "profiles" / self.folder / name if own else committed
 
@@ -233,6 +256,24 @@ PROFILES: dict[str, Profile] = {
             seeds=(0, 1, 2),
             # the curves of AxBench are repeated by its ten concepts
             curve_seeds={"axbench": 1},
+        ),
+        Profile(
+            name="tiny",
+            models=("tiny-gemma2", "tiny-qwen2"),
+            tasks=("psychopathy", "powerseeking", *AXBENCH),
+            combinations=(*WITH_SCORES, *(("vector", control) for control in CONTROLS)),
+            # half of the strengths are within one matching strength, 11 where a vector's push is at most 1/4;
+            # the utility of tiny-qwen2's weight forms is about settled at the ends, and not at 32
+            grid=tuple(round(m, 6) for m in strength_grid(64.0, 33, 2 * math.acosh(32.0))),
+            # of AxBench pending: to be chosen on validation, from learning curves over 2, 4, 8, 16, 64
+            n_train={"psychopathy": 500, "powerseeking": 500, "axbench": 8},
+            n_sweep={"psychopathy": 48, "powerseeking": 48, "axbench": 16},
+            n_choose={"psychopathy": 64, "powerseeking": 24, "axbench": 16},
+            n_test={"psychopathy": 100, "powerseeking": 100, "axbench": 48},
+            seeds=tuple(range(10)),
+            # a run of psychopathy learns or does not, which only many seeds can count
+            family_seeds={"powerseeking": 5, "axbench": 3},
+            curve_seeds={"psychopathy": 3, "powerseeking": 3, "axbench": 1},
         ),
         Profile(
             name="laptop",

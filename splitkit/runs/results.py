@@ -7,7 +7,7 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
@@ -20,7 +20,7 @@ from pandas.api.types import is_numeric_dtype
 
 from splitkit.datasets.tasks import data_files
 from splitkit.runs.judged_answers import identity, is_judged
-from splitkit.runs.profiles import Profile, get_profile
+from splitkit.runs.profiles import Cell, Profile, get_profile
 from splitkit.steering.model_files import named_model_digest
 from splitkit.steering.pairs import PAPER
 from splitkit.storage import paths
@@ -29,9 +29,10 @@ from splitkit.storage.files import check_writable, write_whole
 
 FOUND = ("answer", "at_bound", "c2", "c3", "flag", "note", "readable")
 """Columns of texts, or of truths that may be undefined, that are results and name no row."""
+_CELL = ("model", "task", "form", "objective", "seed")
 _CODE = ("curves", "datasets", "judging", "paper.py", "runs", "steering", "studies", "tasks.py", "world")
 """The code that a kept table is made by."""
-_REVISED = ("splitkit", "data/hparams.csv", "data/world", "data/models")
+_REVISED = ("splitkit", "data/hparams.csv", "data/hparams", "data/world", "data/models")
 _PACKAGES = ("torch", "transformers", "numpy", "scipy", "pandas")
 
 
@@ -172,7 +173,7 @@ def provenance(profile: Profile, seconds: float | None = None) -> dict[str, Any]
 def table_key(profile: Profile) -> str:
     """A digest of code, models, data, judge and profile: a table made under another one is out of date."""
     made_of = _sources(profile) | {"profile": asdict(profile) | {"part": None}, "code": code_digest(_CODE)}
-    made_of["settings"] = file_digest(paths.DATA / "hparams.csv")
+    made_of["settings"] = file_digest(profile.hparams) if profile.hparams.exists() else "absent"
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -189,7 +190,7 @@ def write_table(
 
     Floats are rounded to `digits` significant ones. A table that is there already and agrees within
     `tolerance` (see `compare`) keeps its bytes, so that two machines give one committed file. A part of a
-    profile writes the rows of its own models, tasks and seeds; of these, those that agree stay as they are.
+    profile writes the rows of its own cells (see `own_rows`); of these, those that agree stay as they are.
 
     PermissionError names the folder; ValueError where a part's table has other columns than the one there.
     """
@@ -201,7 +202,8 @@ def write_table(
         every = read_table(name, profile)
         if profile.part and list(new.columns) != list(every.columns):
             raise ValueError(f"{path} has other columns than its rows have now: make the whole record")
-        old, new = own_rows(every, profile), own_rows(new, profile)
+        new = own_rows(new, profile)
+        old = _replaceable(own_rows(every, profile), new, profile)
         new = new.loc[_as_in(old, new)] if profile.part else new
         compared = compare(new, old, tolerance)
         status = "kept" if compared.agrees else "replaced"
@@ -223,21 +225,44 @@ def write_table(
 
 
 def own_rows(table: pd.DataFrame, profile: Profile) -> pd.DataFrame:
-    """The rows of a table on the models, tasks and seeds of a profile's cells; all but for a part of one.
+    """The rows of a table that a profile's cells make; all but for a part of one.
 
-    A row of a form and objective that no cell has, such as a random direction's, is made with those of the
-    first seed; its own `seed` only numbers the draw.
+    A row names its cell by those of the five keys that the table has. A row of a form and objective that no
+    cell has, such as the unsteered model's, is made with the cells of the first seed.
     """
-    keys = [name for name in ("model", "task", "seed") if name in table]
+    keys = [name for name in _CELL if name in table]
     if not profile.part or not keys:
         return table
-    made_with = table[keys]
-    if {"form", "objective", "seed"} <= set(table):
-        trained = {*profile.combinations, *profile.answered}
-        of_cell = pd.MultiIndex.from_frame(table[["form", "objective"]]).isin(trained)
-        made_with = made_with.assign(seed=table["seed"].where(of_cell, profile.seeds[0]))
-    own = {tuple(getattr(cell, name) for name in keys) for cell in profile.part}
-    return table[pd.MultiIndex.from_frame(made_with).isin(own)]
+    own = _made_by(table[keys], profile.part)
+    foreign = _foreign(table, profile)
+    of_first = [cell for cell in profile.part if cell.seed == profile.seeds[0]]
+    shared = [name for name in ("model", "task") if name in table]
+    beside = _made_by(table[shared], of_first) if shared else np.full(len(table), bool(of_first))
+    return table[np.where(foreign, beside, own)]
+
+
+def _made_by(keys: pd.DataFrame, cells: Iterable[Cell]) -> np.ndarray:
+    """Which rows of some keys are those of a cell."""
+    own = {tuple(getattr(cell, name) for name in keys) for cell in cells}
+    return pd.MultiIndex.from_frame(keys).isin(own)
+
+
+def _foreign(table: pd.DataFrame, profile: Profile) -> np.ndarray:
+    """Which rows have a form and objective that no cell of the profile has."""
+    if not {"form", "objective"} <= set(table):
+        return np.zeros(len(table), dtype=bool)
+    trained = {*profile.combinations, *profile.answered}
+    return ~pd.MultiIndex.from_frame(table[["form", "objective"]]).isin(trained)
+
+
+def _replaceable(old: pd.DataFrame, new: pd.DataFrame, profile: Profile) -> pd.DataFrame:
+    """The rows there that a part's `new` ones replace: a foreign one stays unless it was made again."""
+    foreign = _foreign(old, profile)
+    keys = [name for name in _CELL if name in old]
+    if not profile.part or not foreign.any():
+        return old
+    again = pd.MultiIndex.from_frame(old[keys]).isin(pd.MultiIndex.from_frame(new[keys]))
+    return old[again | ~foreign]
 
 
 def _merged(new: pd.DataFrame, own: pd.DataFrame, old: pd.DataFrame, moved: np.ndarray) -> pd.DataFrame:

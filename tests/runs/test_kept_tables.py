@@ -122,6 +122,22 @@ def test_draws_that_no_seed_trained_belong_to_the_run_that_draws_them(in_a_run: 
     assert ask(0.9, EMBEDDED.of(lambda cell: cell.seed == 1)) == [0.7, 0.9, 0.7, 0.7, 0.7]
 
 
+def test_a_part_of_one_form_keeps_the_rows_of_the_others(in_a_run: None) -> None:
+    keys = [("lora", "sft", 0), ("lora", "sft", 1), ("vector", "sft", 0), ("vanilla", "vanilla", 0)]
+    record = pd.DataFrame(keys, columns=["form", "objective", "seed"]).assign(y=0.5)
+    record.insert(0, "task", "psychopathy")
+
+    def ask(rows: pd.DataFrame, profile: Profile) -> list[float]:
+        kept_tables._MADE.set(set())
+        return asked("t", tables=lambda: {"t": rows}, of="cells")(profile)["t"]["y"].tolist()
+
+    assert ask(record, EMBEDDED) == [0.5] * 4
+    lora = EMBEDDED.of(lambda cell: cell.form == "lora" and cell.seed == 0)
+    # the unsteered model's row, which another cell makes, stays; made again, it moves
+    assert ask(record.iloc[:1].assign(y=0.9), lora) == [0.9, 0.5, 0.5, 0.5]
+    assert ask(record.iloc[[0, 3]].assign(y=0.7), lora) == [0.7, 0.5, 0.5, 0.7]
+
+
 def test_what_some_cells_do_not_give_is_read(in_a_run: None) -> None:
     part = EMBEDDED.of(lambda cell: (cell.task, cell.seed) == ("psychopathy", 1))
     record = pd.DataFrame({"task": ["psychopathy"] * 3, "seed": [0, 1, 2], "x": [0.5, 0.5, 0.5]})

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from splitkit.runs.profiles import PROFILES, get_profile, strength_grid
+from splitkit.runs.profiles import CONTROLS, PROFILES, get_profile, strength_grid
 from splitkit.storage import paths
 
 
@@ -56,7 +56,7 @@ def test_fewer_seeds() -> None:
         embedded.first_seeds(0)
 
 
-def test_only_the_embedded_profile_writes_among_the_committed_files(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_profiles_do_not_write_among_the_committed_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SPLITKIT_RESULTS", raising=False)
     monkeypatch.delenv("SPLITKIT_FIGURES", raising=False)
     assert get_profile("embedded").results == paths.RESULTS
@@ -66,3 +66,26 @@ def test_only_the_embedded_profile_writes_among_the_committed_files(monkeypatch:
     assert paths.CACHE in get_profile("smoke").figures.parents
     monkeypatch.setenv("SPLITKIT_RESULTS", str(Path("anywhere")))
     assert get_profile("smoke").results == paths.RESULTS
+
+
+def test_a_tier_has_every_combination_and_more_seeds_where_they_are_cheap() -> None:
+    tiny = PROFILES["tiny"]
+    cells = tiny.cells()
+    assert len(cells) == 2 * ((12 * 10 + 1 + 6) + (12 * 5 + 1 + 6) + 10 * (12 * 3 + 1 + 6))
+    curves = [cell for cell in cells if tiny.swept(cell)]
+    assert len(curves) == 2 * (2 * (12 * 3 + 1 + 6) + 10 * (13 + 6))
+    drawn = [cell for cell in cells if cell.objective in CONTROLS]
+    assert all(tiny.swept(cell) and not tiny.scored(cell) for cell in drawn)
+    grid = np.array(tiny.grid)
+    assert (np.abs(grid) <= 1).sum() == 17 and (np.abs(grid) <= 0.25).sum() == 11 and len(grid) == 33
+
+
+def test_a_tier_has_places_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    tiny = get_profile("tiny")
+    assert tiny.committed and not tiny.narrowed("tiny-qwen2").committed
+    assert (tiny.results, tiny.figures) == (paths.RESULTS / "tiny", paths.FIGURES / "tiny")
+    assert tiny.hparams == paths.DATA / "hparams" / "tiny.csv"
+    assert get_profile("embedded").hparams == paths.DATA / "hparams.csv"
+    # also where the environment moves the tables
+    monkeypatch.setenv("SPLITKIT_RESULTS", str(tmp_path))
+    assert tiny.results == paths.RESULTS / "tiny"
