@@ -63,6 +63,11 @@ FORMS = Looks(
     local_weight=Look("local weight", "#35207c", "^", "-", inside="white"),
 )
 """Forms of steering: turquoise, crimson, indigo."""
+CONTROLS = Looks(
+    random=Look("random direction", "0.6", "x", ":"),
+    natural=Look("random natural direction", "0.6", "+", "--"),
+)
+"""Directions that no objective learned."""
 OBJECTIVES = Looks(
     vanilla=Look("unsteered", "#a8a8a8", "X"),
     diffmean=Look("DiffMean", "#3a3a3e", "D"),
@@ -70,18 +75,14 @@ OBJECTIVES = Looks(
     reps=Look("RePS", "#e69500", "s"),
     dpo=Look("DPO (BiPO)", "#d07fbf", "v"),
     split=Look("SPLIT", "#029e73", "^"),
+    **CONTROLS,
 )
-"""Objectives, and the model without steering: greys, blue, orange, pink, green."""
+"""Objectives, the model without steering, and the controls: greys, blue, orange, pink, green."""
 CURVES = Looks(
     preference=Look("preference log-odds", "#4a2a10", "o", "-"),
     utility=Look("utility log-odds", "#b5804a", "s", "--"),
 )
 """The two curves of a sweep: dark and light brown, solid and dashed."""
-CONTROLS = Looks(
-    random=Look("random direction", "0.6", "x", ":"),
-    natural=Look("random natural direction", "0.6", "+", "--"),
-)
-"""Directions that no objective learned."""
 _OLIVES = {"tiny-gemma2": ("#4a5200", "o"), "tiny-qwen2": ("#a9b130", "s")}
 MODELS = Looks({name: Look(name, *look) for name, look in _OLIVES.items()})
 """Models, where colours tell them apart: dark and light olive."""

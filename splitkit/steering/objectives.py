@@ -1,11 +1,15 @@
-"""Training objectives: pure functions of the losses of a batch of pairs, and their registry.
+"""Objectives: pure functions of the losses of a batch of pairs, or of activations, and their registries.
 
-To add an objective, write one function and put it into `OBJECTIVES` with its settings.
+To add an objective that is trained, write one function and put it into `OBJECTIVES` with its settings; a
+vector that is computed at once goes into `CLOSED`.
 """
 
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
+from typing import Protocol
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -142,7 +146,79 @@ OBJECTIVES: dict[str, Objective] = {
     # its direction is drawn at each step, as in BiPO
     "dpo": Objective(dpo, {"beta": 0.1}, needs_reference=True, mirrored="drawn"),
 }
-"""Objectives that are trained by gradient; diffmean has a closed form and is no loss."""
+"""Objectives that are trained by gradient."""
+
+
+class Activations(Protocol):
+    """The residual stream that leaves the steered layer, unsteered, under the texts of some pairs."""
+
+    @property
+    def width(self) -> int:
+        """Its width."""
+
+    @property
+    def questions(self) -> Sequence[str]:
+        """The question of each pair."""
+
+    def answers(self, positive: bool) -> Float[Tensor, "token hidden"]:
+        """h at the tokens of all positive answers, or of all negative ones."""
+
+    def text(self, pair: int) -> Float[Tensor, "token hidden"]:
+        """h at all tokens but BOS of a pair's question with its negative answer."""
+
+
+def diffmean(seen: Activations, seed: int) -> Float[Tensor, " hidden"]:
+    """v = mean h over the positive answers' tokens - mean h over the negative answers' (DiffMean).
+
+    The means are over all tokens of all answers together; nothing is drawn.
+    """
+    return seen.answers(True).double().mean(0) - seen.answers(False).double().mean(0)
+
+
+def random_direction(width: int, generator: np.random.Generator) -> Float[np.ndarray, " width"]:
+    """A direction of length 1, drawn evenly from all."""
+    drawn = generator.standard_normal(width)
+    return drawn / np.linalg.norm(drawn)
+
+
+def random(seen: Activations, seed: int) -> Float[Tensor, " hidden"]:
+    """v, an isotropic Gaussian direction of length 1: a control that knows nothing of the model.
+
+    It is drawn by the seed and the first question, so that no two tasks share a draw.
+    """
+    return torch.from_numpy(random_direction(seen.width, _generator(seen, seed)))
+
+
+def natural(seen: Activations, seed: int) -> Float[Tensor, " hidden"]:
+    """v = mean h over one text - mean h over another: a control that has nothing to do with the concept.
+
+    Both texts are without the concept: the questions of two pairs that the seed draws, each with its negative
+    answer, all tokens but BOS.
+
+    Raises:
+        ValueError: for fewer than two different questions.
+    """
+    each = list(dict.fromkeys(seen.questions))
+    if len(each) < 2:
+        raise ValueError("natural is the difference of two texts: give pairs of two questions or more.")
+    first, second = _generator(seen, seed).choice(len(each), 2, replace=False)
+    means = [seen.text(seen.questions.index(each[n])).double().mean(0) for n in (first, second)]
+    return means[0] - means[1]
+
+
+def _generator(seen: Activations, seed: int) -> np.random.Generator:
+    return np.random.default_rng(zlib.crc32(f"{seed} {seen.questions[0]}".encode()))
+
+
+CLOSED: dict[str, Callable[[Activations, int], Float[Tensor, " hidden"]]] = {
+    "diffmean": diffmean,
+    "random": random,
+    "natural": natural,
+}
+"""Vectors that are computed at once, from activations and a seed: they have no loss and no settings."""
+
+CONTROLS = ("random", "natural")
+"""Those of `CLOSED` that learn nothing: each seed draws one. What they do is what adding anything does."""
 
 
 def get_objective(name: str) -> Objective:

@@ -18,14 +18,14 @@ from splitkit.steering.model_state.digest import active_adapters, model_digest
 from splitkit.steering.model_state.placement import dtype_name
 from splitkit.steering.model_state.token_choice import check_names
 from splitkit.steering.model_state.wrappers import plain_model
-from splitkit.steering.objectives import OBJECTIVES, get_objective
+from splitkit.steering.objectives import CLOSED, CONTROLS, OBJECTIVES, get_objective
 from splitkit.steering.pairs import Pair
-from splitkit.steering.prompts.settings import unstated_bos
+from splitkit.steering.prompts.settings import bos_ids, steered_tokens, unstated_bos
 from splitkit.steering.prompts.templates import TemplateArguments, as_details
 from splitkit.steering.replay import Replay, at_rest
 from splitkit.steering.strengths import whole_number
-from splitkit.steering.tokenization import encode_pairs
-from splitkit.steering.trainer import SharedRows, TrainConfig, Trainer, record_rows
+from splitkit.steering.tokenization import Encoded, encode_pairs
+from splitkit.steering.trainer import Rows, SharedRows, TrainConfig, Trainer, record_rows
 
 __all__ = ["TrainConfig", "default_config", "train"]
 
@@ -72,15 +72,16 @@ def train(
         model, tokenizer: the base model, which stays frozen and as it is, and its tokenizer.
         pairs: the examples to learn from.
         form: "local_weight", "lora" or "vector".
-        objective: "sft", "reps", "dpo", "split", or for a vector "diffmean", which is not trained.
+        objective: "sft", "reps", "dpo", "split", or for a vector one that is not trained: "diffmean", and the
+            controls "random" and "natural" (see `objectives.CLOSED`).
         layer: the layer to steer, from 0; the middle one for None.
         tokens: the tokens that are steered, in training and, unless others are named, in later use: "all"
             but BOS, those of the "answer" or of the "prompt", or the prompt's "last" one.
-        seed: of order, factors, dropout and a LoRA's start; nothing global is touched.
+        seed: of order, factors, dropout and a LoRA's start, or of a control; nothing global is touched.
         config: all settings at once; `default_config(form, objective)` for None.
         progress: show a progress bar.
-        shared: recordings that trainings on the same unchanged model, layer and pairs share; diffmean, a
-            closed form, does not use them.
+        shared: recordings that trainings on the same unchanged model, layer and pairs share; closed forms do
+            not use them.
         chat_template_kwargs: arguments of the chat template by name, as `{"enable_thinking": False}`; see
             `prompts.templates`. The intervention keeps them, and `sweep` and `answers` take them from it.
         overrides: single settings, as `lr=0.02`, or hyper-parameters of the objective, as `gamma=3.0`.
@@ -93,10 +94,8 @@ def train(
     """
     get_form(form)
     check_names(tokens)
-    if objective not in (*OBJECTIVES, "diffmean"):
-        raise ValueError(
-            f"unknown objective {objective!r}; there are {', '.join(('diffmean', *OBJECTIVES))}."
-        )
+    if objective not in (*OBJECTIVES, *CLOSED):
+        raise ValueError(f"unknown objective {objective!r}; there are {', '.join((*CLOSED, *OBJECTIVES))}.")
     if config is not None and not isinstance(config, TrainConfig):
         raise TypeError(
             f"config is a {type(config).__name__}, not a splitkit.TrainConfig as TrainConfig(lr=0.05) makes "
@@ -105,11 +104,14 @@ def train(
     model = plain_model(model)
     layer, seed = check_layer(model, layer), whole_number("seed", seed, None)
     chosen = {} if tokens == "all" else {"tokens": tokens}
-    if objective == "diffmean":
+    if objective in CLOSED:
         if form != "vector" or config is not None or overrides:
-            raise ValueError("diffmean is a closed form for the form 'vector' and has no settings.")
-        parameters = {"vector": _mean_difference(model, tokenizer, pairs, layer, chat_template_kwargs)}
+            raise ValueError(f"{objective} is a closed form for the form 'vector' and has no settings.")
+        with at_rest(model):
+            seen = _Recorded(model, tokenizer, pairs, layer, chat_template_kwargs)
+            parameters = {"vector": CLOSED[objective](seen, seed).float().cpu()}
         details: dict[str, Any] = {"pairs": len(pairs), **chosen}
+        details |= {"seed": seed} if objective in CONTROLS else {}
         details |= _base(model, tokenizer, chat_template_kwargs)
         return Intervention(form, objective, layer, parameters, model_digest(model), details)
     config = _configured(config or default_config(form, objective), objective, overrides)
@@ -167,22 +169,32 @@ def _configured(config: TrainConfig, objective: str, overrides: dict[str, Any]) 
     return replace(config, weights={**weights, **config.weights, **chosen}, **rest)
 
 
-def _mean_difference(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    pairs: Sequence[Pair],
-    layer: int,
-    chat_template_kwargs: TemplateArguments | None,
-) -> Float[Tensor, " hidden"]:
-    """v = mean h over the positive answers' tokens - mean h over the negative answers' tokens (DiffMean).
+class _Recorded:
+    """`objectives.Activations` of some pairs, recorded where they are asked for."""
 
-    h is the residual stream that leaves the layer; the means are over all tokens of all answers together.
-    """
-    means = []
-    with at_rest(model):
-        replay = Replay(model, layer, "vector")
-        for sequences in encode_pairs(model, tokenizer, pairs, chat_template_kwargs):
-            rows = record_rows(replay, tokenizer, sequences)
-            answers = [row["output"][s.prompt_length :] for row, s in zip(rows, sequences, strict=True)]
-            means.append(torch.cat(answers).double().mean(0))
-    return (means[0] - means[1]).float().cpu()
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        pairs: Sequence[Pair],
+        layer: int,
+        chat_template_kwargs: TemplateArguments | None,
+    ) -> None:
+        self._model, self._tokenizer = model, tokenizer
+        self._replay = Replay(model, layer, "vector")
+        self._sides = encode_pairs(model, tokenizer, pairs, chat_template_kwargs)
+        self.questions, self.width = [pair.question for pair in pairs], self._replay.sites.width
+
+    def answers(self, positive: bool) -> Float[Tensor, "token hidden"]:
+        sequences = self._sides[0 if positive else 1]
+        rows = self._rows(sequences)
+        return torch.cat([row["output"][s.prompt_length :] for row, s in zip(rows, sequences, strict=True)])
+
+    def text(self, pair: int) -> Float[Tensor, "token hidden"]:
+        sequence = self._sides[1][pair]
+        (row,) = self._rows([sequence])
+        steered = steered_tokens(torch.tensor([sequence.ids]), bos_ids(self._model))[0]
+        return row["output"][steered.to(row["output"].device)]
+
+    def _rows(self, sequences: Sequence[Encoded]) -> Rows:
+        return record_rows(self._replay, self._tokenizer, sequences)

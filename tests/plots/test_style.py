@@ -10,7 +10,8 @@ from matplotlib.colors import to_rgb
 
 from splitkit.plots.curves import figure2_curves
 from splitkit.plots.fits import figure_fits
-from splitkit.plots.style import CURVES, FORMS, MODELS, OBJECTIVES, Looks
+from splitkit.plots.style import CONTROLS, CURVES, FORMS, MODELS, OBJECTIVES, Looks
+from splitkit.runs import profiles
 from splitkit.steering import forms, objectives
 from splitkit.studies.fits import fit_table
 
@@ -20,11 +21,12 @@ M = np.linspace(-4, 4, 13)
 
 def test_every_registered_name_has_a_look() -> None:
     assert set(forms.FORMS) == set(FORMS)
-    assert {*objectives.OBJECTIVES, "diffmean", "vanilla"} == set(OBJECTIVES)
+    assert {*objectives.OBJECTIVES, *objectives.CLOSED, "vanilla"} == set(OBJECTIVES)
+    assert objectives.CONTROLS == profiles.CONTROLS == tuple(CONTROLS)
 
 
 def test_no_colour_stands_for_two_things() -> None:
-    colours = [look.colour for looks in SETS.values() for look in looks.values()]
+    colours = [look.colour for looks in SETS.values() for name, look in looks.items() if name not in CONTROLS]
     assert len(colours) == len(set(colours))
     # further apart than the two closest of today, in red, green and blue
     nearest = min(np.linalg.norm(np.subtract(to_rgb(a), to_rgb(b))) for a, b in combinations(colours, 2))

@@ -9,7 +9,8 @@ from torch.nn import functional
 
 from splitkit.steering.interventions import load_intervention
 from splitkit.steering.model_state.digest import model_digest
-from splitkit.steering.objectives import OBJECTIVES
+from splitkit.steering.objectives import CLOSED, CONTROLS, OBJECTIVES
+from splitkit.steering.prompts.settings import bos_ids
 from splitkit.steering.sweeps import sweep
 from splitkit.steering.tokenization import answer_ids, prompt_ids
 from splitkit.steering.trainer import Trainer
@@ -146,6 +147,24 @@ def test_diffmean_is_the_difference_of_means(model, tokenizer, pairs) -> None:
     torch.testing.assert_close(iv.parameters["vector"], means[0] - means[1], rtol=1e-4, atol=1e-5)
 
 
+def test_controls_are_drawn_by_seed_and_task(tokenizer, pairs) -> None:
+    model = tiny_model("llama")
+    drawn = [train(model, tokenizer, pairs, "vector", name, seed=3) for name in CONTROLS for _ in range(2)]
+    random, again, natural, same = (iv.parameters["vector"] for iv in drawn)
+    assert torch.equal(random, again) and torch.equal(natural, same) and drawn[0].details["seed"] == 3
+    assert random.norm().item() == pytest.approx(1)
+    others = [train(model, tokenizer, pairs, "vector", "random", seed=4)]
+    others.append(train(model, tokenizer, pairs[1:], "vector", "random", seed=3))
+    assert not any(torch.equal(random, other.parameters["vector"]) for other in others)
+    # natural is the difference of two of the texts without the concept
+    means, bos = [], bos_ids(model)
+    for pair in pairs:
+        ids = [*prompt_ids(tokenizer, pair.question), *answer_ids(tokenizer, pair.negative)]
+        states = model(torch.tensor([ids]), output_hidden_states=True).hidden_states[LAYER + 1][0]
+        means.append(states[[n for n, token in enumerate(ids) if token not in bos]].mean(0))
+    assert min((a - b - natural).abs().max() for a in means for b in means) < 1e-4
+
+
 def test_factors_are_drawn_evenly_from_first_to_last(tokenizer, pairs) -> None:
     trainer = Trainer(
         tiny_model("llama"), tokenizer, pairs, "vector", "split", 1, 0, default_config("lora", "split")
@@ -183,12 +202,15 @@ def test_a_diverging_loss_names_step_and_pair(tokenizer, pairs) -> None:
 
 def test_bad_settings_list_what_there_is(tokenizer, pairs) -> None:
     model = tiny_model("llama")
-    with pytest.raises(ValueError, match="diffmean, sft, reps, split, dpo"):
+    with pytest.raises(ValueError, match="diffmean, random, natural, sft, reps, split, dpo"):
         train(model, tokenizer, pairs, "vector", "bipo")
     with pytest.raises(ValueError, match="local_weight, lora, vector"):
         train(model, tokenizer, pairs, "matrix", "sft")
-    with pytest.raises(ValueError, match="closed form"):
-        train(model, tokenizer, pairs, "lora", "diffmean")
+    for closed in CLOSED:
+        with pytest.raises(ValueError, match=f"{closed} is a closed form for the form 'vector'"):
+            train(model, tokenizer, pairs, "lora", closed)
+    with pytest.raises(ValueError, match="two questions or more"):
+        train(model, tokenizer, pairs[:1], "vector", "natural")
     with pytest.raises(ValueError, match="learning_rate.*lr, epochs.*gamma"):
         train(model, tokenizer, pairs, "lora", "split", learning_rate=0.1)
     with pytest.raises(ValueError, match="gamma.*for sft no more"):

@@ -12,8 +12,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from splitkit.runs import answers
 from splitkit.runs.cells import own_threads
-from splitkit.runs.profiles import Profile
+from splitkit.runs.profiles import CONTROLS, Profile
 from splitkit.steering.interventions import Intervention
+from splitkit.steering.objectives import random_direction
 from splitkit.steering.pairs import PAPER
 from splitkit.studies.manifold.activations import (
     SITES,
@@ -24,7 +25,6 @@ from splitkit.studies.manifold.activations import (
 )
 from splitkit.studies.manifold.directions import gradients, probe, probe_accuracy, random_directions
 from splitkit.studies.manifold.estimators import Manifold, fit_manifold
-from splitkit.studies.manifold.relation import CONTROLS
 from splitkit.world import tasks
 
 N_NATURAL, N_HELD_OUT = 300, 100
@@ -55,10 +55,11 @@ class Nature:
         made, size = [], len(covariance)
         for number in range(count):
             rng = np.random.default_rng(number)
-            drawn = [rng.standard_normal(size)]
-            drawn.append(rng.multivariate_normal(np.zeros(size), covariance, method="eigh"))
+            drawn = [random_direction(size, rng)]
+            along = rng.multivariate_normal(np.zeros(size), covariance, method="eigh")
+            drawn.append(along / np.linalg.norm(along))
             for objective, vector in zip(CONTROLS, drawn, strict=True):
-                parameters = {"vector": torch.tensor(vector / np.linalg.norm(vector), dtype=torch.float32)}
+                parameters = {"vector": torch.tensor(vector, dtype=torch.float32)}
                 made.append(Intervention("vector", objective, layer, parameters, digest, {"seed": number}))
         return made
 

@@ -5,6 +5,7 @@ import pandas as pd
 from scipy.optimize import isotonic_regression
 
 from splitkit.curves.decay import r2
+from splitkit.runs.profiles import CONTROLS
 from splitkit.studies.frames import CELL, require
 from splitkit.studies.manifold.estimators import ESTIMATORS
 
@@ -12,8 +13,6 @@ BASELINES = ("moved", "strength")
 """Numbers that a distance has to beat: the length of the move from m = 0, and |m| in matching strengths."""
 RESAMPLES = 1000
 """Resampled sets of cells behind an interval."""
-CONTROLS = ("random", "natural")
-"""Objectives of vectors that were not learned: directions of space, and of natural activations."""
 
 
 def relation_table(distances: pd.DataFrame) -> pd.DataFrame:

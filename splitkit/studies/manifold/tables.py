@@ -15,7 +15,7 @@ from tqdm import tqdm
 from splitkit.curves.decay import mean_curve
 from splitkit.runs.cells import CellResult, own_threads
 from splitkit.runs.kept_tables import kept
-from splitkit.runs.profiles import Profile
+from splitkit.runs.profiles import CONTROLS, Profile
 from splitkit.studies.manifold.relation import relation_table
 from splitkit.studies.mean_curves import swept_cells
 from splitkit.tasks import task_family
@@ -40,7 +40,8 @@ def geometry(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
 
     manifold_distance: per cell, strength and site the mean distance over tokens by each estimator, moved
     (mean |h' - h| / mean |h|), the mean PrefOdds and UtilOdds of the test pairs; controls are vectors of
-    objective "random" and "natural", their `seed` the number of the draw. manifold_projection: mean position
+    objective "random" and "natural", their `seed` the number of the draw: all draws of a profile that has
+    them as cells, else vectors of length 1 that are drawn here. manifold_projection: mean position
     on the preference and utility axes, in natural standard deviations. manifold_cloud: the same token by
     token for one cell per model and task, at three strengths. utility_angle: per cell the angle of its mean
     dh with the gradient of utility (no row where Eq. 8 is undefined for every pair), a probe of valid text,
@@ -50,7 +51,7 @@ def geometry(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
 
     groups: dict[tuple[str, str], list[CellResult]] = {}
     for result in swept_cells(profile, jobs):
-        if result.cell.seed == profile.seeds[0]:
+        if result.cell.seed == profile.seeds[0] or result.cell.objective in CONTROLS:
             groups.setdefault((result.cell.model, result.cell.task), []).append(result)
     models = list(dict.fromkeys(model for model, _ in groups))
     with Parallel(n_jobs=jobs) as work:
@@ -81,10 +82,12 @@ def measure(results: Sequence[CellResult], profile: Profile, nature: "Nature") -
         steered = around.tested_on.activations(iv, result.unit * relative, N_TOKENS)
         _add_strengths(rows, key, around, steered, relative, curve, result is drawn)
         _add_angles(rows, key, around, iv, result.unit)
-    count = N_CONTROLS[task_family(first.task)]
+    # a profile that has them as cells needs no others
+    own = any(objective in CONTROLS for _, objective in profile.combinations)
+    count = 0 if own else N_CONTROLS[task_family(first.task)]
     controls = nature.controls(around.layer, model_digest(around.model), count)
     # all of length 1, so one strength matches them all
-    unit = matching_strength(around.model, around.tokenizer, controls[0], around.train)
+    unit = matching_strength(around.model, around.tokenizer, controls[0], around.train) if controls else 0.0
     for iv in controls:
         steered, losses = around.controlled_on.activations_and_losses(
             iv, unit * relative, N_TOKENS, min(N_PAIRS, around.controlled_on.n_pairs)
