@@ -1,6 +1,5 @@
 """Loading: a causal language model and its tokenizer, by name, from a folder, a file or an adapter."""
 
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +101,10 @@ def load_model(
             model, tokenizer = _load(
                 str(name), source.parent, wanted or torch.float32, place, device_map, None, options
             )
+    except (ImportError, MemoryError):
+        raise
     # a damaged file ends anywhere in it
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError, struct.error) as error:
+    except Exception as error:
         raise ValueError(
             f"the GGUF file {source} is damaged, or of a kind that transformers does not read "
             f"({type(error).__name__}: {error})."
@@ -129,15 +130,24 @@ def _load(
             check_memory(name, config, held, devices_of(place, device_map))
         else:
             options = options | {"quantization_config": quantization_config}
-        model = auto_class(config).from_pretrained(
+        model, found = auto_class(config).from_pretrained(
             str(source),
             config=config,
             dtype="auto" if wanted is None else wanted,
             device_map=device_map if device_map is not None or place.type == "cpu" else {"": place},
             use_safetensors="gguf_file" not in options,
             trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
             **options,
         )
+        # transformers fills these with random numbers
+        if absent := sorted({*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])}):
+            raise ValueError(
+                f"{options.get('gguf_file') or source} lacks {len(absent)} of the weights that its config "
+                f"asks for, or has them in another shape: {', '.join(absent[:3])}"
+                f"{', ...' * (len(absent) > 3)}."
+            )
         options.pop("quantization_config", None)
         tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False, **options)
     except SafetensorError as error:

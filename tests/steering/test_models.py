@@ -12,6 +12,7 @@ import pytest
 import torch
 from accelerate import dispatch_model
 from huggingface_hub import constants
+from safetensors.torch import load_file, save_file
 
 from splitkit.steering import model_files, models
 from splitkit.steering.architectures import check_layer, resolve_sites
@@ -124,6 +125,17 @@ def test_damaged_weights_are_named(tmp_path: Path) -> None:
     weights = saved(tmp_path) / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:500])
     with pytest.raises(ValueError, match=f"weights of {tmp_path} are damaged"):
+        load_model(tmp_path)
+
+
+def test_weights_that_a_folder_lacks_are_never_random_ones(tmp_path: Path) -> None:
+    weights = saved(tmp_path) / "model.safetensors"
+    tensors = load_file(weights)
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    tensors["model.norm.weight"] = torch.ones(3)
+    save_file(tensors, weights, metadata={"format": "pt"})
+    lacking = r"lacks 2 of .*: model.layers.1.mlp.up_proj.weight, model.norm.weight\."
+    with pytest.raises(ValueError, match=lacking):
         load_model(tmp_path)
 
 

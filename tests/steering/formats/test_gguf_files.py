@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 
 import gguf
+import numpy as np
 import pytest
 import torch
 
@@ -94,6 +95,41 @@ def test_the_model_of_a_file_is_an_ordinary_one(file: Path, tmp_path: Path, pair
     assert iv.details["source"] == {"file": "tiny.gguf", "sha256": sha256}
     assert model_files.named_model_digest(str(file)) == sha256
     assert (model_files.architecture(str(file)), model_files.depth(str(file))) == ("qwen2", 3)
+
+
+def test_what_is_read_fast_is_what_the_libraries_read(file: Path) -> None:
+    from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
+
+    wanted = load_gguf_checkpoint(str(file))
+    blocks = {
+        kind: np.random.default_rng(0).integers(0, 120, (3, 600, gguf.GGML_QUANT_SIZES[kind][1]), np.uint8)
+        for kind in (gguf.GGMLQuantizationType.Q4_K, gguf.GGMLQuantizationType.Q5_0)
+    }
+    blocks[gguf.GGMLQuantizationType.F16] = blocks[gguf.GGMLQuantizationType.Q4_K]
+    plain = {kind: gguf.dequantize(data, kind) for kind, data in blocks.items()}
+    with gguf_files.read_once():
+        from transformers import modeling_gguf_pytorch_utils as loading
+
+        assert loading.load_gguf_checkpoint(str(file)) == wanted
+        assert {"tokens", "token_type", "merges"} <= set(wanted["tokenizer"])
+        for kind, data in blocks.items():
+            assert np.array_equal(gguf.dequantize(data, kind), plain[kind]), kind
+
+
+@pytest.mark.parametrize("at", [8, 20, 28, 200])
+def test_a_damaged_header_is_named(file: Path, tmp_path: Path, at: int) -> None:
+    content, damaged = bytearray(file.read_bytes()), tmp_path / "damaged.gguf"
+    content[at : at + 8] = b"\xff" * 8
+    damaged.write_bytes(content)
+    with pytest.raises(ValueError, match=r"damaged.gguf is damaged"):
+        load_model(damaged)
+
+
+def test_weights_that_the_file_lacks_are_never_random_ones(file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.gguf"
+    other.write_bytes(file.read_bytes().replace(b"blk.1.ffn_norm", b"blk.1.ffn_nxrm"))
+    with pytest.raises(ValueError, match=r"lacks 1 of .*: model.layers.1.post_attention_layernorm.weight"):
+        load_model(other)
 
 
 def test_home_and_types(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
