@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 
 from splitkit.steering.interventions import Steering
@@ -33,6 +34,7 @@ def answers(
     tokens: str | None = None,
     max_new_tokens: int = 80,
     batch_size: int = 64,
+    progress: bool = False,
     chat_template_kwargs: TemplateArguments | None = None,
 ) -> list[str]:
     """Greedy answers to `questions`, in order, under m dh (Eq. 5) where an intervention is given.
@@ -47,6 +49,7 @@ def answers(
             "last" one; for None those that the intervention was trained with.
         max_new_tokens: an answer that has not ended by then is cut there, or at the end of the context.
         batch_size: rows that run together; the answers are the same for any.
+        progress: show a progress bar, which counts up to `max_new_tokens` for each batch.
         chat_template_kwargs: arguments of the chat template by name; those of the intervention's training for
             None.
 
@@ -91,7 +94,9 @@ def answers(
     given = arguments(chat_template_kwargs, intervention)
     encoded, limit = _prompts(model, tokenizer, questions, given)
     texts = [""] * len(questions)
-    for rows in _batches([prompt.prompt_length for prompt in encoded], max_new_tokens, limit, batch_size):
+    parts = _batches([prompt.prompt_length for prompt in encoded], max_new_tokens, limit, batch_size)
+    bar = tqdm(total=len(parts) * max_new_tokens, disable=not progress, desc="answers", unit="token")
+    for number, rows in enumerate(parts, start=1):
         chosen = [encoded[row] for row in rows]
         # padded on the left, so that all rows go on from the same column
         batch = pad_batch(tokenizer, chosen, rows, side="left").to(model.device)
@@ -99,7 +104,7 @@ def answers(
         steered: Any = nullcontext()
         if intervention is not None:
             steered = intervention.applied(model, of_rows, tokens=tokens)
-        overflow = _Overflow()
+        overflow = _Overflow(bar)
         with steered:
             out = model.generate(  # type: ignore[operator]
                 input_ids=batch.input_ids,
@@ -123,18 +128,23 @@ def answers(
         new = tokenizer.batch_decode(new_ids, skip_special_tokens=True)
         for row, text in zip(rows, new, strict=True):
             texts[row] = text
+        # they may all have ended early
+        bar.update(number * max_new_tokens - bar.n)
+    bar.close()
     return texts
 
 
 class _Overflow(LogitsProcessor):
-    """Notes the rows and steps at which logits are NaN or infinite; changes nothing."""
+    """Notes the rows and steps at which logits are NaN or infinite, and moves a bar; changes nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, bar: Any) -> None:
         self.steps: list[Tensor] = []
+        self.bar = bar
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         # one number a row: the largest is NaN or infinite where any logit is, but for a few at -infinity
         self.steps.append(~torch.isfinite(scores.amax(-1)))
+        self.bar.update()
         return scores
 
     def rows(self, new: Tensor, ends: Sequence[int]) -> list[int]:

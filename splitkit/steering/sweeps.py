@@ -178,6 +178,7 @@ def matching_strength(
     *,
     tokens: str | None = None,
     shared: SharedRows | None = None,
+    progress: bool = False,
     chat_template_kwargs: TemplateArguments | None = None,
 ) -> float:
     """m = median |h| / median |dh|: at this strength m dh is as large as the activation h it is added to.
@@ -189,7 +190,7 @@ def matching_strength(
 
     `tokens` are the steered ones, as in `sweep`. `shared` holds what `train` recorded on the same pairs: then
     the model does not run again.
-    `chat_template_kwargs`: as in `sweep`.
+    `progress`, `chat_template_kwargs`: as in `sweep`.
 
     Raises:
         TypeError: when `intervention` is none.
@@ -203,12 +204,16 @@ def matching_strength(
     given = arguments(chat_template_kwargs, intervention)
     positive, negative = encode_pairs(model, tokenizer, pairs, given)
     norms: list[torch.Tensor] = []
-    with at_rest(model), torch.no_grad():
+    sequences = [*positive, *negative]
+    with (
+        at_rest(model),
+        torch.no_grad(),
+        tqdm(total=len(sequences), disable=not progress, desc="matching strength") as bar,
+    ):
         replay = Replay(model, intervention.layer, intervention.form, names[0])
         name = "output" if replay.form.site == "layer" else "residual"
         if replay.form.site == "down" and replay.sites.after_down is not None:
             name = "down_output"
-        sequences = [*positive, *negative]
         if shared is None:
             recordings = (replay.record(batch) for batch in batches(tokenizer, sequences, replay.budget))
         else:
@@ -218,6 +223,7 @@ def matching_strength(
             steered = recording.batch.attention_mask.bool() & replay.steered_tokens(recording.batch)
             dh, h = intervention.delta(recording.x), recording.activations[name]
             norms.append(torch.stack([h[steered].norm(dim=-1), dh[steered].norm(dim=-1)]).double().cpu())
+            bar.update(len(recording.batch.index))
     h_norm, dh_norm = torch.cat(norms, dim=1).median(dim=1).values.tolist()
     if dh_norm == 0:
         raise ValueError(f"the {intervention.form} changes nothing (dh = 0): no strength matches.")

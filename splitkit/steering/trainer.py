@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from splitkit.steering.memory import tokens_that_fit
@@ -86,11 +87,15 @@ def _weight(name: str, value: Any) -> float:
     raise ValueError(f"the loss weight {name} must be a finite number, 0 or more, not {value!r}.")
 
 
-def record_rows(replay: Replay, tokenizer: PreTrainedTokenizerBase, sequences: Sequence[Encoded]) -> Rows:
+def record_rows(
+    replay: Replay, tokenizer: PreTrainedTokenizerBase, sequences: Sequence[Encoded], progress: bool = False
+) -> Rows:
     """The rows of all sequences, from one pass over them."""
     rows: dict[int, dict[str, Tensor]] = {}
-    for batch in batches(tokenizer, sequences, replay.budget):
-        rows.update(replay.record(batch).rows())
+    with tqdm(total=len(sequences), disable=not progress, desc="recording") as bar:
+        for batch in batches(tokenizer, sequences, replay.budget):
+            rows.update(replay.record(batch).rows())
+            bar.update(len(batch.index))
     return [rows[index] for index in range(len(sequences))]
 
 
@@ -127,6 +132,7 @@ class SharedRows:
         replay: Replay,
         tokenizer: PreTrainedTokenizerBase,
         sequences: Sequence[Encoded],
+        progress: bool = False,
     ) -> Rows:
         """`record_rows` of a `replay` of `model`, which must not have changed since the last call."""
         of = (replay.sites.layer, replay.device, tokenizer.padding_side, tuple(sequences))
@@ -136,7 +142,7 @@ class SharedRows:
         if not (same and set(needed) <= set(self._rows[0])):
             # before the next are recorded: both may not fit
             self.clear()
-            rows = record_rows(replay, tokenizer, sequences)
+            rows = record_rows(replay, tokenizer, sequences, progress)
             if sum(values.nbytes for row in rows for values in row.values()) > MOST:
                 return rows
             self._model, self._of, self._rows = model, of, rows
@@ -159,6 +165,7 @@ class Trainer:
         shared: SharedRows | None = None,
         tokens: str = "all",
         chat_template_kwargs: TemplateArguments | None = None,
+        progress: bool = False,
     ) -> None:
         self.config = config
         self.objective: Objective = get_objective(objective)
@@ -171,7 +178,7 @@ class Trainer:
         self.count, self.sequences = len(pairs), [*positive, *negative]
         self.tokens = torch.tensor([len(sequence.ids) for sequence in self.sequences])
         shared = SharedRows() if shared is None else shared
-        self.rows = shared.record(model, self.replay, tokenizer, self.sequences)
+        self.rows = shared.record(model, self.replay, tokenizer, self.sequences, progress)
         self.lengths = torch.tensor([sequence.answer_length for sequence in self.sequences]).to(model.device)
         sites = self.replay.sites
         start = self.replay.form.fresh(sites.down_width, sites.width, config.rank, self.generator)

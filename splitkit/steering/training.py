@@ -79,7 +79,7 @@ def train(
             but BOS, those of the "answer" or of the "prompt", or the prompt's "last" one.
         seed: of order, factors, dropout and a LoRA's start, or of a control; nothing global is touched.
         config: all settings at once; `default_config(form, objective)` for None.
-        progress: show a progress bar.
+        progress: show bars of what is done and how long the rest takes, of the recording and of the steps.
         shared: recordings that trainings on the same unchanged model, layer and pairs share; closed forms do
             not use them.
         chat_template_kwargs: arguments of the chat template by name, as `{"enable_thinking": False}`; see
@@ -108,7 +108,7 @@ def train(
         if form != "vector" or config is not None or overrides:
             raise ValueError(f"{objective} is a closed form for the form 'vector' and has no settings.")
         with at_rest(model):
-            seen = _Recorded(model, tokenizer, pairs, layer, chat_template_kwargs)
+            seen = _Recorded(model, tokenizer, pairs, layer, chat_template_kwargs, progress)
             parameters = {"vector": CLOSED[objective](seen, seed).float().cpu()}
         details: dict[str, Any] = {"pairs": len(pairs), **chosen}
         details |= {"seed": seed} if objective in CONTROLS else {}
@@ -120,7 +120,6 @@ def train(
         # whatever a caller's notebook is in
         torch.inference_mode(False),
         torch.enable_grad(),
-        tqdm(disable=not progress, desc=f"{form} {objective}") as bar,
     ):
         trainer = Trainer(
             model,
@@ -134,11 +133,12 @@ def train(
             shared,
             tokens,
             chat_template_kwargs,
+            progress,
         )
-        bar.reset(total=trainer.steps)
-        for loss in trainer:
-            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-            bar.update()
+        with tqdm(total=trainer.steps, disable=not progress, desc=f"{form} {objective}") as bar:
+            for loss in trainer:
+                bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+                bar.update()
     details = {"config": asdict(config), "seed": seed, "pairs": len(pairs), "losses": trainer.epoch_losses()}
     details |= {**_base(model, tokenizer, chat_template_kwargs), **chosen}
     parameters = {name: values.detach().cpu() for name, values in trainer.parameters.items()}
@@ -179,10 +179,12 @@ class _Recorded:
         pairs: Sequence[Pair],
         layer: int,
         chat_template_kwargs: TemplateArguments | None,
+        progress: bool,
     ) -> None:
         self._model, self._tokenizer = model, tokenizer
         self._replay = Replay(model, layer, "vector")
         self._sides = encode_pairs(model, tokenizer, pairs, chat_template_kwargs)
+        self.progress = progress
         self.questions, self.width = [pair.question for pair in pairs], self._replay.sites.width
 
     def answers(self, positive: bool) -> Float[Tensor, "token hidden"]:
@@ -197,4 +199,4 @@ class _Recorded:
         return row["output"][steered.to(row["output"].device)]
 
     def _rows(self, sequences: Sequence[Encoded]) -> Rows:
-        return record_rows(self._replay, self._tokenizer, sequences)
+        return record_rows(self._replay, self._tokenizer, sequences, self.progress)

@@ -27,9 +27,9 @@ def recordings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     seen: list[int] = []
     record = trainer.record_rows
 
-    def counted(replay, tokenizer, sequences):
+    def counted(replay, tokenizer, sequences, *rest):
         seen.append(len(sequences))
-        return record(replay, tokenizer, sequences)
+        return record(replay, tokenizer, sequences, *rest)
 
     monkeypatch.setattr(trainer, "record_rows", counted)
     return seen

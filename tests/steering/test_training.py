@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch.nn import functional
 
+from splitkit.steering.generation import answers
 from splitkit.steering.interventions import load_intervention
 from splitkit.steering.model_state.digest import model_digest
 from splitkit.steering.objectives import CLOSED, CONTROLS, OBJECTIVES
 from splitkit.steering.prompts.settings import bos_ids
-from splitkit.steering.sweeps import sweep
+from splitkit.steering.sweeps import matching_strength, sweep
 from splitkit.steering.tokenization import answer_ids, prompt_ids
 from splitkit.steering.trainer import Trainer
 from splitkit.steering.training import TrainConfig, default_config, train
@@ -285,3 +286,23 @@ def test_a_base_model_in_another_type_says_how_to_load_it(objective, tokenizer, 
     with pytest.raises(ValueError, match=r"another base model: .*\.\.\.\.$"):
         load_intervention(saved, tiny_model("llama", seed=1).bfloat16())
     load_intervention(saved, half.float())  # the same values in a wider type
+
+
+@pytest.mark.parametrize("objective", ["split", "diffmean"])
+def test_bars_reach_their_end_and_change_nothing(objective: str, tokenizer, pairs, capsys) -> None:
+    model, settings = tiny_model("qwen2"), {} if objective == "diffmean" else {"epochs": 1}
+
+    def everything(progress: bool) -> tuple:
+        iv = train(model, tokenizer, pairs, "vector", objective, progress=progress, **settings)
+        unit = matching_strength(model, tokenizer, iv, pairs, progress=progress)
+        swept = sweep(model, tokenizer, iv, pairs, [0.0, unit], progress=progress)
+        texts = answers(model, tokenizer, ["Who?"], max_new_tokens=3, progress=progress)
+        return iv.parameters["vector"].tolist(), unit, swept.to_csv(), texts
+
+    silent = everything(progress=False)
+    assert capsys.readouterr().err == ""
+    assert everything(progress=True) == silent
+    last = {line.split(":")[0]: line for line in capsys.readouterr().err.replace("\r", "\n").splitlines()}
+    bars = {"recording", "matching strength", "sweep", "answers"}
+    bars |= {"vector split"} if objective == "split" else set()
+    assert {bar for bar in last if "100%" in last[bar]} == bars
