@@ -51,8 +51,8 @@ audit: $(INSTALLED)  ## compute CELLS cells of the record, drawn by lot, anew an
 rehearse: $(INSTALLED)  ## all of the laptop profile in small, on stand-ins for its models; DATA: a folder of the data files
 	$(BIN)/python -m tests.standins build/rehearsal --data $(DATA)
 
-search: $(INSTALLED)  ## choose the training settings anew: every trial of every objective (about fifty minutes)
-	$(BIN)/python -m splitkit.runs.search $(if $(JOBS),--jobs $(JOBS))
+search: $(INSTALLED)  ## choose the training settings of PROFILE (tiny or small): what is missing of every objective's trials
+	$(BIN)/python -m splitkit.runs.search --profile $(or $(filter tiny small,$(PROFILE)),tiny) $(if $(JOBS),--jobs $(JOBS))
 
 figures: $(INSTALLED)  ## redraw figures and tables from the committed results (about a minute)
 	$(BIN)/python -m splitkit.reproduce --profile embedded --from-committed

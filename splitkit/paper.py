@@ -1,6 +1,8 @@
 """The paper's printed tables, its model for one of ours, its official settings, and our R² beside its own."""
 
+from collections.abc import Hashable
 from functools import cache
+from typing import Any
 
 import pandas as pd
 
@@ -74,6 +76,12 @@ def counterpart(model: str, default: str | None = None) -> str:
     return "gemma-2-9b-it" if paths.after_down_path else "qwen2.5-7b-instruct"
 
 
+@cache
+def _official_rows() -> dict[Hashable, Any]:
+    """Each official row by model, task family, form and objective."""
+    return _read("official_hparams").set_index(["model", "dataset", "form", "objective"]).to_dict("index")
+
+
 _NEGATIVE = {"negated factor": "negated", "zero factor": "negated", "none": "none"}
 """Names of the mirrored side; m = 0 is the base model, so a zero factor would train nothing here."""
 
@@ -85,11 +93,9 @@ def official_settings(model: str, form: str, objective: str, family: str) -> dic
     out. KeyError names the row that is missing.
     """
     wanted = (counterpart(model), family, form, "reps" if objective == "dpo" else objective)
-    table = official_hparams()
-    rows = table[table[["model", "dataset", "form", "objective"]].eq(list(wanted)).all(axis=1)]
-    if len(rows) != 1:
-        raise KeyError(f"{len(rows)} rows of official_hparams.csv for {wanted}, not one")
-    row = rows.iloc[0]
+    if wanted not in _official_rows():
+        raise KeyError(f"0 rows of official_hparams.csv for {wanted}, not one")
+    row = _official_rows()[wanted]
     names = ["lr", "dropout", "factor_min", "factor_max", "factor_step"]
     if objective != "dpo":
         names += ["lambda_p", "lambda_n", "gamma", "theta", "beta", "simpo_scaler"]

@@ -123,6 +123,51 @@ def figure_layers(layers: pd.DataFrame) -> Canvas:
     return figure
 
 
+@style.styled()
+def figure_learning_curves(curves: pd.DataFrame, family: str, between: tuple[float, float]) -> Canvas:
+    """Validation score against the number of training pairs: a row per model, a column per form.
+
+    A thick line per objective is the mean over tasks, thin ones are the tasks. `curves` comes from
+    `runs.learning_curves`; grey is the band between two shares of the highest score, in which objectives
+    can be compared.
+    """
+    style.require(curves, "model", "form", "objective", "n_pairs", "task", "score")
+    models, forms, top = list(curves["model"].unique()), FORMS.among(curves["form"]), FAMILIES[family].top
+    counts = sorted(curves["n_pairs"].unique())
+    size = (3.4 * len(forms) + 0.6, 2.6 * len(models) + 0.5)
+    figure, grid = panels(*size, len(models), len(forms), sharex=True, sharey=True)
+    for (model, form), axes in zip(product(models, forms), grid.flat, strict=True):
+        axes.axhspan(between[0] * top, between[1] * top, color="0.93", zorder=0)
+        part = curves[(curves["model"] == model) & (curves["form"] == form)]
+        ends = {}
+        for objective in OBJECTIVES.among(part["objective"]):
+            own = part[part["objective"] == objective]
+            lines = own.pivot_table(index="n_pairs", columns="task", values="score")
+            mean, drawn = lines.mean(axis=1), OBJECTIVES[objective].drawn
+            axes.plot(lines.index, lines, color=drawn["color"], linewidth=0.7, alpha=0.45)
+            axes.plot(mean.index, mean, ms=4.5, linewidth=2.0, **drawn)
+            ends[objective] = float(mean.iloc[-1])
+        _end_labels(axes, ends, counts[-1], 0.085 * top)
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(counts, [str(count) for count in counts])
+        axes.set(ylim=(-0.03 * top, 1.05 * top), xlim=(counts[0] / 1.15, counts[-1] * 3.2))
+        axes.set_title(f"{model}: {FORMS[form].label}")
+    for axes in grid[:, 0]:
+        axes.set_ylabel(FAMILIES[family].label)
+    for axes in grid[-1]:
+        axes.set_xlabel("training pairs")
+    return figure
+
+
+def _end_labels(axes: Axes, ends: dict[str, float], x: float, apart: float) -> None:
+    """Names of objectives right of the ends of their lines, moved down where they would overlap."""
+    free = float("inf")
+    for objective, end in sorted(ends.items(), key=lambda item: -item[1]):
+        free = min(end, free - apart)
+        look = OBJECTIVES[objective]
+        axes.text(x * 1.12, free, look.label, color=look.colour, fontsize=8, va="center")
+
+
 def _by_metric(
     table: pd.DataFrame,
     metrics: Sequence[str],

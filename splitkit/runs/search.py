@@ -1,154 +1,170 @@
-"""The search for training settings by validation score, with one budget for every objective and form.
+"""The search for training settings by validation score: equally many trials for every objective.
 
-`python -m splitkit.runs.search` runs it anew (finished trials are kept), writes every run to
-`data/results/search.csv` and the best of each budget to `data/hparams.csv`.
+`python -m splitkit.runs.search --profile tiny` runs what is missing of a profile's trials (`search_space`),
+writes every run to the profile's `search.csv` and the best of each budget to its table of settings.
+`--model`, `--family`, `--form` and `--objective` narrow it; parts merge into the same two tables, and a run
+that is in `search.csv` with the same settings, data and code is not run again.
 """
 
 import argparse
-import math
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
-from itertools import product
-from random import Random
+from collections.abc import Collection, Mapping, Sequence
+from itertools import groupby, product
 from typing import Any
 
 import pandas as pd
 
-from splitkit.paper import official_hparams, official_settings
 from splitkit.runs import results
-from splitkit.runs.cells import compute
 from splitkit.runs.engines import cores
-from splitkit.runs.profiles import AXBENCH, PROFILES, Cell
+from splitkit.runs.profiles import Cell, Profile, get_profile
+from splitkit.runs.search_space import (
+    FORMS,
+    KEYS,
+    OWN,
+    PLANS,
+    SEEDS,
+    families,
+    plan_of,
+    search_tasks,
+    space,
+    trials,
+)
+from splitkit.runs.trial_scores import scored, trained_on
 from splitkit.storage import paths
 from splitkit.storage.files import write_whole
-
-TRIALS = 4
-"""Settings tried per model, task family, form and objective: the paper's row and three drawn ones."""
 
 FINALISTS = 2
 """The trials that are best with the first seed; they alone are run with the others."""
 
-SEEDS = (1000, 1001, 1002)
-"""The seeds of order, factors and dropout in a trial: none of those that results are reported for."""
-
-TASKS: dict[str, tuple[str, ...]] = {
-    "psychopathy": ("psychopathy",) * len(SEEDS),
-    "powerseeking": ("powerseeking",) * len(SEEDS),
-    "axbench": AXBENCH[: len(SEEDS)],
-}
-"""The task that each seed trains on; all ten concepts use the settings of three."""
-
-QUESTIONS: dict[str, int] = {"psychopathy": 64, "powerseeking": 24, "axbench": 16}
-"""Validation questions that a trial answers at every strength."""
-
-EPOCHS: dict[str, int] = {"psychopathy": 2, "powerseeking": 1, "axbench": 4}
-"""Passes over 500 pairs, or over a concept's 64; the same for all."""
-
-LEARNING_RATES: dict[str, tuple[float, ...]] = {
-    "local_weight": (0.003, 0.01, 0.03, 0.1),
-    "lora": (0.01, 0.025, 0.05, 0.1),
-    "vector": (0.02, 0.04, 0.08, 0.16),
-}
-
-OWN: dict[str, dict[str, tuple[float, ...]]] = {
-    "sft": {},
-    "reps": {"beta": (0.5, 1.0, 2.0), "simpo_scaler": (0.5, 1.0, 2.0)},
-    "dpo": {"beta": (0.03, 0.1, 0.3, 1.0)},
-    "split": {"lambda_n": (0.25, 0.5, 1.0), "gamma": (2.0, 5.0, 10.0), "theta": (0.3, 0.5, 1.0)},
-}
-"""The weights of an objective's own loss, drawn besides the learning rate."""
-
-KEYS = ["model", "task_family", "form", "objective"]
+Budget = tuple[str, str, str, str]
+"""Model, task family, form and objective."""
+_RUN = [*KEYS, "trial", "seed"]
+_FOUND = [*_RUN, "task", "score", "m_relative", "space", "seen", "made_of"]
 
 
-def start(model_name: str, form: str, objective: str, family: str) -> dict[str, Any]:
-    """The first trial: the paper's row for the model's counterpart, with our number of epochs.
+def budgets(profile: Profile, **only: str | Collection[str] | None) -> list[Budget]:
+    """A profile's budgets, or those of some models, families, forms and objectives: `KEYS` name the parts.
 
-    A weight that a row leaves out, and what DPO has no row for, is the objective's default here (DPO's
-    learning rate is RePS's). Every step has both directions (`dpo` draws one); the official rows leave the
-    mirrored one out in some cells.
+    ValueError for a part that there is not, with those there are.
     """
-    from splitkit.steering.objectives import OBJECTIVES
+    there = dict(zip(KEYS, (profile.models, families(profile), FORMS, tuple(OWN)), strict=True))
+    for name, wanted in only.items():
+        chosen = [wanted] if isinstance(wanted, str) else list(wanted or there[name])
+        if unknown := [one for one in chosen if one not in there[name]]:
+            raise ValueError(
+                f"profile {profile.name} has no {name} {unknown[0]!r}: {', '.join(there[name])}."
+            )
+        there[name] = [one for one in there[name] if one in chosen]
+    models, own, forms, objectives = there.values()
+    return list(product(models, own, forms, objectives))
 
-    row = official_settings(model_name, form, objective, family)
-    chosen = {name: row[name] for name in ("lr", "dropout", "factor_min", "factor_max", "factor_step")}
-    chosen |= {"epochs": EPOCHS[family], "batch_size": 8}
-    chosen |= {"negative": "drawn" if objective == "dpo" else "negated"}
-    chosen |= {"rank": 4} if form == "lora" else {}
-    return chosen | {name: row.get(name, value) for name, value in OBJECTIVES[objective].defaults.items()}
 
+def search(profile: Profile, wanted: Sequence[Budget], jobs: int = 2, progress: bool = True) -> pd.DataFrame:
+    """Every trial of the wanted budgets with the first seed, then the finalists with the others.
 
-def trials(model_name: str, form: str, objective: str, family: str) -> list[dict[str, Any]]:
-    """The settings to try: `start`, then drawn ones, no two alike.
-
-    The k-th trial, k > 0, has the same learning rate whatever the objective, so that no objective sees a
-    better choice of those than another; it is no official one. Its own weights are drawn besides.
+    One row per run: `KEYS`, trial, seed, task, score, m_relative, space (number of settings there are), seen
+    (the share of them that is tried), made_of (see `trial_scores`) and the settings. Written to the profile's
+    `search.csv`, whose other rows stay, form by form, so that a killed run loses little.
     """
-    first = start(model_name, form, objective, family)
-    official = official_hparams().query("dataset == @family and form == @form")["lr"].unique()
-    rates = [rate for rate in LEARNING_RATES[form] if rate not in official]
-    drawn = Random(f"{form} {family}").sample(rates, TRIALS - 1)
-    own = Random(f"{form} {family} {objective}")
-    return [first] + [
-        first | {"lr": rate} | {name: own.choice(values) for name, values in OWN[objective].items()}
-        for rate in drawn
-    ]
+    plan, table = plan_of(profile), recorded(profile)
+    for _, group in groupby(wanted, key=lambda key: key[:3]):
+        own = list(group)
+        first = [(key, trial, 0) for key in own for trial in range(plan.trials)]
+        rows = run(profile, first, table, jobs, progress)
+        finals = [
+            (key, trial, number)
+            for number in range(1, plan.finals)
+            for key, chosen in finalists(rows).items()
+            for trial in chosen
+        ]
+        rows = pd.concat([rows, run(profile, finals, table, jobs, progress)], ignore_index=True)
+        table = merged(table, rows, KEYS, _RUN)
+        # whichever part came first
+        table = table[[*_FOUND, *sorted(set(table) - set(_FOUND))]]
+        results.write_table(table, "search", profile, tolerance=0.0)
+        _keep_best(profile, table)
+    return table
 
 
-def search(models: Sequence[str], jobs: int = 2, progress: bool = True) -> pd.DataFrame:
-    """Every trial of every budget with the first seed, then the finalists with the others: a row per run.
+def _keep_best(profile: Profile, table: pd.DataFrame) -> None:
+    """Write the best settings of each budget of the table; rows of others stay as they are."""
+    there = pd.read_csv(profile.hparams) if profile.hparams.exists() else None
+    chosen = merged(there, best(table), KEYS, KEYS)
+    chosen = chosen[[*KEYS, *sorted(set(chosen) - set(KEYS))]]
+    write_whole(profile.hparams, chosen.to_csv(index=False, lineterminator="\n"))
+
+
+def recorded(profile: Profile, name: str = "search") -> pd.DataFrame | None:
+    """A table of the profile, if it is there."""
+    there = (profile.results / f"{name}.csv").exists()
+    return results.read_table(name, profile) if there else None
+
+
+def merged(
+    old: pd.DataFrame | None, new: pd.DataFrame, part: Sequence[str], order: Sequence[str]
+) -> pd.DataFrame:
+    """`new`, and the rows of `old` on other values of the columns `part`, sorted by `order`."""
+    if old is not None:
+        kept = ~pd.MultiIndex.from_frame(old[list(part)]).isin(pd.MultiIndex.from_frame(new[list(part)]))
+        new = pd.concat([old[kept], new], ignore_index=True)
+    return new.sort_values(list(order), ignore_index=True)
+
+
+def run(
+    profile: Profile,
+    runs: Sequence[tuple[Budget, int, int]],
+    table: pd.DataFrame | None = None,
+    jobs: int = 1,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """The row of each run, of a budget, the number of a trial and that of a seed; `table` has finished ones.
 
     A trial whose loss is not finite has a row without a score.
     """
-    budgets = list(product(models, TASKS, LEARNING_RATES, OWN))
-    rows = _run([(key, trial, 0) for trial in range(TRIALS) for key in budgets], jobs, progress)
-    finals = [
-        (key, trial, number)
-        for key, of_key in finalists(pd.DataFrame(rows)).items()
-        for trial in of_key
-        for number in range(1, len(SEEDS))
-    ]
-    table = pd.DataFrame(rows + _run(finals, jobs, progress))
-    return table.sort_values([*KEYS, "trial", "seed"], ignore_index=True)
-
-
-def _run(runs: Sequence[tuple[Any, int, int]], jobs: int, progress: bool) -> list[dict[str, Any]]:
-    """The row of each run: a budget, the number of a trial and that of a seed."""
-    answered = tuple(product(LEARNING_RATES, OWN))
-    profile = replace(
-        PROFILES["embedded"], name="search", combinations=(), answered=answered, n_choose=QUESTIONS, n_test=0
-    )
-    rows, cells = [], []
-    for key, trial, number in runs:
+    plans: dict[Budget, tuple[list[dict[str, Any]], int]] = {}
+    for key in dict.fromkeys(key for key, *_ in runs):
         model, family, form, objective = key
-        chosen, task, seed = (
-            trials(model, form, objective, family)[trial],
-            TASKS[family][number],
-            SEEDS[number],
-        )
-        variant = (("hparams", tuple(sorted(chosen.items()))),)
-        cells.append(Cell(model, task, form, objective, seed, variant))
-        head = dict(zip(KEYS, key, strict=True)) | {"trial": trial, "seed": seed, "task": task}
-        rows.append((head, chosen))
-    found = []
-    for (head, chosen), result in zip(rows, compute(cells, profile, jobs, progress), strict=True):
-        m, score = (math.nan, math.nan) if result.diverged else result.best
-        found.append(head | {"score": score, "m_relative": m} | chosen)
-    return found
+        named = (profile, model, form, objective, family)
+        plans[key] = trials(*named), len(space(*named))
+    cells, rows = [], []
+    for key, trial, number in runs:
+        (model, family, form, objective), (tried, size) = key, plans[key]
+        task = search_tasks(profile, family)[number]
+        cells.append(trial_cell(profile, model, task, form, objective, SEEDS[number], tried[trial]))
+        head = dict(zip(KEYS, key, strict=True)) | {"trial": trial, "seed": SEEDS[number], "task": task}
+        rows.append(head | {"space": size, "seen": round(len(tried) / size, 4)} | tried[trial])
+    return pd.DataFrame(rows).join(scored(cells, profile, table, jobs, progress))
 
 
-def finalists(table: pd.DataFrame) -> dict[tuple[str, ...], list[int]]:
+def trial_cell(
+    profile: Profile,
+    model: str,
+    task: str,
+    form: str,
+    objective: str,
+    seed: int,
+    chosen: Mapping[str, Any],
+    n_train: int | None = None,
+) -> Cell:
+    """The cell of a trial: settings of its own, and `n_train` pairs or as many as trials train on."""
+    variant: tuple[tuple[str, Any], ...] = (("hparams", tuple(sorted(chosen.items()))),)
+    n = n_train or trained_on(profile, task)
+    if n != profile.size("train", task):
+        variant += (("n_train", n),)
+    return Cell(model, task, form, objective, seed, variant)
+
+
+def finalists(table: pd.DataFrame) -> dict[Budget, list[int]]:
     """The FINALISTS best trials of each budget by the first seed's score, of equal ones the earliest.
 
     ValueError names a budget in which no trial has a score.
     """
-    found = {}
+    found: dict[Budget, list[int]] = {}
     for key, rows in table[table["seed"] == SEEDS[0]].groupby(KEYS):
-        scored = rows.dropna(subset="score").sort_values(["score", "trial"], ascending=[False, True])
-        if scored.empty:
+        ordered = rows.dropna(subset="score").sort_values(["score", "trial"], ascending=[False, True])
+        if ordered.empty:
             raise ValueError(f"no trial has a score for {key}")
-        found[key] = scored["trial"].tolist()[:FINALISTS]
+        found[key] = ordered["trial"].tolist()[:FINALISTS]
     return found
 
 
@@ -167,24 +183,35 @@ def best(table: pd.DataFrame) -> pd.DataFrame:
 
     ValueError names a budget in which no finalist has a score with every seed.
     """
-    scored = final_scores(table).dropna(subset="score").drop_duplicates(KEYS)
-    if missing := sorted(set(finalists(table)) - set(map(tuple, scored[KEYS].to_numpy()))):
+    scores = final_scores(table).dropna(subset="score").drop_duplicates(KEYS)
+    if missing := sorted(set(finalists(table)) - set(map(tuple, scores[KEYS].to_numpy()))):
         raise ValueError(f"no finalist has a score with every seed for {missing[0]}")
-    runs = table[table["seed"] == SEEDS[0]].drop(columns=["score", "m_relative", "seed", "task"])
-    return scored.drop(columns="score").merge(runs, on=[*KEYS, "trial"]).drop(columns="trial")
+    runs = table[table["seed"] == SEEDS[0]].drop(
+        columns=["score", "m_relative", "seed", "task", "space", "seen", "made_of"], errors="ignore"
+    )
+    return scores.drop(columns="score").merge(runs, on=[*KEYS, "trial"]).drop(columns="trial")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m splitkit.runs.search", description=__doc__)
+    parser.add_argument("--profile", default="tiny", choices=list(PLANS))
+    for name in ("model", "family", "form", "objective"):
+        parser.add_argument(f"--{name}", nargs="+", help=f"the search of these alone; all: no --{name}")
     parser.add_argument("--jobs", type=int, default=cores(), help="processes side by side, one thread each")
     chosen = parser.parse_args(arguments)
     paths.require_clone("The committed settings")
-    profile = PROFILES["embedded"]
-    table = search(profile.models, chosen.jobs)
-    written = results.write_table(table, "search", profile, tolerance=0.0)
-    write_whole(paths.DATA / "hparams.csv", best(table).to_csv(index=False, lineterminator="\n"))
-    sys.stdout.write(f"{written}\nthe best of each budget is in {paths.DATA.name}/hparams.csv\n")
+    profile = get_profile(chosen.profile)
+    only = {"model": chosen.model, "task_family": chosen.family, "form": chosen.form}
+    try:
+        wanted = budgets(profile, **only, objective=chosen.objective)
+    except ValueError as error:
+        parser.error(str(error))
+    table = search(profile, wanted, chosen.jobs)
+    sys.stdout.write(
+        f"{len(table)} runs in {profile.results / 'search.csv'}\n"
+        f"the best of each budget is in {profile.hparams}\n"
+    )
     return 0
 
 

@@ -31,7 +31,8 @@ STUDIES = (
 """Every function under `kept`, as module:function, in the order in which their tables are made.
 
 Other tables are written where they are asked for: `unified_view` and `unified_view_change` by `unified_view`,
-`shapes` by `mean_curves`, `verdicts` by `verdicts`, `search` by `runs.search`.
+`shapes` by `mean_curves`, `verdicts` by `verdicts`, `search` by `runs.search`, `learning_curves` by
+`runs.learning_curves`, which comes before the search.
 """
 
 

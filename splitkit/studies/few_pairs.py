@@ -7,8 +7,8 @@ from scipy.stats import ttest_rel
 
 from splitkit.runs.cells import compute_cells
 from splitkit.runs.kept_tables import kept
-from splitkit.runs.profiles import Profile
-from splitkit.runs.search import TASKS
+from splitkit.runs.profiles import AXBENCH, Profile
+from splitkit.runs.search_space import SEEDS
 from splitkit.tasks import task_family
 
 N_PAIRS = 2
@@ -27,7 +27,7 @@ def few_pairs_profile(profile: Profile) -> Profile:
     of the objectives.
     """
     concepts = [task for task in profile.tasks if task_family(task) == "axbench"]
-    unseen = [task for task in concepts if task not in TASKS["axbench"]] or concepts
+    unseen = [task for task in concepts if task not in AXBENCH[: len(SEEDS)]] or concepts
     kinds = tuple(kind for kind in profile.answered if kind[0] in FORMS and kind[1] in OBJECTIVES)
     if not unseen or not kinds:
         raise ValueError(f"profile {profile.name} has no concept or no scored objective to compare")

@@ -9,7 +9,8 @@ from splitkit.curves.operating_point import operating_point
 from splitkit.runs.judged_answers import is_judged
 from splitkit.runs.profiles import Profile
 from splitkit.runs.results import read_table
-from splitkit.runs.search import KEYS, OWN, SEEDS, TASKS, TRIALS, final_scores, trials
+from splitkit.runs.search import final_scores
+from splitkit.runs.search_space import KEYS, OWN, PLANS, SEEDS
 from splitkit.studies.claims import CEILING
 from splitkit.studies.frames import CELL, ROW
 from splitkit.studies.score_differences import METRICS
@@ -28,10 +29,31 @@ def metrics_of(table: pd.DataFrame, families: Collection[str]) -> list[str]:
     return [name for name in own if table[name].notna().any()]
 
 
-def budget_view(model: str, form: str, family: str) -> pd.DataFrame:
-    """The learning rates that the search tried: a row per trial (0: the paper's), a column per objective."""
-    columns = {name: [f"{row['lr']:g}" for row in trials(model, form, name, family)] for name in OWN}
-    return pd.DataFrame(columns, index=pd.RangeIndex(TRIALS, name="trial"))
+def budget_view(model: str, form: str, family: str, profile: Profile | str = "embedded") -> pd.DataFrame:
+    """The learning rates that the search tried: a row per trial (0: the paper's), a column per objective.
+
+    Where the search chose between mirrored pairs and none, an entry says which.
+    """
+    table = read_table("search", profile)
+    rows = table[(table["model"] == model) & (table["form"] == form) & (table["task_family"] == family)]
+    rows = rows[rows["seed"] == SEEDS[0]]
+    words = (
+        {"none": "", "negated": ", mirrored", "drawn": ", drawn"} if "none" in set(rows["negative"]) else {}
+    )
+    said = [f"{lr:g}{words.get(side, '')}" for lr, side in zip(rows["lr"], rows["negative"], strict=True)]
+    wide = rows.assign(said=said).pivot(index="trial", columns="objective", values="said")
+    return wide[list(OWN)].rename_axis(columns=None)
+
+
+def space_seen(search: pd.DataFrame) -> str:
+    """One sentence: how many settings the search tried of those there are, for each objective."""
+    parts = []
+    for objective, rows in search[search["trial"] == 0].groupby("objective"):
+        tried, share = (rows["seen"] * rows["space"]).round().max(), rows["seen"].mean()
+        low, high = rows["space"].min(), rows["space"].max()
+        there = f"{low}" if low == high else f"{low} to {high}"
+        parts.append(f"{objective} {tried:g} of {there} ({share:.0%})")
+    return f"Settings tried of those there are, per model, task family and form: {', '.join(parts)}."
 
 
 def settings_drawn() -> list[str]:
@@ -61,7 +83,7 @@ def search_view(search: pd.DataFrame, family: str) -> pd.DataFrame:
     """
     rows = search[search["task_family"] == family]
     if rows.empty:
-        raise ValueError(f"the search has no family {family!r}; it has {list(TASKS)}")
+        raise ValueError(f"the search has no family {family!r}; it has {sorted(set(search['task_family']))}")
     keys = [key for key in KEYS if key != "task_family"]
     first = rows[rows["seed"] == SEEDS[0]]
     start, best = first[first["trial"] == 0].set_index(keys)["score"], first.groupby(keys)["score"].max()
@@ -191,7 +213,7 @@ def search_table(profile: Profile) -> pd.DataFrame:
     FileNotFoundError says where they were not, or that the table is not there.
     """
     try:
-        table = read_table("search", "embedded")
+        table = read_table("search", profile if profile.name in PLANS else "embedded")
     except FileNotFoundError as error:
         raise FileNotFoundError("The search's table is not among the results here.") from error
     if not set(table["model"]) & set(profile.models):

@@ -1,6 +1,7 @@
 """Training: the replayed loop against a hooked one written by hand, seeds, settings and bad input."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -114,6 +115,21 @@ def test_a_drawn_direction_is_one_of_the_two_at_each_step(tokenizer, pairs) -> N
     drawn = [trainer._directions() for _ in range(40)]
     assert {tuple(one) for one in drawn} == {((0, 1.0),), ((1, -1.0),)}
     assert default_config("vector", "dpo").negative == "drawn"
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_every_objective_trains_with_mirrored_pairs_and_without(tokenizer, pairs, objective) -> None:
+    model, settings = tiny_model("qwen2"), {"epochs": 3, "dropout": 0.0, "lr": 0.05}
+    vectors, losses = {}, {}
+    for negative in ("none", "negated"):
+        iv = train(model, tokenizer, pairs, "vector", objective, layer=LAYER, negative=negative, **settings)
+        vectors[negative], losses[negative] = iv.parameters["vector"], iv.details["losses"]
+    assert all(values[-1] < values[0] for values in losses.values()) and iv.details["config"]["negative"]
+    assert not torch.equal(*vectors.values())
+    # without them only the first answer of a pair is ever the winner: SFT does not see the other one
+    blank = [replace(pair, negative=pair.negative + "!") for pair in pairs]
+    again = train(model, tokenizer, blank, "vector", objective, layer=LAYER, negative="none", **settings)
+    assert torch.equal(again.parameters["vector"], vectors["none"]) == (objective == "sft")
 
 
 def test_the_base_model_stays_as_it_was(model, form, tokenizer, pairs) -> None:

@@ -101,6 +101,21 @@ def test_every_objective_has_the_same_drawn_rates() -> None:
     assert shown["sft"].is_unique
 
 
+def test_the_share_of_the_space_that_was_seen() -> None:
+    rows = [("sft", 0, 9, 8 / 9), ("sft", 1, 9, 8 / 9), ("sft", 0, 8, 1.0), ("dpo", 0, 16, 0.5)]
+    said = score_views.space_seen(pd.DataFrame(rows, columns=["objective", "trial", "space", "seen"]))
+    assert said.endswith("per model, task family and form: dpo 8 of 16 (50%), sft 8 of 8 to 9 (94%).")
+
+
+def test_rates_say_which_had_mirrored_pairs_where_that_was_searched(monkeypatch) -> None:
+    head = {"model": _MODEL, "form": "lora", "task_family": "axbench", "seed": 1000, "lr": 0.1}
+    kinds = {"sft": "none", "reps": "negated", "dpo": "drawn", "split": "negated"}
+    rows = [head | {"trial": 0, "objective": name, "negative": kind} for name, kind in kinds.items()]
+    monkeypatch.setattr(score_views, "read_table", lambda *_: pd.DataFrame(rows))
+    shown = score_views.budget_view(_MODEL, "lora", "axbench", "tiny").iloc[0]
+    assert shown.tolist() == ["0.1", "0.1, mirrored", "0.1, drawn", "0.1, mirrored"]
+
+
 def test_the_search_with_its_start_and_its_best() -> None:
     key = {"model": _MODEL, "task_family": "axbench", "form": "lora", "objective": "split"}
     runs = [(0, 1000, np.nan), (1, 1000, 1.4), (2, 1000, 1.5), (1, 1001, 1.2), (2, 1001, 0.5)]
