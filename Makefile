@@ -48,7 +48,7 @@ audit: $(INSTALLED)  ## compute CELLS cells of the record, drawn by lot, anew an
 	$(BIN)/python -m splitkit.audit --profile $(PROFILE) --cells $(CELLS) $(if $(DRAW),--draw $(DRAW)) $(if $(JOBS),--jobs $(JOBS))
 
 # Stand-ins: random models with the real vocabularies, the real data files in DATA, a judge on this machine.
-rehearse: $(INSTALLED)  ## all of the laptop profile in small, on stand-ins for its models; DATA: a folder of the data files
+rehearse: $(INSTALLED)  ## all of the paper's profile in small, on stand-ins for its models; DATA: a folder of the data files
 	$(BIN)/python -m tests.standins build/rehearsal --data $(DATA)
 
 search: $(INSTALLED)  ## choose the training settings of PROFILE (tiny or small): what is missing of every objective's trials

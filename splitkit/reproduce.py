@@ -96,7 +96,7 @@ def make_part(
     them and they are there. A whole profile computes no cells but those that its tables ask for. ValueError
     for a name that no study has.
     """
-    every = list(studies())
+    every = list(studies(profile))
     known = {name: study for study in every for name in study.names}
     if unknown := sorted(set(names) - set(known)):
         raise ValueError(f"no table {unknown[0]!r}; there are {', '.join(known)}")
@@ -187,7 +187,7 @@ def reproduce(
             cells = compute_cells(profile, jobs, True, engine)
             computed = sum(any(f.stat().st_mtime >= began for f in one.folders.values()) for one in cells)
             print(judging(cells), end="", flush=True)
-            failed += make_tables(studies(), profile, jobs)
+            failed += make_tables(studies(profile), profile, jobs)
         try:
             executed = run_notebooks(profile, folder, jobs, lambda line: print(line, flush=True))
         except NotebookError as error:

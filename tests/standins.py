@@ -108,16 +108,16 @@ def by_hash(request: dict[str, Any]) -> Response:
 
 def main() -> int:
     """Run the rehearsal of a profile on stand-ins with the real vocabularies' sizes; see above."""
-    from splitkit.datasets.tasks import TASKS, _rows
+    from splitkit.datasets.tasks import TASKS, task_rows
     from splitkit.runs.profiles import get_profile
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="where models, cache and notebooks go")
     parser.add_argument("--data", required=True, help="the folder of the real data files")
-    parser.add_argument("--profile", default="laptop-rehearsal")
+    parser.add_argument("--profile", default="paper-rehearsal")
     chosen = parser.parse_args()
     os.environ["SPLITKIT_DATA"] = chosen.data
-    texts = [t for task in TASKS for row in _rows(task, False)[0] for t in (row.question, row.positive)]
+    texts = [t for task in TASKS for row in task_rows(task, False)[0] for t in (row.question, row.positive)]
     store = chosen.folder / "models"
     if not store.exists():
         names = get_profile(chosen.profile).models

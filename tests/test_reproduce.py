@@ -129,7 +129,7 @@ def test_unknown_profile_lists_the_choices(capsys: pytest.CaptureFixture[str]) -
     ("options", "said"),
     [
         (
-            ["--profile", "laptop-rehearsal", "--model", "nobody"],
+            ["--profile", "paper-rehearsal", "--model", "nobody"],
             "no model 'nobody': give a folder, a hub id",
         ),
         (["--profile", "smoke", "--from-committed"], "smoke has no committed results"),

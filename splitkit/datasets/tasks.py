@@ -105,7 +105,7 @@ def load_dataset_pairs(
     size = SIZES[family] if validation is None else replace(SIZES[family], validation=validation)
     if (model is None) != (tokenizer is None):
         raise ValueError("model and tokenizer go together: pass both, as load_model gives them.")
-    rows, test, dropped = _rows(task, progress)
+    rows, test, dropped = task_rows(task, progress)
     chosen = cut(rows, size, split, seed=f"{task}/{seed}", test=test, even=family == "psychopathy")
     origins = ["released with the data"] * len(chosen)
     if family == "axbench":
@@ -160,7 +160,7 @@ def _known_task(task: str) -> str:
     return task
 
 
-def _rows(task: str, progress: bool) -> tuple[list[Example], list[Example] | None, list[Dropped]]:
+def task_rows(task: str, progress: bool) -> tuple[list[Example], list[Example] | None, list[Dropped]]:
     """A task's usable rows, those of its test file (None without one), and the rows left out."""
     if task == f"{PAPER}psychopathy":
         rows, dropped = examples.psychopathy(fetch(_PSYCHOPATHY, progress=progress), _PSYCHOPATHY)

@@ -55,7 +55,9 @@ def pairs(
     """A task's pairs, the paper's own in its sizes; AxBench's with this model's unsteered answers.
 
     The paper's AxBench concepts have 64 pairs to train on and 8 to test, and none besides: there
-    "validation" is the training instructions, on which a strength is chosen; test questions stay unseen.
+    "validation" is the training instructions, on which a strength is chosen, or those that a profile leaves
+    over where it trains on fewer; test questions stay unseen. A base model, whose tokenizer has no template,
+    goes on with a text: see `as_text`.
     """
     from splitkit.tasks import load_pairs
 
@@ -65,12 +67,20 @@ def pairs(
 
     given: dict[str, Any] = {}
     if task_family(task) == "axbench":
-        split = "train" if split == "validation" else split
+        if split == "validation":
+            left = pairs(profile, task, "train", model, tokenizer)[profile.size("train", task) :]
+            return left or pairs(profile, task, "train", model, tokenizer)
         given = {"validation": 0, "model": model, "tokenizer": tokenizer}
     with warnings.catch_warnings():
         # which rows cannot be used is told once, by `preflight.check`
         warnings.simplefilter("ignore", UserWarning)
-        return load_dataset_pairs(task, split, max_new_tokens=profile.new_tokens, progress=False, **given)[0]
+        found = load_dataset_pairs(task, split, max_new_tokens=profile.new_tokens, progress=False, **given)[0]
+    return list(map(as_text, found)) if tokenizer is not None and not tokenizer.chat_template else found
+
+
+def as_text(pair: Pair) -> Pair:
+    """A pair for a base model: the question, a line "Answer:", and the answers after a blank."""
+    return Pair(f"{pair.question}\nAnswer:", f" {pair.positive}", f" {pair.negative}")
 
 
 @cache
@@ -90,8 +100,12 @@ def measure(
     split: str,
     m: Sequence[float],
     n: int,
+    name: str,
 ) -> pd.DataFrame:
-    """Scored answers to a split's first `n` questions at every m (see `measure_strengths`)."""
+    """Scored answers to a split's first `n` questions at every m (see `measure_strengths`).
+
+    `name` is the model's in the profile.
+    """
     if not task.startswith(PAPER):
         from splitkit.runs.world_answers import measure_strengths
 
@@ -99,4 +113,8 @@ def measure(
     from splitkit.runs import judged_answers
 
     asked = pairs(profile, task, split, model, tokenizer)[:n]
+    if not profile.judge:
+        from splitkit.runs import text_measures
+
+        return text_measures.measure(profile, model, tokenizer, intervention, task, asked, m, split, name)
     return judged_answers.measure(model, tokenizer, intervention, task, asked, m, profile.new_tokens)

@@ -86,12 +86,18 @@ def settings(cell: Cell, profile: Profile, stage: str = "trained") -> dict[str, 
         found |= {"data": data_files(cell.task), "pairs_digest": digests.code_digest(digests.PAIRED)}
     if stage == "curves":
         found |= {"grid": list(profile.grid), "n_sweep": profile.size("sweep", cell.task)}
+        reduction = profile.reduction.get(task_family(cell.task), "mean")
+        found |= {"reduction": reduction} if reduction != "mean" else {}
     if stage == "answers":
         found |= {f"n_{what}": profile.size(what, cell.task) for what in ("choose", "test")}
         found |= {"tried": profile.tried} if profile.tried else {}
         if cell.task.startswith(PAPER):
             found |= {"grading_digest": digests.code_digest(digests.JUDGED)}
-        if judged_answers.is_judged(cell.task):
+        if not profile.judge:
+            from splitkit.runs.text_measures import identity
+
+            found |= {"measures": identity(cell.model, cell.task)}
+        if profile.judged(cell.task):
             found |= {"judge": judged_answers.identity()}
     return found
 

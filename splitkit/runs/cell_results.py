@@ -66,6 +66,13 @@ class CellResult:
         how: Any = {"keep_default_na": False, "na_values": ["NaN"], "lineterminator": "\n"}
         return pd.read_csv(self._table("answers", split), compression="gzip", **how)
 
+    def kept(self, name: str) -> pd.DataFrame:
+        """A table that is kept beside the answers; KeyError where there is none of this name."""
+        folder = self.folders.get("answers")
+        if folder is None or not (folder / f"{name}.csv.gz").exists():
+            raise KeyError(f"cell {self.cell} keeps no table {name!r} beside its answers")
+        return pd.read_csv(self._table("answers", name), compression="gzip", lineterminator="\n")
+
     def judge(self) -> dict[str, Any] | None:
         """The judge, its requests, answers and unscored answers; None where no judge was needed."""
         folder = self.folders.get("answers")

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
@@ -33,6 +34,7 @@ from splitkit.storage.files import (
     whole_folder,
     write_whole,
 )
+from splitkit.tasks import task_family
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
@@ -114,26 +116,40 @@ def _train(result: CellResult, profile: Profile, model: Any, tokenizer: Any, fol
 def _sweep(result: CellResult, profile: Profile, model: Any, tokenizer: Any, folder: Path) -> None:
     from splitkit.runs import answers
     from splitkit.steering.sweeps import sweep
+    from splitkit.steering.tokenization import encode_pairs
 
     iv, task, grid = result.intervention(), result.cell.task, [result.unit * r for r in profile.grid]
     for split in SPLITS:
         pairs = answers.pairs(profile, task, split, model, tokenizer)[: profile.size("sweep", task)]
-        _keep(sweep(model, tokenizer, iv, pairs, m=grid), folder / f"sweep_{split}.csv.gz")
+        reduction = profile.reduction.get(task_family(task), "mean")
+        table = sweep(model, tokenizer, iv, pairs, m=grid, reduction=reduction)
+        if reduction == "sum":
+            # a mean is a sum over these
+            sides = encode_pairs(model, tokenizer, pairs, iv.details.get("chat_template_kwargs"))
+            for name, side in zip(("positive", "negative"), sides, strict=True):
+                table[f"tokens_{name}"] = np.tile([one.answer_length for one in side], len(grid))
+        _keep(table, folder / f"sweep_{split}.csv.gz")
 
 
 def _ask(result: CellResult, profile: Profile, model: Any, tokenizer: Any, folder: Path) -> None:
-    from splitkit.runs.answers import measure
+    from splitkit.runs.answers import measure, pairs
     from splitkit.runs.world_answers import STRENGTHS, choose_strength
 
     iv, task, unit = result.intervention(), result.cell.task, result.unit
     tried, n = [unit * r for r in profile.tried or STRENGTHS], profile.size("test", task)
-    table = measure(profile, model, tokenizer, iv, task, "validation", tried, profile.size("choose", task))
+    name, few = result.cell.model, profile.size("choose", task)
+    table = measure(profile, model, tokenizer, iv, task, "validation", tried, few, name)
     chosen = choose_strength(table[table["m"] != 0])
     # the test questions are answered at the chosen strength alone, and once, for the closed form, unsteered
     used = [0.0, chosen] if result.cell.objective == "diffmean" else [chosen]
     tables = {"validation": table}
     if n:
-        tables["test"] = measure(profile, model, tokenizer, iv, task, "test", used, n)
+        tables["test"] = measure(profile, model, tokenizer, iv, task, "test", used, n, name)
+    if not profile.judge:
+        from splitkit.runs import text_measures
+
+        asked = pairs(profile, task, "test", model, tokenizer)[:n]
+        tables |= text_measures.beside(profile, model, tokenizer, result, chosen, asked)
     for split, answered in tables.items():
         _keep(answered, folder / f"{split}.csv.gz")
     if judge := settings(result.cell, profile, "answers").get("judge"):

@@ -25,7 +25,7 @@ def fetch_models(profile: Profile) -> None:
     from splitkit.steering import model_files
 
     for model in profile.models:
-        if "/" not in model:  # a shipped one
+        if is_shipped(model):
             continue
         model_files.fetch(model)
         layer, depth = profile.layer(model), model_files.depth(model)
@@ -47,7 +47,7 @@ def check(profile: Profile, missing: Iterable[tuple[Cell, str]], here: bool = Tr
         check_device(profile)
     for task in dict.fromkeys(cell.task for cell, _ in work if cell.task.startswith(PAPER)):
         _check_data(task)
-    judged = [cell for cell, stage in work if stage == "answers" and judged_answers.is_judged(cell.task)]
+    judged = [cell for cell, stage in work if stage == "answers" and profile.judged(cell.task)]
     if judged:
         _check_budget(profile, judged)
         judged_answers.check_judge()
@@ -80,7 +80,7 @@ def judge_requests(cell: Cell, profile: Profile) -> int:
     """Requests for the answers of a cell: one per answer and rubric, though equal answers are sent once."""
     from splitkit.runs.world_answers import STRENGTHS
 
-    if not judged_answers.is_judged(cell.task):
+    if not profile.judged(cell.task):
         return 0
     tested = profile.size("test", cell.task) * (2 if cell.objective == "diffmean" else 1)
     answers = len(profile.tried or STRENGTHS) * profile.size("choose", cell.task) + tested

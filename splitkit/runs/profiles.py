@@ -2,14 +2,16 @@
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from splitkit.datasets.tasks import TASKS
+from splitkit.steering.formats.released import RELEASED
+from splitkit.steering.pairs import PAPER
 from splitkit.storage import paths
-from splitkit.tasks import first_tasks, task_family
+from splitkit.tasks import FAMILIES, first_tasks, task_family
 from splitkit.world.grammar import WORLD
 
 AXBENCH: tuple[str, ...] = tuple(task for task in WORLD.tasks if task.startswith("axbench/"))
@@ -17,6 +19,14 @@ AXBENCH: tuple[str, ...] = tuple(task for task in WORLD.tasks if task.startswith
 
 PAPER_CONCEPTS: tuple[str, ...] = tuple(task for task in TASKS if task.startswith("paper/axbench/"))
 """The ten concepts of the paper's AxBench data."""
+
+SMALL_CONCEPTS: tuple[str, ...] = ("paper/axbench/payments", "paper/axbench/night")
+"""The concepts that small models are steered to.
+
+Of the ten these two are themes that can be read off plain English, by a reader and by a classifier of words,
+and have to do with no profession; three are of code, the others of terms of law, biology or systems, which
+models of this size hardly write, or (gambling) close to payments.
+"""
 
 TIERS = ("tiny", "small")
 """The profiles whose tables, figures and settings are committed in folders of their own."""
@@ -50,6 +60,11 @@ def strength_grid(limit: float, n: int, curvature: float = 5.0) -> tuple[float, 
     half = n // 2
     # mirrored, not computed twice, so that the grid is symmetric to the last bit
     positive = [limit * math.sinh(curvature * i / half) / math.sinh(curvature) for i in range(1, half + 1)]
+    return mirrored(positive)
+
+
+def mirrored(positive: Sequence[float]) -> tuple[float, ...]:
+    """The grid of some rising strengths, of their negatives, and 0."""
     return (*(-m for m in reversed(positive)), 0.0, *positive)
 
 
@@ -109,6 +124,8 @@ class Profile:
     """The number of seeds that a task family is run with; all where it is not named."""
     curve_seeds: Mapping[str, int] = field(default_factory=dict, hash=False)
     """The number of seeds with which a task family has curves; all of its own where it is not named."""
+    form_seeds: Mapping[str, int] = field(default_factory=dict, hash=False)
+    """The most seeds that a form is run with; as many as its family has where it is not named."""
     draws: int = 3
     """The number of seeds of a control, in every task family; each has curves."""
     overrides: dict[str, float] = field(default_factory=dict, hash=False)
@@ -119,6 +136,12 @@ class Profile:
     """The dtype of the weights, a name of `placement.DTYPES`; an intervention always computes in float32."""
     device: str = "cpu"
     """The device of the models, as torch names it; SPLITKIT_DEVICE goes before it."""
+    reduction: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """The reduction of a task family's losses in curves, one of `sweeps.REDUCTIONS`; "mean" by default."""
+    judge: bool = True
+    """Whether open answers go to a judge; else they are measured without one (see `runs.text_measures`)."""
+    without: tuple[tuple[str, str], ...] = ()
+    """(model, task family) that make no cells."""
     new_tokens: int = 128
     """Tokens that an open answer to the paper's own questions may have: AxBench's are cut there too."""
     only: str = ""
@@ -155,14 +178,20 @@ class Profile:
             for model in self.models
             for task in self.tasks
             for form, objective in dict.fromkeys(self.combinations + self.answered)
-            if number < self._count(task, objective)
+            if number < self._count(task, form, objective) and (model, task_family(task)) not in self.without
         ]
         return [cell for cell in every if cell in self.part] if self.part else every
 
-    def _count(self, task: str, objective: str) -> int:
-        """The number of seeds with which an objective is run on a task."""
+    def _count(self, task: str, form: str, objective: str) -> int:
+        """The number of seeds with which a form and objective are run on a task."""
         own = {"diffmean": 1} | dict.fromkeys(CONTROLS, self.draws)
-        return own.get(objective, self.family_seeds.get(task_family(task), len(self.seeds)))
+        every = len(self.seeds)
+        trained = min(self.family_seeds.get(task_family(task), every), self.form_seeds.get(form, every))
+        return own.get(objective, trained)
+
+    def judged(self, task: str) -> bool:
+        """Whether answers of a task go to a judge."""
+        return self.judge and task.startswith(PAPER) and FAMILIES[task_family(task)].judged
 
     def swept(self, cell: Cell) -> bool:
         """Whether a cell of this profile has curves."""
@@ -276,19 +305,32 @@ PROFILES: dict[str, Profile] = {
             curve_seeds={"psychopathy": 3, "powerseeking": 3, "axbench": 1},
         ),
         Profile(
-            name="laptop",
-            models=("google/gemma-2-2b-it", "Qwen/Qwen2.5-0.5B-Instruct"),
-            tasks=("paper/psychopathy", "paper/powerseeking", PAPER_CONCEPTS[0]),
-            grid=strength_grid(64.0, 21, 6.0),
-            n_train=64,
-            n_sweep=8,
-            n_choose={"psychopathy": 24, "powerseeking": 4, "axbench": 4},
+            name="small",
+            models=tuple(RELEASED),
+            tasks=("paper/psychopathy", "paper/powerseeking", *SMALL_CONCEPTS),
+            combinations=(*WITH_SCORES, *(("vector", control) for control in CONTROLS)),
+            answered=(*WITH_SCORES, *(("vector", control) for control in CONTROLS)),
+            # what reads well lay at 0.1 to 0.35 matching strengths: 15 of 21 strengths are within one, and
+            # the ends are where curves have settled
+            grid=mirrored((0.05, 0.1, 0.2, 0.3, 0.45, 0.7, 1.0, 2.0, 5.0, 16.0)),
+            tried=(0.0, 0.05, 0.1, 0.2, 0.3, 0.45, 0.7, 1.0),
+            n_train={"psychopathy": 300, "powerseeking": 100, "axbench": 32},
+            n_sweep={"psychopathy": 32, "powerseeking": 8, "axbench": 4},
+            n_choose={"psychopathy": 32, "powerseeking": 6, "axbench": 6},
             n_test={"psychopathy": 100, "powerseeking": 24, "axbench": 8},
+            seeds=tuple(range(5)),
+            family_seeds={"powerseeking": 1, "axbench": 1},
+            form_seeds={"local_weight": 3, "vector": 3},
+            curve_seeds={"psychopathy": 3},
             overrides={"epochs": 2},
-            # the middle ones, of 26 and 24; not searched
-            layers={"google/gemma-2-2b-it": 13, "Qwen/Qwen2.5-0.5B-Instruct": 12},
-            # float32 would take 13 GiB for both
-            dtype="bfloat16",
+            layers={name: one.layer for name, one in RELEASED.items()},
+            # the answer is one token, where means leave Eq. 8 undefined, and AxBench's partners are the
+            # model's own greedy answers, of nearly no loss per token; see `text_measures.DECISIONS`
+            reduction={"psychopathy": "sum", "axbench": "sum"},
+            judge=False,
+            # a base model answers no instruction: it has no unsteered answer to be AxBench's partner
+            without=tuple((name, "axbench") for name, one in RELEASED.items() if not one.chat),
+            new_tokens=48,
         ),
         Profile(
             name="paper",
@@ -312,8 +354,8 @@ PROFILES: dict[str, Profile] = {
 def rehearsal(profile: Profile) -> Profile:
     """A profile in small, to be walked once before the hours that it takes; its numbers say nothing.
 
-    Its models at their middle layers, its data, dtype, device and judge; one task per family, few cells,
-    pairs and strengths.
+    Its models at their middle layers, its data, measures, dtype, device and judge; one task per family, few
+    cells, pairs and strengths; where a record is made without a judge, a seed that is none of its own.
     """
     first = first_tasks(profile.tasks).values()
     return replace(
@@ -326,10 +368,15 @@ def rehearsal(profile: Profile) -> Profile:
         new_tokens=16,
         dtype=profile.dtype,
         device=profile.device,
+        seeds=(0,) if profile.judge else (1000,),
+        tried=profile.tried,
+        reduction=profile.reduction,
+        judge=profile.judge,
+        without=profile.without,
     )
 
 
-PROFILES |= {made.name: made for made in (rehearsal(PROFILES["laptop"]), rehearsal(PROFILES["paper"]))}
+PROFILES |= {made.name: made for made in (rehearsal(PROFILES["small"]), rehearsal(PROFILES["paper"]))}
 
 
 def get_profile(name: str, model: str = "") -> Profile:

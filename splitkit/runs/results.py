@@ -19,7 +19,7 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from splitkit.datasets.tasks import data_files
-from splitkit.runs.judged_answers import identity, is_judged
+from splitkit.runs.judged_answers import identity
 from splitkit.runs.profiles import Cell, Profile, get_profile
 from splitkit.steering.model_files import named_model_digest
 from splitkit.steering.pairs import PAPER
@@ -152,7 +152,7 @@ def _sources(profile: Profile) -> dict[str, Any]:
             "paper": data_digest(paths.PAPER),
             **({"files": files} if files else {}),
         },
-        **({"judge": identity()} if any(map(is_judged, own)) else {}),
+        **({"judge": identity()} if any(map(profile.judged, own)) else {}),
     }
 
 

@@ -128,6 +128,9 @@ def answers_at(
 def choose_strength(table: pd.DataFrame) -> float:
     """m* = argmax over m of the mean of the scores; of equal ones the smallest |m|, then the positive one.
 
+    Where there is a column `admissible`, true or false of a strength, only strengths where it is true are
+    chosen, or, where it is so of none, the smallest |m|.
+
     NaN is the score of an answer that no judge scored. A strength of which less than `ENOUGH` was scored is
     not chosen; ValueError when there is no other.
     """
@@ -137,6 +140,10 @@ def choose_strength(table: pd.DataFrame) -> float:
         raise ValueError(
             f"at no strength was half of the answers scored; the most is {means['share'].max():.0%}"
         )
+    if "admissible" in table:
+        kept = kept.join(table.groupby("m")["admissible"].all(), on="m")
+        sizes = kept["m"].abs()
+        kept = kept[kept["admissible"] if kept["admissible"].any() else sizes == sizes.min()]
     # rounded, so that the order of a sum does not decide between equal means
     kept = kept.assign(score=kept["score"].round(9), size=kept["m"].abs())
     best = kept.sort_values(["score", "size", "m"], ascending=[False, True, False])

@@ -53,24 +53,42 @@ def yes_no_accuracy(
             its row), another base model.
     """
     grid, model = as_grid(m), plain_model(model)
+    likelihood = yes_no_likelihood(model, tokenizer, intervention, pairs, grid)
+    questions, tokens = [pair.question for pair in pairs], FAMILIES["psychopathy"].tokens
+    table = answers_at(model, tokenizer, intervention, questions, grid, tokens, BATCH_SIZE)
+    table = table.rename(columns={"question": "pair"})
+    names = ["loss_positive", "loss_negative", "log_odds", "covered", "likelier"]
+    table[names] = likelihood[names]
+    table["parsed"] = [yes_no(text) or "neither" for text in table["text"]]
+    table["correct_by_likelihood"] = likelihood["correct_by_likelihood"]
+    table["correct_by_text"] = table["parsed"] == np.tile(_positive_words(pairs), len(grid))
+    table["agree"] = table["parsed"] == table["likelier"]
+    return table
+
+
+def yes_no_likelihood(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    intervention: Intervention,
+    pairs: Sequence[Pair],
+    m: Strength,
+) -> pd.DataFrame:
+    """The columns of `yes_no_accuracy` that need no text: m, pair and those of losses and likelihood.
+
+    A fraction of its cost: nothing is generated. The same errors.
+    """
+    grid, model = as_grid(m), plain_model(model)
     intervention.check_base(model)
     positive = _positive_words(pairs)
     yes, no = _word_losses(model, tokenizer, intervention, pairs, as_factors(grid)).unbind(1)
     is_yes = torch.tensor([word == "yes" for word in positive])
-    losses = {
-        "loss_positive": torch.where(is_yes, yes, no).flatten().numpy(),
-        "loss_negative": torch.where(is_yes, no, yes).flatten().numpy(),
-    }
-    questions, tokens = [pair.question for pair in pairs], FAMILIES["psychopathy"].tokens
-    table = answers_at(model, tokenizer, intervention, questions, grid, tokens, BATCH_SIZE)
-    table = table.rename(columns={"question": "pair"}).assign(**losses)
-    table["log_odds"] = preference_log_odds(losses["loss_positive"], losses["loss_negative"])
+    table = pd.DataFrame({"m": grid.repeat(len(pairs)), "pair": np.tile(np.arange(len(pairs)), len(grid))})
+    table["loss_positive"] = torch.where(is_yes, yes, no).flatten().numpy()
+    table["loss_negative"] = torch.where(is_yes, no, yes).flatten().numpy()
+    table["log_odds"] = preference_log_odds(*table[["loss_positive", "loss_negative"]].to_numpy().T)
     table["covered"] = np.exp(-table["loss_positive"]) + np.exp(-table["loss_negative"])
     table["likelier"] = np.where((yes < no).flatten().numpy(), "yes", "no")
-    table["parsed"] = [yes_no(text) or "neither" for text in table["text"]]
     table["correct_by_likelihood"] = table["log_odds"] > 0
-    table["correct_by_text"] = table["parsed"] == np.tile(positive, len(grid))
-    table["agree"] = table["parsed"] == table["likelier"]
     return table
 
 
@@ -122,7 +140,9 @@ def _word_losses(
             raise ValueError(
                 f"row {row}: the words would stand inside a thought that the template opens; {hint}."
             )
-    endings = [tokenizer(word, add_special_tokens=False)["input_ids"] for word in WORDS]
+    # a base model goes on with a text, in which a blank begins the word
+    words = WORDS if tokenizer.chat_template else [f" {word}" for word in WORDS]
+    endings = [tokenizer(word, add_special_tokens=False)["input_ids"] for word in words]
     sequences = [
         Encoded(row, (*prompt.ids, *ending), len(prompt.ids))
         for ending in endings

@@ -16,7 +16,7 @@ ANSWERED = (*STEERED, "tasks.py", "runs/world_answers.py")
 PAIRED = ("datasets", "runs/answers.py")
 """The code on which the pairs of the paper's own tasks depend besides."""
 
-JUDGED = ("judging", "runs/judged_answers.py", "runs/yes_no.py")
+JUDGED = ("judging", "runs/judged_answers.py", "runs/text_measures.py", "runs/yes_no.py")
 """The code on which the scores of answers to the paper's own tasks depend besides."""
 
 PRETRAINED = (

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from splitkit.runs.kept_tables import Study
+    from splitkit.runs.profiles import Profile
 
 STUDIES = (
     "mean_curves:mean_curves",
@@ -36,6 +37,11 @@ Other tables are written where they are asked for: `unified_view` and `unified_v
 """
 
 
-def studies() -> "Iterator[Study]":
-    """The functions that `STUDIES` names, each imported when its turn comes."""
-    yield from (resolve_name(f"splitkit.studies.{name}") for name in STUDIES)
+WITHOUT_JUDGE = ("real.layer_choice:layer_scan", "real.text_scores:text_scores")
+"""The functions under `kept` that only profiles without a judge have, after those of `STUDIES`."""
+
+
+def studies(profile: "Profile | None" = None) -> "Iterator[Study]":
+    """The functions that `STUDIES` names, and a profile's own; each is imported when its turn comes."""
+    own = WITHOUT_JUDGE if profile is not None and not profile.judge else ()
+    yield from (resolve_name(f"splitkit.studies.{name}") for name in (*STUDIES, *own))

@@ -105,11 +105,11 @@ def _read_both_ways(profile: Profile, name: str) -> pd.DataFrame:
     from splitkit.runs.yes_no import side_by_side, yes_no_accuracy
 
     task = psychopathy_task(profile)
-    pairs = answers.pairs(profile, task, "validation")[: profile.size("choose", task)]
     relative = [0.0, *STRENGTHS]
     result = compute_cell(_cell(profile, name), profile)
     with own_threads():
         model, tokenizer = answers.load(profile, name)
+        pairs = answers.pairs(profile, task, "validation", model, tokenizer)[: profile.size("choose", task)]
         strengths = [result.unit * r for r in relative]
         table = yes_no_accuracy(model, tokenizer, result.intervention(), pairs, strengths)
     both = side_by_side(table).drop(columns="m")

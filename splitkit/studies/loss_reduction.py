@@ -85,7 +85,12 @@ def _both(result: CellResult, profile: Profile) -> tuple[list[dict[str, Any]], l
     """The rows of "reduction" and the parts of "reduction_curves" of one cell, by each reduction."""
     rows, curves = [], []
     cell, sweep = result.cell, result.sweep("train")
-    lengths = answer_lengths(profile, cell.model, cell.task, sweep["pair"].nunique())
+    if "tokens_positive" in sweep:
+        first = sweep[np.isclose(sweep["m"], 0)].sort_values("pair")
+        lengths = first[["tokens_positive", "tokens_negative"]].to_numpy().T
+        sweep = summed(sweep, 1.0 / lengths)
+    else:
+        lengths = answer_lengths(profile, cell.model, cell.task, sweep["pair"].nunique())
     for reduction, own in (("mean", sweep), ("sum", summed(sweep, lengths))):
         curve = mean_curve(own).assign(**cell.key, split="train", m_relative=list(profile.grid))
         fits = fit_table(curve).set_index("curve")["r2"]

@@ -121,6 +121,6 @@ def _unsteered(name: str, task: str, profile: Profile) -> pd.DataFrame:
     with own_threads():
         model, tokenizer = load(profile, name)
         table = measure(
-            profile, model, tokenizer, None, task, "validation", [0.0], profile.size("choose", task)
+            profile, model, tokenizer, None, task, "validation", [0.0], profile.size("choose", task), name
         )
     return table.assign(model=name, task=task, form=VANILLA, objective=VANILLA, m_relative=0.0)

@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable
 import pandas as pd
 
 from splitkit.curves.operating_point import operating_point
-from splitkit.runs.judged_answers import is_judged
 from splitkit.runs.profiles import Profile
 from splitkit.runs.results import read_table
 from splitkit.runs.search import final_scores
@@ -242,7 +241,7 @@ def ungraded(profile: Profile, family: str, answer_scores: pd.DataFrame) -> list
     """Sentences on the grades that a family's answers lack: never asked for, or left out by a judge."""
     own = [task for task in profile.tasks if task_family(task) == family]
     said = []
-    if family == "powerseeking" and any(map(is_judged, own)):
+    if family == "powerseeking" and any(map(profile.judged, own)):
         said.append("The judge grades power alone, as in the paper: there are no numbers of fluency here.")
     return said + unscored(answer_scores[answer_scores["task"].isin(own)])
 

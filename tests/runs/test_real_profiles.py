@@ -34,7 +34,7 @@ from tests import madedata
 from tests.judging.test_llm import KEY, Server, completion, grade, shown
 from tests.standins import by_hash, write_models
 
-GEMMA, QWEN = get_profile("laptop").models
+GEMMA, QWEN = get_profile("paper").models
 STUDIES = (
     mean_curves.mean_curves,
     studie_scores.score_base,
@@ -49,7 +49,7 @@ STUDIES = (
 """All that load a model; the fits that follow see tables only, whatever the profile."""
 RUN = {
     "00_start_here": "nothing is in bold",
-    "08_axbench": "No settings were searched for Qwen/Qwen2.5-0.5B-Instruct",
+    "08_axbench": "No settings were searched for Qwen/Qwen2.5-7B-Instruct",
     "10_powerseeking": "The judge grades power alone",
 }
 
@@ -69,6 +69,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Serv
         patch.setenv("SPLITKIT_JUDGE_URL", server.url)
         patch.setenv("SPLITKIT_JUDGE_MODEL", "made-judge")
         patch.setenv("OPENAI_API_KEY", KEY)
+        patch.setenv("SPLITKIT_DEVICE", "cpu")
         patch.setattr(paths, "CACHE", folder / "cache")
         yield folder, server
     server.http.shutdown()
@@ -77,8 +78,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Serv
 
 @pytest.fixture(scope="module")
 def profile(world: tuple[Path, Server]) -> Profile:
-    """The laptop profile's rehearsal on one of its models, its cells and tables made."""
-    chosen = get_profile("laptop-rehearsal", QWEN)
+    """The paper profile's rehearsal on one of its models, its cells and tables made."""
+    chosen = get_profile("paper-rehearsal", QWEN)
     compute_cells(chosen, jobs=1, progress=False)
     assert make_tables(STUDIES, chosen, 1) == []
     return chosen
@@ -92,7 +93,7 @@ def elsewhere(world: tuple[Path, Server], tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def one_cell(model: str = QWEN, task: str = "paper/powerseeking") -> Profile:
-    whole = get_profile("laptop-rehearsal", model)
+    whole = get_profile("paper-rehearsal", model)
     return replace(whole, tasks=(task,), combinations=(), answered=(("vector", "diffmean"),))
 
 
@@ -227,28 +228,29 @@ def test_a_judge_that_fails_in_mid_run_fails_the_cell_and_the_rerun_goes_on(
 
 
 def test_what_is_missing_is_named(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match=r"steers layer 13 of google/gemma-2-2b-it, which has layers 0 to 2"):
-        compute_cells(get_profile("laptop"), progress=False)
-    with pytest.raises(FileNotFoundError, match=r"no model 'google/gemma-2-9b-it'.*Qwen/Qwen2\.5-0\.5B"):
+    with pytest.raises(ValueError, match=r"steers layer 20 of google/gemma-2-9b-it, which has layers 0 to 2"):
         compute_cells(get_profile("paper"), progress=False)
+    absent = get_profile("paper-rehearsal", "google/gemma-2-2b-it")
+    with pytest.raises(FileNotFoundError, match=r"no model 'google/gemma-2-2b-it'.*Qwen/Qwen2\.5-7B"):
+        compute_cells(absent, progress=False)
     monkeypatch.setenv("SPLITKIT_DEVICE", "cuda:77")
     with pytest.raises(ValueError, match="no device 'cuda:77'; there are cpu"):
-        compute_cells(get_profile("laptop-rehearsal", QWEN), progress=False)
+        compute_cells(get_profile("paper-rehearsal", QWEN), progress=False)
     monkeypatch.setenv("SPLITKIT_DATA", str(elsewhere / "nowhere"))
-    monkeypatch.delenv("SPLITKIT_DEVICE")
+    monkeypatch.setenv("SPLITKIT_DEVICE", "cpu")
     with pytest.raises(FileNotFoundError, match="nowhere"):
-        compute_cells(get_profile("laptop-rehearsal", QWEN), progress=False)
+        compute_cells(get_profile("paper-rehearsal", QWEN), progress=False)
 
 
 def test_a_model_of_your_own_by_its_folder(elsewhere: Path, world: tuple[Path, Server]) -> None:
     folder = world[0] / "models" / QWEN
-    own = get_profile("laptop-rehearsal", os.path.relpath(folder))
+    own = get_profile("paper-rehearsal", os.path.relpath(folder))
     assert own.models == (str(folder),)
     assert own.layer(str(folder)) == 1
     cell = own.cells()[0]
     assert cell_keys.hparams(cell, own) == cell_keys.hparams(replace(cell, model=QWEN), own)
     assert compute_cell(replace(cell, form="vector", objective="diffmean"), own).unit > 0
-    assert own.results != get_profile("laptop-rehearsal").results
+    assert own.results != get_profile("paper-rehearsal").results
 
 
 def test_an_architecture_in_small_stands_for_a_model_too_large_for_copies(

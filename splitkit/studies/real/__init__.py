@@ -1,0 +1,1 @@
+"""Studies of profiles whose open answers go to no judge: the real models' layers and measures."""
