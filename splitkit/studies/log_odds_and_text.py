@@ -24,6 +24,21 @@ of the record were known: utility with fluency .87 to .93 in most forms, prefere
   beats its rival where the interval of the paired difference over units lies on one side of 0.
 """
 
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from scipy import stats
+
+from splitkit.runs.profiles import WITH_SCORES
+from splitkit.studies.claims import CEILING
+from splitkit.studies.frames import CELL, ODDS, by_model_and_family, family_column, require
+from splitkit.studies.scores import VANILLA
+from splitkit.tasks import family_of
+
 PREDICTS = 0.5
 """Rank correlation above which one predicts the other: a quarter of the variance of ranks is shared."""
 PREDICTS_RANGE = (0.4, 0.6)
@@ -35,5 +50,180 @@ HALVED, GONE = 0.5, 0.1
 """Shares of the unsteered model's fluency at which text is half dead, and dead."""
 USABLE_NATS = 1.0
 """Utility may be so many nats below the unsteered model's in the usable window."""
-BUDGETS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
-"""Nats of utility that the rule for users may spend."""
+ALL = "all"
+"""In place of a form: the points of all forms, on one scale of nats or of matching strengths."""
+SIGN = {"utility": -1.0, "preference": 1.0}
+"""How the strength is turned where it stands in place of a log-odds."""
+FOUND = ["model", "family", "form"]
+
+
+class Interval(NamedTuple):
+    """A mean over units with its 95 % t-interval; the ends are NaN for fewer than two, all for none."""
+
+    mean: float
+    low: float
+    high: float
+    units: int
+
+    def __str__(self) -> str:
+        if not self.units:
+            return ""
+        return f"{self.mean:.2f} [{self.low:.2f}, {self.high:.2f}]" if self.units > 1 else f"{self.mean:.2f}"
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """The mean of those values that are not NaN, with its t-interval."""
+    known = np.array([value for value in values if not math.isnan(value)])
+    if len(known) < 2:
+        return Interval(float(known[0]) if len(known) else math.nan, math.nan, math.nan, len(known))
+    half = float(stats.t.ppf(0.975, len(known) - 1) * stats.sem(known))
+    mean = float(known.mean())
+    return Interval(mean, mean - half, mean + half, len(known))
+
+
+def grade(found: Interval) -> str:
+    """The grade of a rank correlation by the rules above."""
+    if found.units < FEWEST:
+        return "undecided"
+    ends = {_above(end, bar) for end in found[1:3] for bar in (PREDICTS, *PREDICTS_RANGE)}
+    return ends.pop() if len(ends) == 1 else "undecided"
+
+
+def _above(value: float, bar: float) -> str:
+    return "holds" if value > bar else "in part" if value > WEAK else "does not hold"
+
+
+def joined(curves: pd.DataFrame, strengths: pd.DataFrame, unsteered: pd.DataFrame) -> pd.DataFrame:
+    """Log-odds of test pairs beside mean scores of validation answers, at every strength that was asked.
+
+    The mean curves (`mean_curves.curves`) are interpolated linearly to the strengths of `strength_scores` (of
+    `scores.score_base`); `unsteered` (of `samples.samples`) gives the scores at 0. Directions that no
+    objective of the paper learned, cells without curves and those whose utility is undefined are left out.
+
+    Returns:
+        One row per cell and strength, 0 first: the keys of a cell, family, unit, m_relative; preference and
+        utility, nats above those at 0; score, fluency and concept, NaN where there is none; effect, what is
+        steered for: concept, where a family has one, else the score.
+
+    Raises:
+        ValueError: when a column is missing, or no cell has both curves of test pairs and answers.
+    """
+    require(curves, *CELL, "split", "m_relative", *ODDS)
+    scored, learned = ["score", "concept", "fluency"], {name for _, name in WITH_SCORES}
+    asked = dict(list(strengths[strengths["m_relative"] != 0].groupby(CELL)))
+    base = unsteered.set_index(["model", "task"]).reindex(columns=scored)
+    parts = []
+    for key, curve in curves[curves["split"] == "test"].groupby(CELL):
+        if key not in asked or key[3] not in learned or curve["utility"].isna().any():
+            continue
+        rows, line = asked[key].sort_values("m_relative"), curve.sort_values("m_relative")
+        part = pd.DataFrame({"m_relative": [0.0, *rows["m_relative"]]})
+        for odds in ODDS:
+            values = np.interp(part["m_relative"], line["m_relative"], line[odds])
+            part[odds] = values - values[0]
+        part[scored] = np.vstack([base.loc[key[:2]], rows[scored]]).astype(float)
+        parts.append(part.assign(**dict(zip(CELL, key, strict=True))))
+    if not parts:
+        raise ValueError("no cell has both curves of test pairs and answers at several strengths")
+    table = pd.concat(parts, ignore_index=True)
+    table["family"] = family_column(table)
+    several = table["family"].map(table.groupby("family")["task"].nunique()) > 1
+    table["unit"] = table["task"].where(several, "seed " + table["seed"].astype(str))
+    table["effect"] = table["concept"].fillna(table["score"])
+    return table[[*CELL, "family", "unit", "m_relative", *ODDS, *scored, "effect"]]
+
+
+def between_strengths(curves: pd.DataFrame) -> pd.DataFrame:
+    """Error of linear interpolation at every other strength from its neighbours: median and 95 % of |error|.
+
+    In nats, by curve; the spacing is twice that of `joined`, so its errors are about a quarter of these.
+    """
+    errors: dict[str, list[float]] = {odds: [] for odds in ODDS}
+    for _, curve in curves[(curves["split"] == "test") & (curves["m_relative"] >= 0)].groupby(CELL):
+        line = curve.sort_values("m_relative")
+        known, left_out = line.iloc[::2], line.iloc[1:-1:2]
+        for odds in ODDS:
+            guessed = np.interp(left_out["m_relative"], known["m_relative"], known[odds])
+            errors[odds] += list(abs(guessed - left_out[odds]))
+    return pd.DataFrame(errors).quantile([0.5, 0.95])
+
+
+def correlations(table: pd.DataFrame, odds: str, measure: str) -> pd.DataFrame:
+    """Spearman's rank correlation of a log-odds with a measure of answers, by model, family and form.
+
+    `table` is of `joined`. Rows of form "all" take the points of all forms together. The usable window ends
+    where utility has lost `USABLE_NATS`.
+
+    Returns:
+        Indexed by model, family and form: units (those with a correlation / all), grid (over all strengths)
+        and its verdict; then, in the window alone: window and its verdict, in a cell (the mean over the cells
+        of a unit of the correlation along m), by m (m in place of the log-odds), more (window minus by m).
+        Numbers are "mean [95 % interval over units]".
+    """
+    steered = table[table["m_relative"] > 0].dropna(subset=[measure])
+    rows = []
+    for model, family, form, part in _by_form(steered):
+        usable = part[part["utility"] >= -USABLE_NATS]
+        by_m = usable.assign(**{odds: SIGN[odds] * usable["m_relative"]})
+        grid, window, strength = (_of_units(some, odds, measure) for some in (part, usable, by_m))
+        cells = usable.groupby(CELL)[[odds, measure]].apply(_spearman)
+        along = cells.groupby(usable.groupby(CELL)["unit"].first()).mean()
+        found, inside = interval(grid), interval(window)
+        rows.append({
+            "model": model, "family": family, "form": form, "units": f"{found.units}/{len(grid)}",
+            "grid": str(found), "verdict": grade(found), "window": str(inside), "there": grade(inside),
+            "in a cell": str(interval(along)), "by m": str(interval(strength)),
+            "more": str(interval(window - strength)),
+        })  # fmt: skip
+    return pd.DataFrame(rows).set_index(FOUND)
+
+
+def _by_form(table: pd.DataFrame) -> Iterator[tuple[str, str, str, pd.DataFrame]]:
+    for model, family, rows in by_model_and_family(table):
+        for form, part in rows.groupby("form"):
+            yield model, family, str(form), part
+        yield model, family, ALL, rows
+
+
+def _of_units(points: pd.DataFrame, odds: str, measure: str) -> pd.Series:
+    return points.groupby("unit")[[odds, measure]].apply(_spearman)
+
+
+def _spearman(two: pd.DataFrame) -> float:
+    """NaN for fewer than three points, or where all of one side are equal."""
+    ranks: Float[np.ndarray, "2 point"] = stats.rankdata(two.to_numpy(), axis=0).T
+    ordered = ranks.shape[1] > 2 and (np.ptp(ranks, axis=1) > 0).all()
+    return float(np.corrcoef(ranks)[0, 1]) if ordered else math.nan
+
+
+def chosen(table: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+    """Each cell at the strength that validation chose: the rows of `joined` there, with the test scores.
+
+    `scores` is of `scores.score_base`. score, fluency and effect are those of test answers.
+    """
+    own = scores[scores["form"] != VANILLA].assign(effect=lambda rows: rows["concept"].fillna(rows["score"]))
+    tested = ["score", "fluency", "effect"]
+    kept = table.drop(columns=["concept", *tested])
+    on = [*CELL, "m_relative"]
+    both = [rows.round({"m_relative": 4}) for rows in (kept, own[[*on, *tested]])]
+    return both[0].merge(both[1], on=on, validate="1:1")
+
+
+def between_cells(points: pd.DataFrame, odds: str, measure: str) -> pd.DataFrame:
+    """The correlation over the cells of a unit, at their chosen strengths: `points` is of `chosen`.
+
+    Returns:
+        One row per model and family: cells, at_the_ends (the share of them within 1 % of floor or ceiling),
+        units (judged / all), rho "mean [95 % interval over units]", and verdict, its grade.
+    """
+    rows = []
+    for model, family, part in by_model_and_family(points.dropna(subset=[measure])):
+        top = family_of(part["task"].iloc[0]).top
+        off = part[measure].between(CEILING * top, (1 - CEILING) * top, inclusive="neither")
+        free = off.groupby(part["unit"]).sum()
+        found = interval(_of_units(part, odds, measure)[free >= FEWEST])
+        rows.append({
+            "model": model, "family": family, "cells": len(part), "at_the_ends": 1 - off.mean(),
+            "units": f"{found.units}/{len(free)}", "rho": str(found), "verdict": grade(found),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
