@@ -32,6 +32,7 @@ from splitkit.runs.search_space import (
 from splitkit.runs.trial_scores import scored, trained_on
 from splitkit.storage import paths
 from splitkit.storage.files import write_whole
+from splitkit.tasks import task_family
 
 FINALISTS = 2
 """The trials that are best with the first seed; they alone are run with the others."""
@@ -45,7 +46,8 @@ _FOUND = [*_RUN, "task", "score", "m_relative", "space", "seen", "made_of"]
 def budgets(profile: Profile, **only: str | Collection[str] | None) -> list[Budget]:
     """A profile's budgets, or those of some models, families, forms and objectives: `KEYS` name the parts.
 
-    ValueError for a part that there is not, with those there are.
+    A profile has no budget where it has no cells. ValueError for a part that there is not, with those there
+    are.
     """
     there = dict(zip(KEYS, (profile.models, families(profile), FORMS, tuple(OWN)), strict=True))
     for name, wanted in only.items():
@@ -55,8 +57,9 @@ def budgets(profile: Profile, **only: str | Collection[str] | None) -> list[Budg
                 f"profile {profile.name} has no {name} {unknown[0]!r}: {', '.join(there[name])}."
             )
         there[name] = [one for one in there[name] if one in chosen]
+    cells = {(cell.model, task_family(cell.task), cell.form, cell.objective) for cell in profile.cells()}
     models, own, forms, objectives = there.values()
-    return list(product(models, own, forms, objectives))
+    return [budget for budget in product(models, own, forms, objectives) if budget in cells]
 
 
 def search(profile: Profile, wanted: Sequence[Budget], jobs: int = 2, progress: bool = True) -> pd.DataFrame:

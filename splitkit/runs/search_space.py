@@ -71,7 +71,8 @@ PLANS: dict[str, Plan] = {
             "lora": (0.0025, 0.005, 0.01, 0.02),
             "vector": (0.005, 0.01, 0.02, 0.04),
         },
-        steps={"psychopathy": 64, "powerseeking": 32, "axbench": 32},
+        # two passes over 300, 100 and 32 pairs
+        steps={"psychopathy": 76, "powerseeking": 26, "axbench": 8},
         finals=2,
     ),
 }
@@ -104,7 +105,8 @@ def start(
     """The first trial: the official row for the model's counterpart, with the plan's number of steps.
 
     A weight that a row leaves out, and what DPO has no row for, is the objective's default (DPO's learning
-    rate is RePS's). `n_train` pairs, or the profile's, make no other number of steps but by rounding.
+    rate is RePS's). `n_train` pairs, or the profile's, make no other number of steps but by rounding. What
+    the profile overrides goes before all, here as in its cells.
     """
     from splitkit.steering.objectives import OBJECTIVES
 
@@ -113,7 +115,7 @@ def start(
     batch = min(BATCH, n)
     weights, row = OBJECTIVES[objective].defaults, official_settings(model, form, objective, family)
     epochs = max(1, round(plan.steps[family] / -(-n // batch)))
-    return weights | row | {"epochs": epochs, "batch_size": batch}
+    return weights | row | {"epochs": epochs, "batch_size": batch} | profile.overrides
 
 
 def space(profile: Profile, model: str, form: str, objective: str, family: str) -> list[dict[str, Any]]:
@@ -131,7 +133,8 @@ def trials(profile: Profile, model: str, form: str, objective: str, family: str)
     """The settings to try: the official row, then drawn ones of the whole `space`, no two alike.
 
     Learning rate and mirrored pairs are drawn together, without repetition, for all objectives of a form at
-    once. SFT has nothing else to draw, so that its official pair of the two is left out for all.
+    once. SFT has nothing else to draw, so that its official pair of the two, where it is among them, is not
+    drawn again for anyone.
     """
     plan, every = plan_of(profile), space(profile, model, form, objective, family)
     sft = start(profile, model, form, "sft", family)

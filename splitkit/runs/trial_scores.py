@@ -102,7 +102,7 @@ def _measured(result: CellResult, profile: Profile) -> tuple[float, float]:
     with own_threads():
         model, tokenizer = answers.load(profile, result.cell.model)
         pairs = held_out(profile, task, model, tokenizer)
-        grid = [unit * relative for relative in profile.tried or STRENGTHS]
+        grid = [unit * relative for relative in profile.tried or STRENGTHS if relative]
         if task_family(task) == "psychopathy":
             table = yes_no_accuracy(model, tokenizer, result.intervention(), pairs, grid)
             table["score"] = 100.0 * table["correct_by_likelihood"]

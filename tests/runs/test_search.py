@@ -54,6 +54,8 @@ def test_the_first_trial_is_the_papers_row_with_or_without_mirrored_pairs() -> N
 def test_any_number_of_pairs_makes_equally_many_steps(pairs: int, epochs: int, batch: int) -> None:
     row = search_space.start(TINY, MODEL, "vector", "sft", "axbench", pairs)
     assert (row["epochs"], row["batch_size"]) == (epochs, batch) and epochs * pairs // batch == 32
+    short = replace(TINY, overrides={"epochs": 3})
+    assert search_space.start(short, MODEL, "vector", "sft", "axbench", pairs) == row | {"epochs": 3}
 
 
 def test_the_space_is_what_there_is_to_draw_and_the_official_row() -> None:
@@ -107,6 +109,8 @@ def test_budgets_of_a_part_and_of_none() -> None:
     assert len(search.budgets(TINY)) == 2 * 3 * 3 * 4
     part = search.budgets(TINY, model=[MODEL], form=["lora"], task_family=None, objective=["split"])
     assert part == [(MODEL, family, "lora", "split") for family in search_space.families(TINY)]
+    fewer = replace(TINY, combinations=(), answered=(("lora", "split"),))
+    assert search.budgets(fewer, model=MODEL) == part, "none where the profile has no cells"
     with pytest.raises(ValueError, match="no form 'lore': local_weight, lora, vector"):
         search.budgets(TINY, form=["lore"])
 

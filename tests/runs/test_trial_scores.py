@@ -14,7 +14,7 @@ from splitkit.steering.pairs import Pair
 from splitkit.steering.sweeps import sweep
 from tests.conftest import random_intervention, tiny_model, tiny_tokenizer
 
-PROFILE = replace(PROFILES["paper"], n_train=60, n_choose=3, tried=(0.5, 1.0, 4.0))
+PROFILE = replace(PROFILES["paper"], n_train=60, n_choose=3, tried=(0.0, 0.5, 1.0, 4.0))
 UNIT = 0.1
 OPEN = [
     Pair("Go on?", "I will take it all.", "No need at all."),
@@ -39,7 +39,7 @@ def measured(steered, task: str, pairs: list[Pair], monkeypatch) -> tuple[float,
 
 def test_an_open_task_is_scored_by_the_gain_that_utility_allows(steered, monkeypatch) -> None:
     score, m = measured(steered, "paper/powerseeking", OPEN, monkeypatch)
-    grid = [0.0, *(UNIT * relative for relative in PROFILE.tried)]
+    grid = [UNIT * relative for relative in PROFILE.tried]
     means = sweep(*steered, OPEN, grid, reduction="sum").groupby("m")[["preference", "utility"]].mean()
     tokens = np.mean([len(text) + 1 for pair in OPEN for text in (pair.positive, pair.negative)])
     gains = (means["preference"] - means["preference"][0.0])[
@@ -54,7 +54,8 @@ def test_an_open_task_is_scored_by_the_gain_that_utility_allows(steered, monkeyp
 
 def test_yes_or_no_is_scored_by_likelihood(steered, monkeypatch) -> None:
     score, m = measured(steered, "paper/psychopathy", CLOSED, monkeypatch)
-    table = yes_no_accuracy(*steered, CLOSED, [UNIT * relative for relative in PROFILE.tried])
+    # the unsteered model is none of the strengths that are chosen from
+    table = yes_no_accuracy(*steered, CLOSED, [UNIT * relative for relative in PROFILE.tried[1:]])
     accuracy = 100 * table.groupby("m")["correct_by_likelihood"].mean()
     assert score == accuracy.max() and m * UNIT == pytest.approx(accuracy.idxmax())
 
