@@ -160,10 +160,12 @@ def check_layer(model: PreTrainedModel, layer: int | None) -> int:
     if layer is None:
         return count // 2
     try:
-        number = operator.index(layer)  # numpy's whole numbers too
+        number = None if isinstance(layer, bool) else operator.index(layer)  # numpy's whole numbers too
     except TypeError:
-        number = -1
-    if isinstance(layer, bool) or not 0 <= number < count:
+        number = None
+    if number is None:
+        raise ValueError(f"a layer is a whole number, not {layer!r}: this model has layers 0 to {count - 1}.")
+    if not 0 <= number < count:
         raise ValueError(f"layer {layer!r} is out of range: this model has layers 0 to {count - 1}.")
     return number
 

@@ -164,7 +164,7 @@ FORMS: dict[str, Form] = {"local_weight": LocalWeight(), "lora": Lora(), "vector
 
 def get_form(name: str) -> Form:
     """The form of that name. Raises: ValueError for an unknown one, with those there are."""
-    if name not in FORMS:
+    if not isinstance(name, str) or name not in FORMS:
         raise ValueError(f"unknown form {name!r}; there are {', '.join(FORMS)}.")
     return FORMS[name]
 

@@ -17,10 +17,10 @@ from splitkit.steering.model_state.token_choice import check_names
 from splitkit.steering.model_state.wrappers import plain_model
 from splitkit.steering.pairs import Question, question_fault
 from splitkit.steering.prompts.boundaries import check_open_end
-from splitkit.steering.prompts.settings import note_bos, stated_ids, text_setting
+from splitkit.steering.prompts.settings import stated_ids, text_setting
 from splitkit.steering.prompts.templates import TemplateArguments, arguments, way_out
-from splitkit.steering.strengths import Strength, as_factors_each
-from splitkit.steering.tokenization import Encoded, pad_batch, pad_id, prompts
+from splitkit.steering.strengths import Strength, as_factors_each, whole_number
+from splitkit.steering.tokenization import Encoded, check_tokenizer, pad_batch, pad_id, prompts
 
 
 @torch.inference_mode()
@@ -80,9 +80,8 @@ def answers(
         if fault := question_fault(question):
             kind = ValueError if "assistant" in fault else TypeError
             raise kind(f"question {row} is {question!r}: it {fault}.")
-    for name, value in (("max_new_tokens", max_new_tokens), ("batch_size", batch_size)):
-        if value < 1:
-            raise ValueError(f"{name} must be 1 or more, not {value}.")
+    max_new_tokens = whole_number("max_new_tokens", max_new_tokens, 1)
+    batch_size = whole_number("batch_size", batch_size, 1)
     strengths = as_factors_each(m, 1 if intervention is None else len(intervention.terms))
     for factors in strengths:
         if factors.ndim and len(factors) != len(questions):
@@ -179,7 +178,7 @@ def _prompts(
 ) -> tuple[list[Encoded], int]:
     """Every question's prompt, and the number of tokens that the model takes."""
     limit = text_setting(model, "max_position_embeddings", sys.maxsize)
-    note_bos(model, tokenizer.bos_token_id)
+    check_tokenizer(model, tokenizer)
     asked = prompts(tokenizer, questions, given)
     if thoughts := [prompt.thought for prompt in asked if prompt.thought]:
         warnings.warn(

@@ -36,9 +36,28 @@ def is_shipped(name: str) -> bool:
     return name not in ("", ".", "..") and Path(name).name == name and (paths.MODELS / name).is_dir()
 
 
-def is_gguf(name: str) -> bool:
-    """True where a name is the path of a GGUF file that is there."""
-    return name.endswith(".gguf") and paths.expanded(name).is_file()
+def gguf_file(name: str) -> Path | None:
+    """The GGUF file of that path, else of that path or name below SPLITKIT_MODELS; None where there is none.
+
+    ValueError for a name that several files have there.
+    """
+    if not name.endswith(".gguf"):
+        return None
+    if paths.expanded(name).is_file():
+        return paths.expanded(name)
+    if not (own := os.environ.get(VARIABLE)) or _leads_out(name):
+        return None
+    root = paths.expanded(own).resolve()
+    found = [root / name] if "/" in name else sorted(root.rglob(name))
+    if len(found) > 1:
+        there = ", ".join(str(path.relative_to(root)) for path in found)
+        raise ValueError(f"{VARIABLE} has {len(found)} files {name!r}: name one of {there}.")
+    return found[0] if found and found[0].is_file() else None
+
+
+def _leads_out(name: str) -> bool:
+    """True for a path that may lead out of a folder of models: it is no model's name there."""
+    return name.startswith((".", "/", "~")) or ".." in Path(name).parts
 
 
 def full_name(name: str) -> str:
@@ -47,8 +66,9 @@ def full_name(name: str) -> str:
     ValueError for a name that is no folder and can be neither a shipped model's nor a hub id.
     """
     name = current_name(name)
-    if paths.expanded(name).is_dir() or is_gguf(name):
-        return str(paths.expanded(name).resolve())
+    file = gguf_file(name)
+    if file is not None or paths.expanded(name).is_dir():
+        return str((file or paths.expanded(name)).resolve())
     if "/" not in name and not is_shipped(name) and name not in RELEASED:
         shipped = sorted(path.name for path in paths.MODELS.iterdir() if path.is_dir())
         known = ", ".join([*shipped, *RELEASED])
@@ -66,11 +86,12 @@ def find(name: str) -> Path | None:
         return paths.MODELS / name
     if name in RELEASED:
         return _released_file(name)
-    if paths.expanded(name).is_dir() or is_gguf(name):
+    if (file := gguf_file(name)) is not None:
+        return file
+    if paths.expanded(name).is_dir():
         return paths.expanded(name)
     own = os.environ.get(VARIABLE)
-    # a path that leads out of the folder is no model's name
-    if own and "/" in name and not name.startswith((".", "/", "~")) and ".." not in Path(name).parts:
+    if own and "/" in name and not _leads_out(name):
         root = paths.expanded(own).resolve()
         wanted = [root / name, root / name.rpartition("/")[2]]
         found = next((folder for folder in wanted if (folder / "config.json").is_file()), None)

@@ -1,5 +1,8 @@
 """Loading: a causal language model and its tokenizer, by name, from a folder, a file or an adapter."""
 
+import json
+import os
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +18,18 @@ from transformers import (
 
 from splitkit.steering.formats import adapters
 from splitkit.steering.formats.gguf_files import as_ordinary, check_gguf, read_once
-from splitkit.steering.formats.hub import hub_folder
+from splitkit.steering.formats.hub import CHOICES, hub_file, hub_folder
 from splitkit.steering.formats.released import RELEASED
 from splitkit.steering.formats.shipped import MODELS, check_release
 from splitkit.steering.formats.sources import note_source
 from splitkit.steering.memory import DeviceMap, auto_class, check_memory, devices_of
-from splitkit.steering.model_files import check_whole, current_name, digest, fetch
+from splitkit.steering.model_files import check_whole, current_name, digest, fetch, gguf_file
 from splitkit.steering.model_state.placement import check_device, check_dtype
 from splitkit.steering.prompts.settings import note_bos
 from splitkit.storage import paths
+
+_SHORT = ("header too small", "header length", "not fully covered", "cannot reshape", "must be a divisor")
+"""What readers of safetensors and of GGUF say of a file that ends too early."""
 
 
 def load_model(
@@ -39,7 +45,8 @@ def load_model(
     Args:
         name: a name of `MODELS`; one of `RELEASED` ("SmolLM2-135M-Instruct"), a file that `python -m
             splitkit.models` fetches; a local folder ("~" is the home folder); a GGUF file
-            ("model.Q4_K_M.gguf"), which is dequantised (extra `gguf`); the folder of an adapter that peft
+            ("model.Q4_K_M.gguf", also by its name below the folder SPLITKIT_MODELS, or on the hub as
+            "owner/name/model.gguf"), which is dequantised (extra `gguf`); the folder of an adapter that peft
             saved, which is merged into the base model that it names; or a hub id ("owner/name"), which is
             looked up below the folder that SPLITKIT_MODELS names, if it is set, else in the hub's local
             cache, whose revision is kept; see `model_files.fetch`. Of folders only safetensors are read, and
@@ -50,7 +57,8 @@ def load_model(
         device_map: instead of a device, how to spread the model over several: "auto" for all GPUs, or a dict
             of module names and devices. No part can be left on the CPU or the disk beside a GPU.
         quantization_config: passed on to transformers, as BitsAndBytesConfig(load_in_4bit=True); whether the
-            weights fit into memory is then not checked.
+            weights fit into memory is then not checked. No packed weights are among the tests of this
+            project, which run without bitsandbytes: prove such a model at m = 0 first.
 
     Raises:
         ValueError: for an unknown name (lists `MODELS` and `RELEASED`), type or device, a model that needs
@@ -64,15 +72,22 @@ def load_model(
     """
     place = check_device(device, device_map)
     wanted = check_dtype(dtype)
+    if quantization_config is not None and not hasattr(quantization_config, "quant_method"):
+        raise TypeError(
+            "quantization_config is one of transformers' own, as BitsAndBytesConfig(load_in_4bit=True), not "
+            f"a {type(quantization_config).__name__}."
+        )
+    if not isinstance(name, (str, os.PathLike)) or not str(name).strip():
+        given = repr(name) if isinstance(name, (str, int, float, type(None))) else f"a {type(name).__name__}"
+        raise (ValueError if isinstance(name, str) else TypeError)(f"{given} names no model; {CHOICES}.")
     name = current_name(str(name))
     shipped = name in MODELS
-    source = MODELS[name].folder if shipped else fetch(name) if name in RELEASED else paths.expanded(name)
+    source = MODELS[name].folder if shipped else fetch(name) if name in RELEASED else gguf_file(name)
+    source = source or paths.expanded(name)
     if shipped or (source / "splitkit.json").is_file():
         check_release(source)
     if not source.exists():
-        if str(name).startswith((".", "/", "~")) or str(name).count("/") > 1 or source.suffix == ".gguf":
-            raise FileNotFoundError(f"there is no model folder {str(source)!r}, and no such GGUF file.")
-        source = hub_folder(str(name))
+        source = hub_file(name) if name.endswith(".gguf") else hub_folder(name)
     # its bar over a file of a few MB is noise in a notebook
     transformers.utils.logging.disable_progress_bar()
     if (source / adapters.CONFIG).is_file() and not (source / "config.json").is_file():
@@ -106,7 +121,8 @@ def load_model(
     # a damaged file ends anywhere in it
     except Exception as error:
         raise ValueError(
-            f"the GGUF file {source} is damaged, or of a kind that transformers does not read "
+            f"the GGUF file {source} is "
+            f"{_fault(error, 'damaged, or of a kind that transformers does not read')} "
             f"({type(error).__name__}: {error})."
         ) from error
     note_source(as_ordinary(model), file=source.name, sha256=digest(source))
@@ -151,12 +167,24 @@ def _load(
         options.pop("quantization_config", None)
         tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False, **options)
     except SafetensorError as error:
-        raise ValueError(f"the weights of {source} are damaged: {error}.") from error
+        raise ValueError(f"the weights of {source} are {_fault(error, 'damaged')}: {error}.") from error
+    except (OSError, json.JSONDecodeError) as error:
+        if isinstance(error, OSError) and "valid JSON" not in str(error):
+            raise
+        raise ValueError(
+            f"a JSON file of {source} is damaged or cut short: fetch it again ({error})."
+        ) from error
     except ValueError as error:
         if "trust_remote_code" not in str(error):
             raise
         raise ValueError(f"{source} needs code of its own, which splitkit never runs.") from error
     return model, tokenizer
+
+
+def _fault(error: Exception, otherwise: str) -> str:
+    """What an error of its reader says about a file of weights."""
+    short = isinstance(error, (IndexError, struct.error)) or any(sign in str(error) for sign in _SHORT)
+    return "cut short: fetch it again" if short else otherwise
 
 
 def _finished(

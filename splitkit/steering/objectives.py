@@ -28,6 +28,7 @@ class ObjectiveInputs:
     the model without the intervention.
 
     Raises:
+        TypeError: for what is no tensor.
         ValueError: when a tensor is not (batch,), or when the batches differ.
     """
 
@@ -39,6 +40,10 @@ class ObjectiveInputs:
     reference_loss_negative: Float[Tensor, " batch"] | None = None
 
     def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if not isinstance(value, Tensor) and not (value is None and item.default is None):
+                raise TypeError(f"{item.name} is a tensor (batch,), not a {type(value).__name__}.")
         expected = self.loss_positive.shape
         for item in fields(self):
             value = getattr(self, item.name)
@@ -245,14 +250,20 @@ def token_losses(
         (batch,) means in nats per token, and (batch,) numbers of answer tokens, to recover sums.
 
     Raises:
-        ValueError: when the shapes do not match, or (naming the row) when one has no answer token.
+        TypeError: for logits or labels that are no such tensors.
+        ValueError: when the shapes do not match, a label is beyond the vocabulary, or (naming the row) when
+            one has no answer token.
     """
+    if not isinstance(logits, Tensor) or not isinstance(labels, Tensor) or labels.is_floating_point():
+        raise TypeError("logits are a tensor of floats, labels one of whole numbers, the token ids.")
     if logits.ndim != 3 or logits.shape[:2] != labels.shape:
         raise ValueError(
             f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)} do not match: "
             "they are (batch, token, vocabulary) and (batch, token)."
         )
-    targets = labels[:, 1:]
+    targets, size = labels[:, 1:], logits.shape[2]
+    if ((labels != IGNORED) & ((labels < 0) | (labels >= size))).any():
+        raise ValueError(f"labels are token ids below {size}, the vocabulary of the logits, or {IGNORED}.")
     lengths = (targets != IGNORED).sum(dim=1)
     empty = (lengths == 0).nonzero().flatten().tolist()
     if empty:

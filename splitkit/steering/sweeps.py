@@ -20,7 +20,7 @@ from splitkit.steering.pairs import Pair
 from splitkit.steering.prompts.templates import TemplateArguments, arguments
 from splitkit.steering.replay import Replay, at_rest
 from splitkit.steering.shared_prefix import SIDES, record_fork
-from splitkit.steering.strengths import Strength, as_factors, as_grid
+from splitkit.steering.strengths import Strength, as_factors, as_grid, whole_number
 from splitkit.steering.tokenization import Encoded, batches, buckets, encode_pairs, pad_batch
 from splitkit.steering.trainer import SharedRows, stacked
 
@@ -84,8 +84,8 @@ def sweep(
     grid = as_factors(strengths)
     if reduction not in REDUCTIONS:
         raise ValueError(f"unknown reduction {reduction!r}; there are {', '.join(REDUCTIONS)}.")
-    if token_budget is not None and token_budget < 1:
-        raise ValueError(f"token_budget is a number of tokens, 1 or more, not {token_budget!r}.")
+    if token_budget is not None:
+        token_budget = whole_number("token_budget", token_budget, 1)
     intervention.check_base(model)
     given = arguments(chat_template_kwargs, intervention)
     positive, negative = encode_pairs(model, tokenizer, pairs, given)
@@ -198,6 +198,8 @@ def matching_strength(
     """
     if not isinstance(intervention, Intervention):
         raise TypeError(f"the third argument is one Intervention, not a {type(intervention).__name__}.")
+    if not isinstance(shared, (SharedRows, type(None))):
+        raise TypeError(f"shared is a trainer.SharedRows(), not a {type(shared).__name__}.")
     names = token_names(intervention, tokens)
     model = plain_model(model)
     intervention.check_base(model)
@@ -227,4 +229,5 @@ def matching_strength(
     h_norm, dh_norm = torch.cat(norms, dim=1).median(dim=1).values.tolist()
     if dh_norm == 0:
         raise ValueError(f"the {intervention.form} changes nothing (dh = 0): no strength matches.")
-    return h_norm / dh_norm
+    intervention.matching_strength = h_norm / dh_norm
+    return intervention.matching_strength

@@ -25,6 +25,9 @@ from splitkit.steering.prompts.templates import (
     way_out,
 )
 
+FULL = 0.9
+"""Least share of the rows of a model's embedding that its own tokenizer's vocabulary takes, filling aside."""
+
 TOKEN_BUDGET = 4096
 """Most tokens of a forward pass, padding included, unless a caller gives another number."""
 
@@ -139,15 +142,21 @@ def check_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
     """Check that a tokenizer can be this model's, by its size and its special tokens.
 
     BOS, EOS and PAD are compared with the ids in the model's config, where both sides have them (a pad token
-    that is only EOS in another role is not).
+    that is only EOS in another role is not). PAD, which the attention mask hides, is no fault by itself.
 
     Raises:
+        TypeError: for anything but a tokenizer.
         ValueError: when the vocabulary is larger than the model's embedding matrix, or when two or more
             special tokens can be compared and none agrees.
 
     Warns:
-        UserWarning: when some agree and some do not.
+        UserWarning: when BOS or EOS differs, or the vocabulary is less than `FULL` of the embedding matrix.
     """
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise TypeError(
+            f"a tokenizer is wanted, as load_model gives it, not a {type(tokenizer).__name__}: model first, "
+            "then tokenizer."
+        )
     rows = len(model.get_input_embeddings().get_parameter("weight"))
     # a vocabulary can have holes, so that its largest id is beyond its size
     ids = max(len(tokenizer), 1 + max(tokenizer.get_vocab().values()))
@@ -155,6 +164,12 @@ def check_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
         raise ValueError(
             f"the tokenizer does not belong to this model: its vocabulary needs {ids} ids, the model's "
             f"embedding matrix has {rows} rows. Use the tokenizer that load_model returns with the model."
+        )
+    if ids < FULL * rows:
+        warnings.warn(
+            f"the tokenizer may belong to another model: its vocabulary has {ids} ids, the model's embedding "
+            f"matrix {rows} rows. Use the tokenizer that load_model returns with the model.",
+            stacklevel=2,
         )
     compared, differ = 0, []
     for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
@@ -171,7 +186,8 @@ def check_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
         )
         if compared > 1 and len(differ) == compared:
             raise ValueError(text)
-        warnings.warn(text, stacklevel=2)
+        if not all(fault.startswith("pad") for fault in differ):
+            warnings.warn(text, stacklevel=2)
     note_bos(model, tokenizer.bos_token_id)
 
 

@@ -58,7 +58,7 @@ class TrainConfig:
     weights: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.negative not in NEGATIVE:
+        if not isinstance(self.negative, str) or self.negative not in NEGATIVE:
             raise ValueError(f"unknown negative {self.negative!r}; there are {', '.join(NEGATIVE)}.")
         for name in ("lr", "dropout", "factor_min", "factor_max", "factor_step"):
             self._keep(name, real_number(name, getattr(self, name)))
@@ -67,6 +67,8 @@ class TrainConfig:
         for name in ("lr", "factor_step"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)!r}.")
+        if not isinstance(self.weights, dict):
+            raise ValueError(f"weights are a dict of the objective's own by name, not {self.weights!r}.")
         self._keep("weights", {name: _weight(name, value) for name, value in self.weights.items()})
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is a share from 0 to below 1, not {self.dropout!r}.")

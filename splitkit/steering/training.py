@@ -103,10 +103,20 @@ def train(
         )
     model = plain_model(model)
     layer, seed = check_layer(model, layer), whole_number("seed", seed, None)
+    if not -(2**63) <= seed < 2**64:
+        raise ValueError(f"seed is a whole number of 64 bits, not {seed}.")
+    if not isinstance(shared, (SharedRows, type(None))):
+        raise TypeError(f"shared is a trainer.SharedRows(), not a {type(shared).__name__}.")
     chosen = {} if tokens == "all" else {"tokens": tokens}
     if objective in CLOSED:
-        if form != "vector" or config is not None or overrides:
-            raise ValueError(f"{objective} is a closed form for the form 'vector' and has no settings.")
+        if form != "vector":
+            raise ValueError(
+                f"{objective} is a closed form for the form 'vector', not for {form!r}: take form='vector', or "
+                f"for {form!r} one of {', '.join(OBJECTIVES)}."
+            )
+        if config is not None or overrides:
+            given = ", ".join(overrides) or "config"
+            raise ValueError(f"{objective} is a closed form and has no settings: leave out {given}.")
         with at_rest(model):
             seen = _Recorded(model, tokenizer, pairs, layer, chat_template_kwargs, progress)
             parameters = {"vector": CLOSED[objective](seen, seed).float().cpu()}

@@ -191,8 +191,8 @@ def test_settings_out_of_range_are_refused(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     bad: list[tuple[dict[str, Any], str]] = [
-        ({"max_new_tokens": 0}, "max_new_tokens must be 1 or more"),
-        ({"batch_size": 0}, "batch_size must be 1 or more"),
+        ({"max_new_tokens": 0}, "max_new_tokens must be a whole number, 1 or more"),
+        ({"batch_size": 0}, "batch_size must be a whole number, 1 or more"),
     ]
     for settings, message in bad:
         with pytest.raises(ValueError, match=message):

@@ -66,8 +66,11 @@ def test_unknown_model_lists_what_there_is() -> None:
 
 def test_layers_out_of_range_name_the_range(model) -> None:
     assert check_layer(model, None) == 1
-    for layer in (-1, 3, 1.0, True):
-        with pytest.raises(ValueError, match="layers 0 to 2"):
+    for layer in (-1, 3):
+        with pytest.raises(ValueError, match=f"layer {layer} is out of range: this model has layers 0 to 2"):
+            resolve_sites(model, layer)
+    for layer in (1.5, 1.0, True, "1"):
+        with pytest.raises(ValueError, match=rf"a layer is a whole number, not {layer!r}: .*layers 0 to 2"):
             resolve_sites(model, layer)
 
 
@@ -123,9 +126,34 @@ def test_a_copy_of_a_shipped_model_is_checked_too(tmp_path: Path) -> None:
 
 def test_damaged_weights_are_named(tmp_path: Path) -> None:
     weights = saved(tmp_path) / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:500])
+    whole = weights.read_bytes()
+    for kept in (5, 500, len(whole) - 4):
+        weights.write_bytes(whole[:kept])
+        with pytest.raises(ValueError, match=f"weights of {tmp_path} are cut short: fetch it again"):
+            load_model(tmp_path)
+    weights.write_bytes(whole[:8] + b"x" + whole[9:])
     with pytest.raises(ValueError, match=f"weights of {tmp_path} are damaged"):
         load_model(tmp_path)
+    weights.write_bytes(whole)
+    for name in ("config.json", "tokenizer.json"):
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content[:100])
+        with pytest.raises(ValueError, match="a JSON file of .* is damaged or cut short: fetch it"):
+            load_model(tmp_path)
+        (tmp_path / name).write_bytes(content)
+
+
+def test_what_names_no_model_or_place_is_told() -> None:
+    for name in ("", " ", None, 7, tiny_tokenizer()):
+        with pytest.raises((TypeError, ValueError), match="names no model; there are tiny-gemma2, .*hub ids"):
+            load_model(name)  # type: ignore[arg-type]
+    for device_map in ("every", 7, []):
+        with pytest.raises(ValueError, match="device_map is one of auto, .*, or a dict"):
+            load_model("tiny-gemma2", device_map=device_map)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="unknown device 'disk'; there are cpu"):
+        load_model("tiny-gemma2", device_map={"": "disk"})
+    with pytest.raises(TypeError, match="quantization_config is one of transformers' own"):
+        load_model("tiny-gemma2", quantization_config="4bit")
 
 
 def test_weights_that_a_folder_lacks_are_never_random_ones(tmp_path: Path) -> None:
@@ -186,7 +214,7 @@ def test_without_a_hub_the_local_cache_is_used_and_at_once(tmp_path: Path, away:
     loaded, error, seconds = done.stdout.splitlines()
     assert loaded == "loaded llama 261"
     assert error.startswith("no folder 'somebody/other', and the hub does not answer")
-    assert "there are tiny-gemma2, tiny-qwen2, hub ids" in error
+    assert "there are tiny-gemma2, tiny-qwen2, " in error
     assert float(seconds) < 15
 
 

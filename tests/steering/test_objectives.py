@@ -131,3 +131,14 @@ def test_a_row_without_answer_is_named() -> None:
         token_losses(torch.zeros(2, 3, 7), labels)
     with pytest.raises(ValueError, match=r"\(2, 4, 7\) and labels \(2, 3\)"):
         token_losses(torch.zeros(2, 4, 7), labels)
+
+
+def test_what_is_no_tensor_of_losses_or_ids_is_named() -> None:
+    two, logits, labels = torch.ones(2), torch.zeros(1, 3, 5), torch.tensor([[-100, 1, 2]])
+    for given in ([1.0, 2.0], None):
+        with pytest.raises(TypeError, match=r"loss_negative is a tensor \(batch,\), not a "):
+            ObjectiveInputs(two, given, two, two)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="logits are a tensor of floats, labels one of whole numbers"):
+        split_loss(logits, logits, labels, labels.float())
+    with pytest.raises(ValueError, match="labels are token ids below 5"):
+        split_loss(logits, logits, labels, labels + 3)

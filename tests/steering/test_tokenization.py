@@ -119,3 +119,46 @@ def test_special_tokens_that_agree_or_cannot_be_compared_are_silent(pairs, recwa
     other.bos_token, other.pad_token = None, other.eos_token
     encode_pairs(model, other, pairs)
     assert not [warning for warning in recwarn if warning.category is UserWarning]
+
+
+def test_pad_alone_is_no_fault_and_eos_or_a_small_vocabulary_is_one(pairs, recwarn) -> None:
+    model = tiny_model("qwen2")
+    model.config.pad_token_id = model.generation_config.pad_token_id = 9
+    encode_pairs(model, tiny_tokenizer(), pairs)
+    assert not [warning for warning in recwarn if warning.category is UserWarning]
+    model.config.eos_token_id = model.generation_config.eos_token_id = 9
+    with pytest.warns(UserWarning, match="may belong to another model: its eos_token_id is 2"):
+        encode_pairs(model, tiny_tokenizer(), pairs)
+    words = {"<pad>": 0, "<bos>": 1, "<eos>": 2, "Who?": 3, "I": 4, "You": 5}
+    core = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    few = PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<bos>", eos_token="<eos>")
+    with pytest.warns(UserWarning, match="vocabulary has 6 ids, the model's embedding matrix 261 rows"):
+        encode_pairs(tiny_model("llama"), few, [Pair("Who?", " I", " You")])
+
+
+def test_what_is_no_tokenizer_is_named(pairs) -> None:
+    model = tiny_model("llama")
+    for call in (lambda: encode_pairs(model, model, pairs), lambda: answers(model, None, ["Who?"])):
+        with pytest.raises(TypeError, match="a tokenizer is wanted, .*, not a (Llama|None)"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "told"),
+    [
+        ("Q: Who?\nA:", "me", True),
+        ("Q: Who?\nA:", " me", False),
+        ("Q: Who?\n", "me", False),
+        ("2 + 2 =", "4", False),
+        ("\u8c01\uff1a", "\u6211", False),
+        ("Who", "Яна", True),
+    ],
+)
+def test_a_base_model_s_answer_that_runs_on_is_told(question, answer, told, recwarn) -> None:
+    encode_pairs(
+        tiny_model("llama"), tiny_tokenizer(template=None), [Pair(question, answer, answer + "!")] * 2
+    )
+    found = [str(w.message) for w in recwarn if "run on without white space" in str(w.message)]
+    assert len(found) == told
+    assert not told or found[0].startswith("row 0: ")

@@ -224,10 +224,20 @@ def test_bad_settings_list_what_there_is(tokenizer, pairs) -> None:
     with pytest.raises(ValueError, match="local_weight, lora, vector"):
         train(model, tokenizer, pairs, "matrix", "sft")
     for closed in CLOSED:
-        with pytest.raises(ValueError, match=f"{closed} is a closed form for the form 'vector'"):
+        with pytest.raises(
+            ValueError, match=f"{closed} is a closed form for the form 'vector', .* or .* sft, reps"
+        ):
             train(model, tokenizer, pairs, "lora", closed)
     with pytest.raises(ValueError, match="two questions or more"):
         train(model, tokenizer, pairs[:1], "vector", "natural")
+    with pytest.raises(ValueError, match="closed form and has no settings: leave out lr"):
+        train(model, tokenizer, pairs, "vector", "diffmean", lr=0.1)
+    with pytest.raises(ValueError, match="seed is a whole number of 64 bits"):
+        train(model, tokenizer, pairs, "vector", "sft", seed=2**64)
+    with pytest.raises(TypeError, match=r"shared is a trainer.SharedRows\(\), not a list"):
+        train(model, tokenizer, pairs, "vector", "sft", shared=[])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="weights are a dict"):
+        train(model, tokenizer, pairs, "vector", "sft", weights=3)
     with pytest.raises(ValueError, match="learning_rate.*lr, epochs.*gamma"):
         train(model, tokenizer, pairs, "lora", "split", learning_rate=0.1)
     with pytest.raises(ValueError, match="gamma.*for sft no more"):

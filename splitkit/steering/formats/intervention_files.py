@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,20 @@ from safetensors import SafetensorError
 from safetensors import torch as safetensors
 from torch import Tensor
 
+from splitkit.storage import paths
 from splitkit.storage.files import write_whole
 
 _CONFIG_KEYS = ["base_digest", "details", "form", "layer", "objective", "sha256"]
+
+
+def as_folder(given: Any) -> Path:
+    """The folder of an intervention. Raises: TypeError for no path; NotADirectoryError for a file."""
+    if not isinstance(given, (str, os.PathLike)) or not str(given):
+        raise TypeError(f"an intervention's folder is a path, not {given!r}.")
+    folder = paths.expanded(str(given))
+    if file := next((path for path in (folder, *folder.parents) if path.is_file()), None):
+        raise NotADirectoryError(f"{file} is a file; an intervention is saved as a folder of two: name one.")
+    return folder
 
 
 def write(target: Path, config: dict[str, Any], parameters: Mapping[str, Tensor]) -> Path:

@@ -1,7 +1,7 @@
 """Hooks: m dh is added to the output of one place of a model, and `generate` tells where its prompt ends."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import wraps
 from typing import Any, Protocol
 
@@ -29,7 +29,7 @@ class Term(Protocol):
 
     def check_base(self, model: PreTrainedModel) -> None: ...
 
-    def config(self) -> dict[str, Any]: ...
+    def content(self) -> tuple[dict[str, Any], dict[str, Tensor]]: ...
 
 
 def add_scaled(h: Tensor, dh: Tensor, scale: Tensor) -> Tensor:
@@ -79,28 +79,50 @@ def _total(changes: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
 
 @contextmanager
 def observed_generate(model: PreTrainedModel, scales: Sequence[Scale]) -> Iterator[None]:
-    """`model.generate` tells where its prompt ends, for those scales that want to know."""
-    choices = [scale for scale in scales if scale.choice.named]
-    if not choices:
-        yield
-        return
-    before, inner = vars(model).get("generate"), model.generate
+    """`model.generate` tells where its prompt ends, for those scales that want to know.
 
-    @wraps(inner)  # type: ignore[arg-type]
+    Continuous batching packs all prompts into one row, in which nothing tells rows and prompts apart: where
+    that counts it is refused.
+    """
+    with ExitStack() as stack:
+        kinds = [(scale.factors.ndim, scale.choice.tokens) for scale in scales]
+        if any(axes or isinstance(tokens, Tensor) or tokens != "all" for axes, tokens in kinds):
+            stack.enter_context(_replaced(model, "init_continuous_batching", _refuse_packing))
+        if choices := [scale for scale in scales if scale.choice.named]:
+            stack.enter_context(_replaced(model, "generate", _telling(model.generate, choices)))
+        yield
+
+
+def _refuse_packing(*_: Any, **__: Any) -> Any:
+    raise ValueError(
+        "generate_batch packs all prompts into one row: it works with one m for all and tokens='all'. "
+        "model.generate and splitkit.answers take one m per row and tokens."
+    )
+
+
+def _telling(inner: Any, choices: Sequence[Scale]) -> Any:
+    @wraps(inner)
     def generate(*args: Any, **kwargs: Any) -> Any:
         for scale in choices:
             scale.choice.begin(args, kwargs)
         try:
-            return inner(*args, **kwargs)  # type: ignore[operator]
+            return inner(*args, **kwargs)
         finally:
             for scale in choices:
                 scale.choice.end()
 
-    model.generate = generate  # type: ignore[assignment,method-assign]
+    return generate
+
+
+@contextmanager
+def _replaced(model: PreTrainedModel, name: str, method: Any) -> Iterator[None]:
+    """A method of one model is another one, for as long as the `with` lasts."""
+    before = vars(model).get(name)
+    setattr(model, name, method)
     try:
         yield
     finally:
-        if vars(model).get("generate") is generate:
-            del model.generate
+        if vars(model).get(name) is method:
+            delattr(model, name)
             if before is not None:
-                model.generate = before
+                setattr(model, name, before)

@@ -7,14 +7,13 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from splitkit.steering.formats.intervention_files import read
+from splitkit.steering.formats.intervention_files import as_folder, read
 from splitkit.steering.interventions.single import Intervention
 from splitkit.steering.interventions.sums import InterventionSum
 from splitkit.steering.model_state.digest import model_digest
 from splitkit.steering.model_state.placement import dtype_name
 from splitkit.steering.model_state.wrappers import plain_model
 from splitkit.steering.strengths import real_number
-from splitkit.storage import paths
 
 
 def load_intervention(
@@ -34,11 +33,11 @@ def load_intervention(
         FileNotFoundError: when a file is not there.
         ValueError: when a file is damaged or has no digest, or when `model` is another base model.
     """
-    source = paths.expanded(folder)
+    source = as_folder(folder)
     config, tensors = read(source)
     try:
         loaded = _loaded(config, tensors)
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{source} is no intervention's folder: {error}.") from error
     if allow_dtype:
         if model is None:

@@ -1,7 +1,6 @@
 """A single intervention: one change of one layer of one model."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +9,6 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from splitkit.steering.architectures import resolve_sites
-from splitkit.steering.formats.intervention_files import write
 from splitkit.steering.forms import get_form
 from splitkit.steering.interventions.hooks import change
 from splitkit.steering.interventions.sums import Steering
@@ -20,20 +18,19 @@ from splitkit.steering.model_state.token_choice import TOKENS
 from splitkit.steering.model_state.wrappers import plain_model
 from splitkit.steering.prompts.settings import note_bos
 from splitkit.steering.strengths import whole_number
-from splitkit.storage import paths
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Intervention(Steering):
     """A change of one layer of one model: its form, the objective it was made with, and its parameters.
 
     `base_digest` is `model_digest` of the model it belongs to. `details` says how it was made (JSON), of a
     trained one also the base model's type ("dtype"). Shapes are those of `Form.shapes`, compared with the
-    model's layer at each use.
+    model's layer at each use. `matching_strength` is what that function last found here; it is not saved.
 
     Raises:
         TypeError: when `details` or `parameters` is no dict, a parameter no tensor of floats, or
-            `base_digest` no text.
+            `objective` or `base_digest` no text.
         ValueError: for an unknown form, other parameters than it has, NaN or infinity in one, or a layer that
             is no whole number.
     """
@@ -44,12 +41,15 @@ class Intervention(Steering):
     parameters: dict[str, Tensor]
     base_digest: str
     details: dict[str, Any] = field(default_factory=dict)
+    matching_strength: float | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         expected = get_form(self.form).names
         self.layer = whole_number("layer", self.layer)
         if not isinstance(self.details, dict):
             raise TypeError(f"details are a dict, not {self.details!r}.")
+        if not isinstance(self.objective, str):
+            raise TypeError(f"objective is a text, what it was made with, not {self.objective!r}.")
         if not isinstance(self.base_digest, str):
             raise TypeError(
                 f"base_digest is a text as model_digest(model) gives it, not {self.base_digest!r}."
@@ -97,8 +97,9 @@ class Intervention(Steering):
     def check_base(self, model: PreTrainedModel) -> None:
         """Raises ValueError unless `model` is the one that this was made for, with its layer's shapes."""
         model = plain_model(model)
-        # known from training, where the config lacks it
-        note_bos(model, self.details.get("bos_token_id"))
+        if "dtype" in self.details:
+            # known from training, where the config lacks it
+            note_bos(model, self.details.get("bos_token_id"))
         if (found := model_digest(model)) != self.base_digest:
             raise ValueError(
                 f"this {self.form} belongs to another base model: it was made on one with digest "
@@ -119,8 +120,9 @@ class Intervention(Steering):
         made, here = self.details.get("dtype"), dtype_name(model)
         if made not in (None, here):  # the same weights, rounded to another type, are another model
             return (
-                f' It was made in {made}, this one is {here}: load with dtype="{made}", or, if it '
-                "is the same model, the intervention with load_intervention(folder, model, allow_dtype=True)."
+                f' It was made in {made}, this one is {here}: load with dtype="{made}", or, if it is '
+                "the same model, the intervention with load_intervention(folder, model, allow_dtype=True). "
+                "Else train anew."
             )
         names = ", ".join(map(repr, active_adapters(model)))
         if names and base_digest(model) == self.base_digest:
@@ -131,18 +133,23 @@ class Intervention(Steering):
         if (missing := self.details.get("adapters")) and not names:
             return (
                 f" It was made with the adapter {', '.join(map(repr, missing))}, which counted as part of "
-                "the base; no adapter acts on this model."
+                "the base; no adapter acts on this model: load it, or train on the model as it is now."
             )
-        return ""
+        if made is None:
+            return " If this is its model all the same, make it with base_digest=model_digest(model)."
+        file = self.details.get("source", {}).get("file")
+        return f" Load that model{f' ({file})' if file else ''}, or train anew on this one."
 
-    def save(self, folder: str | Path) -> Path:
-        """Write `intervention.safetensors` and `config.json` into `folder`, made if needed; returns it.
+    def content(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """What `save` writes: all that it was made with, and the parameters."""
+        names = ("form", "objective", "layer", "base_digest", "details")
+        return {name: getattr(self, name) for name in names}, self.parameters
 
-        Each file is written whole or not at all. Raises: TypeError, before anything is written, when
-        `details` is not JSON.
-        """
-        return write(paths.expanded(folder), self.config(), self.parameters)
-
-    def config(self) -> dict[str, Any]:
-        """All but the parameters, as `save` writes it."""
-        return {key: value for key, value in vars(self).items() if key != "parameters"}
+    def __repr__(self) -> str:
+        parts = [f"{self.form} by {self.objective}", f"layer {self.layer}", f"model {self.base_digest[:12]}"]
+        parts += [f"|{name}| {p.detach().double().norm():.4g}" for name, p in self.parameters.items()]
+        if "pairs" in self.details:
+            parts.append(f"{self.details['pairs']} pairs")
+        if self.matching_strength is not None:
+            parts.append(f"matching strength {self.matching_strength:.4g}")
+        return f"Intervention({', '.join(parts)})"

@@ -12,15 +12,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from splitkit.steering.architectures import resolve_sites
-from splitkit.steering.formats.intervention_files import write
+from splitkit.steering.formats.intervention_files import as_folder, write
 from splitkit.steering.forms import get_form
 from splitkit.steering.interventions.hooks import Term, hook, observed_generate
 from splitkit.steering.model_state.exclusive import exclusive
 from splitkit.steering.model_state.token_choice import Tokens, check_tokens
 from splitkit.steering.model_state.wrappers import plain_model
-from splitkit.steering.prompts.settings import bos_ids
+from splitkit.steering.prompts.settings import bos_ids, check_bos
 from splitkit.steering.strengths import Scale, Strength, as_factors_each, real_number
-from splitkit.storage import paths
 
 
 class Steering(ABC):
@@ -34,6 +33,18 @@ class Steering(ABC):
     @abstractmethod
     def delta(self, x: Float[Tensor, "*batch inner"]) -> Float[Tensor, "*batch hidden"]:
         """dh at m = 1 of all terms, where they act at one place whose input is x."""
+
+    @abstractmethod
+    def content(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """What `save` writes into `config.json`, and the tensors."""
+
+    def save(self, folder: str | Path) -> Path:
+        """Write `intervention.safetensors` and `config.json` into `folder`, made if needed; returns it.
+
+        Each file is written whole or not at all. Raises, before anything is written: TypeError when `details`
+        is not JSON, NotADirectoryError when `folder` is a file.
+        """
+        return write(as_folder(folder), *self.content())
 
     def check_base(self, model: PreTrainedModel) -> None:
         """Raises ValueError unless `model` is the one that this was made for, with its layers' shapes."""
@@ -86,6 +97,8 @@ class Steering(ABC):
     ) -> Iterator[None]:
         """`applied` to an unwrapped model, with m and the tokens of each term."""
         self.check_base(model)
+        if any(isinstance(chosen, str) and chosen in ("all", "prompt") for chosen in tokens):
+            check_bos(model)
         with exclusive(model), ExitStack() as stack:
             places: dict[nn.Module, list[tuple[Term, Scale]]] = {}
             for m, chosen, (weight, term) in zip(factors, tokens, self.terms, strict=True):
@@ -128,7 +141,7 @@ class Steering(ABC):
         return self + (-other if isinstance(other, Steering) else other)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class InterventionSum(Steering):
     """dh = sum_i w_i dh_i: several interventions on one model, at one layer or at several, as one.
 
@@ -144,26 +157,22 @@ class InterventionSum(Steering):
         if len(bases) > 1:
             raise ValueError(
                 "interventions can be added where they belong to the same base model; these have the digests "
-                f"{', '.join(sorted(base[:12] + '...' for base in bases))}."
+                f"{', '.join(sorted(base[:12] + '...' for base in bases))}: train them on one, or load each "
+                "onto it with allow_dtype=True where only the type differs."
             )
 
     def delta(self, x: Float[Tensor, "*batch inner"]) -> Float[Tensor, "*batch hidden"]:
         """dh at m = 1 where all terms act at one place, whose input is x; see `Intervention.delta`."""
         return sum(weight * term.delta(x) for weight, term in self.terms)  # type: ignore[return-value]
 
-    def save(self, folder: str | Path) -> Path:
-        """Write `intervention.safetensors` and `config.json` into `folder`, made if needed; returns it.
-
-        Each file is written whole or not at all. Raises: TypeError, before anything is written, when
-        `details` is not JSON.
-        """
+    def content(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """What `save` writes: the terms' own contents, and the parameters under the terms' numbers."""
         tensors = {
             f"{number}.{name}": p
             for number, (_, term) in enumerate(self.terms)
             for name, p in term.parameters.items()
         }
-        return write(
-            paths.expanded(folder),
-            {"terms": [{**term.config(), "weight": weight} for weight, term in self.terms]},
-            tensors,
-        )
+        return {"terms": [{**term.content()[0], "weight": weight} for weight, term in self.terms]}, tensors
+
+    def __repr__(self) -> str:
+        return f"InterventionSum({' + '.join(f'{weight:g} * {term!r}' for weight, term in self.terms)})"

@@ -1,5 +1,6 @@
 """Type and device of a model's weights, as `load_model` takes them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -34,6 +35,15 @@ def check_device(device: str | torch.device, device_map: Any) -> torch.device:
         raise ValueError(f"unknown device {device!r}; there are {', '.join(there)}.") from error
     if str(place) not in there and not (str(place) == "cuda" and len(there) > 1):
         raise ValueError(f"this machine has no device {str(place)!r}; there are {', '.join(there)}.")
+    names = ("auto", "balanced", "balanced_low_0", "sequential")
+    if isinstance(device_map, Mapping):
+        for part in device_map.values():
+            check_device(f"cuda:{part}" if isinstance(part, int) else part, None)
+    elif device_map is not None and device_map not in names:
+        raise ValueError(
+            f"device_map is one of {', '.join(names)}, or a dict of modules' names and devices, "
+            f"not {device_map!r}."
+        )
     if device_map is not None and place.type != "cpu":
         raise ValueError(f"device {str(place)!r} and a device_map were given: one of them places the model.")
     return place

@@ -18,7 +18,7 @@ def text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 def check_boundaries(
     tokenizer: PreTrainedTokenizerBase, rows: Iterable[tuple[int, str, str, Sequence[int]]]
 ) -> None:
-    """Warn where the text of prompt and answer has other tokens than the two apart, the first such row.
+    """Warn of the first row whose prompt and answer as one text have other tokens than apart, or run on.
 
     A template's answer is a turn of its own; there only one that begins with white space is looked at.
 
@@ -47,6 +47,20 @@ def check_boundaries(
                 stacklevel=2,
             )
             return
+        if _runs_on(prompt, answer) and not tokenizer.chat_template:
+            warnings.warn(
+                f"row {number}: question and answer run on without white space, "
+                f"{prompt[-8:] + answer[:8]!r}; "
+                'a base model expects an answer that begins with it, as in Pair("...\\nA:", " yes", " no").',
+                stacklevel=2,
+            )
+            return
+
+
+def _runs_on(prompt: str, answer: str) -> bool:
+    """True where a word follows a word, or the mark that ends one, in a script that puts spaces between."""
+    word = answer[:1].isdigit() or answer[:1].lower() != answer[:1].upper()
+    return word and (prompt[-1:] in tuple(".,:;?!)") or prompt[-1:].isalnum())
 
 
 def check_open_end(tokenizer: PreTrainedTokenizerBase, number: int, prompt: str) -> None:

@@ -1,5 +1,6 @@
 """Settings of the text part of a model, and the ids of BOS, which is never steered."""
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -58,8 +59,18 @@ def bos_ids(model: PreTrainedModel) -> tuple[int, ...]:
 
 def note_bos(model: PreTrainedModel, bos: int | None) -> None:
     """Keep in mind the BOS of a tokenizer that is used with the model, whose config may lack it."""
-    if bos is not None:
-        _tokenizers.setdefault(_key(model), set()).add(int(bos))
+    _tokenizers.setdefault(_key(model), set()).update(() if bos is None else (int(bos),))
+
+
+def check_bos(model: PreTrainedModel) -> None:
+    """Warn, once per model, where neither the config nor a tokenizer has said which token is BOS, or none."""
+    if not bos_ids(model) and _key(model) not in _tokenizers:
+        note_bos(model, None)
+        warnings.warn(
+            "which token is BOS is not known here, so one would be steered like any other: set "
+            "model.config.bos_token_id = tokenizer.bos_token_id (unless that is None), or pass tokens=mask.",
+            stacklevel=5,
+        )
 
 
 def unstated_bos(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:

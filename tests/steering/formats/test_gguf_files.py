@@ -7,9 +7,10 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from transformers import BitsAndBytesConfig
 
 from splitkit.steering import model_files
-from splitkit.steering.formats import gguf_files
+from splitkit.steering.formats import gguf_files, hub
 from splitkit.steering.formats.sources import source_of
 from splitkit.steering.model_state.digest import model_digest
 from splitkit.steering.models import load_model
@@ -142,18 +143,50 @@ def test_home_and_types(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_no_gguf_file_is_named(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other, short = tmp_path / "other.gguf", tmp_path / "short.gguf"
     other.write_bytes(b"something else")
-    short.write_bytes(file.read_bytes()[:3000])
+    whole = file.read_bytes()
     with pytest.raises(ValueError, match=r"other.gguf is no GGUF file"):
         load_model(other)
-    with pytest.raises(ValueError, match=r"GGUF file .*short.gguf is damaged"):
-        load_model(short)
+    for kept in (3000, len(whole) - 10):
+        short.write_bytes(whole[:kept])
+        with pytest.raises(ValueError, match=r"GGUF file .*short.gguf is cut short: fetch it again"):
+            load_model(short)
     for missing in ("./missing.gguf", "missing.gguf"):
         with pytest.raises(FileNotFoundError, match=r"no such GGUF file"):
             load_model(missing)
     with pytest.raises(FileNotFoundError, match=r"it holds GGUF files, name one: .*other.gguf"):
         load_model(tmp_path)
     with pytest.raises(ValueError, match=r"leave quantization_config out"):
-        load_model(file, quantization_config=object())
+        load_model(file, quantization_config=BitsAndBytesConfig())
     monkeypatch.setattr(gguf_files, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install '\.\[gguf\]'"):
         load_model(file)
+
+
+def test_a_file_is_found_by_its_name_below_the_folder_of_models(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPLITKIT_MODELS", str(tmp_path))
+    place = tmp_path / "deep" / "tiny.gguf"
+    place.parent.mkdir()
+    place.symlink_to(file)
+    for name in ("tiny.gguf", "deep/tiny.gguf"):
+        assert model_files.find(name) == place and model_files.full_name(name) == str(file.resolve())
+    model, _ = load_model("tiny.gguf")
+    assert source_of(model)["source"]["file"] == "tiny.gguf"
+    assert model_files.gguf_file("../deep/tiny.gguf") is None
+    with pytest.raises(FileNotFoundError, match="no such GGUF file: 'other.gguf'. It is named by its path"):
+        load_model("other.gguf")
+    (tmp_path / "tiny.gguf").symlink_to(file)
+    with pytest.raises(ValueError, match="2 files 'tiny.gguf': name one of deep/tiny.gguf, tiny.gguf"):
+        load_model("tiny.gguf")
+
+
+def test_a_file_on_the_hub_is_named_with_its_repository(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(hub.HfApi, "model_info", lambda self, name, timeout: None)
+    monkeypatch.setattr(hub, "hf_hub_download", lambda *asked: file if asked == ("o/n", "deep/a.gguf") else 0)
+    assert hub.hub_file("o/n/deep/a.gguf") == file
+    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *_: str(tmp_path))
+    assert hub.hub_file("o/n/a.gguf") == tmp_path

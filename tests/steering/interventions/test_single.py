@@ -23,8 +23,9 @@ from splitkit.steering.architectures import resolve_sites
 from splitkit.steering.interventions import Intervention, load_intervention
 from splitkit.steering.model_state.digest import model_digest
 from splitkit.steering.pairs import Pair
+from splitkit.steering.prompts.settings import note_bos
 from splitkit.steering.strengths import as_factors, as_grid
-from splitkit.steering.sweeps import sweep
+from splitkit.steering.sweeps import matching_strength, sweep
 from splitkit.steering.training import train
 from splitkit.studies.manifold.activations import RecordedPairs
 from tests.conftest import LAYER, random_intervention, tiny_model
@@ -472,3 +473,79 @@ def test_another_type_of_the_same_model_is_taken_on_your_word(tmp_path: Path, to
     assert "made_on" not in load_intervention(tmp_path, wide, allow_dtype=True).details
     with pytest.raises(ValueError, match="allow_dtype needs the model"):
         load_intervention(tmp_path, allow_dtype=True)
+
+
+def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path) -> None:
+    iv, file = random_intervention(tiny_model("llama"), "vector"), tmp_path / "taken"
+    file.write_text("mine")
+    for target in (file, file / "below"):
+        with pytest.raises(NotADirectoryError, match=f"{file} is a file; an intervention is"):
+            iv.save(target)
+    assert file.read_text() == "mine"
+    for target in ("", None, 7):
+        with pytest.raises(TypeError, match="an intervention's folder is a path, not "):
+            iv.save(target)  # type: ignore[arg-type]
+
+
+def test_a_short_line_says_what_it_is(tokenizer, pairs) -> None:
+    model = tiny_model("llama")
+    iv = train(model, tokenizer, pairs, "vector", "diffmean")
+    norm = iv.parameters["vector"].norm()
+    start = (
+        f"Intervention(vector by diffmean, layer 1, model {model_digest(model)[:12]}, |vector| {norm:.4g}, "
+    )
+    assert repr(iv) == start + "5 pairs)"
+    unit = matching_strength(model, tokenizer, iv, pairs)
+    assert str(iv) == start + f"5 pairs, matching strength {unit:.4g})"
+    assert repr(iv - 0.5 * iv) == f"InterventionSum(1 * {iv!r} + -0.5 * {iv!r})"
+
+
+def test_another_base_model_is_refused_with_what_to_do(tokenizer, pairs) -> None:
+    model, other = tiny_model("llama"), tiny_model("llama", seed=1)
+    trained = train(model, tokenizer, pairs, "vector", "diffmean")
+    with pytest.raises(ValueError, match=r"Load that model, or train anew on this one\."):
+        trained.check_base(other)
+    trained.details["source"] = {"file": "a.gguf"}
+    with pytest.raises(ValueError, match=r"Load that model \(a\.gguf\), or train anew"):
+        trained.check_base(other)
+    with pytest.raises(ValueError, match=r"make it with base_digest=model_digest\(model\)"):
+        random_intervention(model, "vector").check_base(other)
+    with pytest.raises(ValueError, match=r"allow_dtype=True\)\. Else train anew"):
+        trained.check_base(tiny_model("llama").to(torch.bfloat16))
+    with pytest.raises(ValueError, match="train them on one, or load each onto it with allow_dtype"):
+        trained + random_intervention(other, "vector")
+
+
+def test_bos_that_nobody_names_is_told_once(recwarn) -> None:
+    model = tiny_model("llama")
+    model.config.bos_token_id = model.generation_config.bos_token_id = None
+    iv = random_intervention(model, "vector")
+    with iv.applied(model, 1.0, tokens="answer"):
+        assert not recwarn
+    for _ in range(2):
+        with iv.applied(model, 1.0):
+            pass
+    told = [str(warning.message) for warning in recwarn]
+    assert len(told) == 1 and "set model.config.bos_token_id = tokenizer.bos_token_id" in told[0]
+    named = tiny_model("llama", seed=1)
+    named.config.bos_token_id = named.generation_config.bos_token_id = None
+    note_bos(named, None)  # a tokenizer without BOS
+    with random_intervention(named, "vector").applied(named, 1.0):
+        assert len(recwarn) == 1
+
+
+@pytest.mark.parametrize("options", [{"m": [1.0, 2.0]}, {"m": 1.0, "tokens": "answer"}])
+def test_packed_generation_is_refused_where_rows_or_prompts_count(options) -> None:
+    model = tiny_model("llama")
+    with random_intervention(model, "vector").applied(model, **options):
+        with pytest.raises(ValueError, match="packs all prompts into one row: it works with one m for all"):
+            model.generate_batch([[1, 5], [1, 6]], max_new_tokens=1)
+    assert "init_continuous_batching" not in vars(model)
+
+
+def test_an_objective_is_a_text_and_what_acts_on_a_tensor_takes_one() -> None:
+    vector = {"vector": torch.ones(32)}
+    with pytest.raises(TypeError, match="objective is a text"):
+        Intervention("vector", None, 1, vector, "")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="unknown form .*; there are local_weight"):
+        Intervention([], "sft", 1, vector, "")  # type: ignore[arg-type]
