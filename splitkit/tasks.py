@@ -89,6 +89,8 @@ FAMILIES: dict[str, Family] = {
 
 def task_family(task: str) -> str:
     """The name of a task's family: "axbench/ocean" and "paper/axbench/night" are both of "axbench"."""
+    if not isinstance(task, str):
+        raise TypeError(f"a task is named by a text, as 'axbench/ocean', not {task!r}.")
     return task.removeprefix(PAPER).split("/", 1)[0]
 
 

@@ -76,3 +76,12 @@ def test_the_families_are_the_papers_in_its_order() -> None:
     assert sk.task_family("paper/axbench/night") == sk.task_family("axbench/ocean") == "axbench"
     tasks = ["psychopathy", "axbench/ocean", "axbench/night"]
     assert sk.first_tasks(tasks) == {"axbench": "axbench/ocean", "psychopathy": "psychopathy"}
+    for call in (sk.task_family, sk.load_pairs):
+        with pytest.raises(
+            (TypeError, ValueError), match="a task is named by a text|unknown task None; there are"
+        ):
+            call(None)  # type: ignore[arg-type]
+    with pytest.raises(
+        TypeError, match=r"a Profile is wanted, as get_profile\('smoke'\) gives it, not 'smoke'"
+    ):
+        sk.compute_cells("smoke")

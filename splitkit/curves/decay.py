@@ -149,8 +149,14 @@ def mean_curve(sweep: pd.DataFrame) -> pd.DataFrame:
         pairs), n_pairs, n_pairs_utility, share_undefined (of the pairs, at that m).
 
     Raises:
-        ValueError: when a column is missing, a (m, pair) occurs twice or not at all, or a preference is NaN.
+        ValueError: for what is no table, when a column is missing, a (m, pair) occurs twice or not at all, or
+            a preference is NaN.
     """
+    if not isinstance(sweep, pd.DataFrame):
+        raise ValueError(
+            "sweep must be a DataFrame with the columns m, pair, preference, utility, "
+            f"not a {type(sweep).__name__}."
+        )
     needed = {"m", "pair", "preference", "utility"}
     if missing := sorted(needed - set(sweep.columns)):
         raise ValueError(f"The sweep lacks the column(s) {missing}; it has {sorted(sweep.columns)}.")

@@ -1,6 +1,7 @@
 """The operating point: the strength with the most preference among those that keep utility."""
 
 from dataclasses import dataclass
+from numbers import Real
 
 import pandas as pd
 
@@ -37,14 +38,9 @@ def operating_point(sweep: pd.DataFrame, tolerance: float = 0.5) -> OperatingPoi
         ValueError: when the sweep is no such table or has no m = 0, tolerance is negative or NaN, or utility
             is undefined for every pair (then losses summed over tokens, `reduction="sum"`, define it).
     """
-    if not isinstance(sweep, pd.DataFrame):
-        raise ValueError(
-            "sweep must be a DataFrame with the columns m, pair, preference, utility, "
-            f"not a {type(sweep).__name__}."
-        )
-    if not tolerance >= 0:
-        raise ValueError(f"tolerance must be 0 or more nats, not {tolerance}.")
     curve = mean_curve(sweep)
+    if not isinstance(tolerance, Real) or not tolerance >= 0:
+        raise ValueError(f"tolerance must be 0 or more nats, not {tolerance!r}.")
     base = curve.loc[curve["m"] == 0]
     if base.empty:
         raise ValueError("The sweep has no m = 0, the unsteered model that utility is compared with.")

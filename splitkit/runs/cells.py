@@ -205,6 +205,8 @@ def compute_cells(
     profile: Profile, jobs: int = 2, progress: bool = True, engine: Engine | None = None
 ) -> list[CellResult]:
     """Every cell of the profile, see `compute`."""
+    if not isinstance(profile, Profile):
+        raise TypeError(f"a Profile is wanted, as get_profile('smoke') gives it, not {profile!r}.")
     return compute(profile.cells(), profile, jobs, progress, engine)
 
 

@@ -111,8 +111,8 @@ def train(
     if objective in CLOSED:
         if form != "vector":
             raise ValueError(
-                f"{objective} is a closed form for the form 'vector', not for {form!r}: take form='vector', or "
-                f"for {form!r} one of {', '.join(OBJECTIVES)}."
+                f"{objective} is a closed form for the form 'vector', not for {form!r}: take form='vector', "
+                f"or for {form!r} one of {', '.join(OBJECTIVES)}."
             )
         if config is not None or overrides:
             given = ", ".join(overrides) or "config"

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from splitkit.curves.decay import mean_curve
 from splitkit.curves.operating_point import OperatingPoint, operating_point
 
 
@@ -63,6 +64,8 @@ def test_bad_input_is_named() -> None:
         operating_point(sweep().query("m != 0"))
     with pytest.raises(ValueError, match="tolerance"):
         operating_point(sweep(), tolerance=-1.0)
+    with pytest.raises(ValueError, match="sweep must be a DataFrame with the columns m, pair.*, not a dict"):
+        mean_curve({"m": [0.0]})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="tolerance must be 0 or more nats, not nan"):
         operating_point(sweep(), tolerance=float("nan"))
     with pytest.raises(ValueError, match=r"lacks the column\(s\) \['pair', 'utility'\]"):

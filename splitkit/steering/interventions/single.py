@@ -97,8 +97,8 @@ class Intervention(Steering):
     def check_base(self, model: PreTrainedModel) -> None:
         """Raises ValueError unless `model` is the one that this was made for, with its layer's shapes."""
         model = plain_model(model)
-        if "dtype" in self.details:
-            # known from training, where the config lacks it
+        if "dtype" in self.details or "bos_token_id" in self.details:
+            # known from training, where the config lacks it; else that there is none
             note_bos(model, self.details.get("bos_token_id"))
         if (found := model_digest(model)) != self.base_digest:
             raise ValueError(

@@ -537,9 +537,9 @@ def test_bos_that_nobody_names_is_told_once(recwarn) -> None:
 @pytest.mark.parametrize("options", [{"m": [1.0, 2.0]}, {"m": 1.0, "tokens": "answer"}])
 def test_packed_generation_is_refused_where_rows_or_prompts_count(options) -> None:
     model = tiny_model("llama")
-    with random_intervention(model, "vector").applied(model, **options):
-        with pytest.raises(ValueError, match="packs all prompts into one row: it works with one m for all"):
-            model.generate_batch([[1, 5], [1, 6]], max_new_tokens=1)
+    packed = pytest.raises(ValueError, match="packs all prompts into one row: it works with one m for all")
+    with random_intervention(model, "vector").applied(model, **options), packed:
+        model.generate_batch([[1, 5], [1, 6]], max_new_tokens=1)
     assert "init_continuous_batching" not in vars(model)
 
 

@@ -142,7 +142,9 @@ def base_tokenizer(scheme: str) -> PreTrainedTokenizerFast:
             models.WordPiece(special | {w: i + 3 for i, w in enumerate(words)}, unk_token="<unk>")
         )
         core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<eos>", unk_token="<unk>")
+    made = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<eos>", unk_token="<unk>")
+    made.add_tokens([f"<unused{number}>" for number in range(261 - len(made))])  # as many as the model has
+    return made
 
 
 @pytest.mark.parametrize("scheme", ["bytes", "pieces", "words"])
