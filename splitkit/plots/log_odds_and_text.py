@@ -11,7 +11,7 @@ from splitkit.plots import style
 from splitkit.plots.style import FORMS, Canvas, entry, panels
 from splitkit.plots.style import save as save
 from splitkit.studies.frames import families_of
-from splitkit.studies.log_odds_and_text import USABLE_NATS
+from splitkit.studies.text.log_odds import USABLE_NATS
 from splitkit.tasks import FAMILIES
 
 _AXES = {"utility": "utility (nats above unsteered)", "preference": "preference (nats above unsteered)"}
@@ -26,7 +26,7 @@ def figure_along(table: pd.DataFrame, odds: str, measure: str, least: float | No
 
     Thick lines are means of a form over units at equal strength, thin ones its units (concepts or seeds);
     the line is dotted from where utility has lost `USABLE_NATS`, and its marker stands at m = 1. `table` is
-    of `studies.log_odds_and_text.joined`; `least` is the left end of the x-axis.
+    of `studies.text.log_odds.joined`; `least` is the left end of the x-axis.
     """
     style.require(table, "model", "family", "form", "unit", "m_relative", "utility", odds, measure)
     figure, drawn = _panels(table.dropna(subset=[measure]))
@@ -60,7 +60,7 @@ def _path(axes: Axes, rows: pd.DataFrame, form: str, odds: str, measure: str) ->
 def figure_between(points: pd.DataFrame, found: pd.DataFrame) -> Canvas:
     """What is steered for on test answers against preference, a point per cell at its chosen strength.
 
-    A row per model, a column per family; `points` is of `studies.log_odds_and_text.chosen`, `found` of
+    A row per model, a column per family; `points` is of `studies.text.log_odds.chosen`, `found` of
     `between_cells`: its correlation stands in the title.
     """
     style.require(points, "model", "family", "form", "preference", "effect")
@@ -82,7 +82,7 @@ def figure_budgets(losses: pd.DataFrame) -> Canvas:
     """Score lost against the best strength by the nats of utility spent at most.
 
     A row per model, a column per family; thick lines are means of a form over units, thin ones its units.
-    `losses` is of `studies.nats_spent`.
+    `losses` is of `studies.text.nats_spent`.
     """
     style.require(losses, "model", "family", "form", "unit", "rule", "constant", "lost")
     figure, drawn = _panels(losses[losses["rule"] == "spend"], sharey=True)

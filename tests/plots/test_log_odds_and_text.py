@@ -5,8 +5,8 @@ import pytest
 
 from splitkit.plots import log_odds_and_text as plots
 from splitkit.plots.style import FORMS
-from splitkit.studies import nats_spent
-from tests.studies.test_nats_spent import cell
+from splitkit.studies.text import nats_spent
+from tests.studies.text.test_nats_spent import cell
 
 
 def table() -> pd.DataFrame:

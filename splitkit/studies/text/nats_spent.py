@@ -1,6 +1,6 @@
 """What a nat of preference buys, what a nat of utility costs, and how many nats to spend.
 
-The tables are those of `log_odds_and_text.joined`, which also has the rules by which all this is judged.
+The tables are those of `log_odds.joined`, which also has the rules by which all this is judged.
 """
 
 import math
@@ -12,7 +12,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from splitkit.studies.frames import CELL
-from splitkit.studies.log_odds_and_text import FOUND, GONE, HALVED, Interval, interval
+from splitkit.studies.text.log_odds import FOUND, GONE, HALVED, Interval, interval
 from splitkit.tasks import family_of
 
 BUDGETS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
@@ -182,7 +182,7 @@ def on_trial(lost: pd.DataFrame) -> pd.DataFrame:
 def fresh(points: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     """What the strength that validation chose loses on test answers, in the columns of `on_trial`.
 
-    `points` is of `log_odds_and_text.chosen`. The best validation score is chosen on the answers that are
+    `points` is of `log_odds.chosen`. The best validation score is chosen on the answers that are
     scored, so it is a little too high; and the other questions may be easier or harder.
     """
     best = table[table["m_relative"] > 0].groupby(CELL)["score"].max().rename("best")

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from splitkit.studies import log_odds_and_text as text
 from splitkit.studies.frames import CELL
+from splitkit.studies.text import log_odds as text
 
 M = [0.25, 0.5, 1.0, 2.0, 4.0]
 

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from splitkit.studies import nats_spent
 from splitkit.studies.frames import CELL
+from splitkit.studies.text import nats_spent
 
 CELLS = [*CELL, "family", "unit"]
 
