@@ -5,10 +5,13 @@ import os
 import warnings
 from collections.abc import Iterable
 
+import psutil
+
 from splitkit.judging.judges import JudgeError
 from splitkit.judging.rubrics import OF_FAMILY
 from splitkit.runs import judged_answers
 from splitkit.runs.profiles import Cell, Profile
+from splitkit.steering.formats.released import RELEASED
 from splitkit.steering.model_files import is_shipped
 from splitkit.steering.pairs import PAPER
 from splitkit.tasks import task_family
@@ -40,11 +43,12 @@ def check(profile: Profile, missing: Iterable[tuple[Cell, str]], here: bool = Tr
 
     Cells are computed on this machine if `here`. ValueError for a device that is not there, JudgeError when
     the judge cannot be asked or would be asked more than SPLITKIT_JUDGE_BUDGET says; and what
-    `datasets.files.fetch` raises.
+    `datasets.files.fetch` raises; MemoryError where real models do not fit.
     """
     work = list(missing)
     if here and work:
         check_device(profile)
+        _check_memory(profile, work)
     for task in dict.fromkeys(cell.task for cell, _ in work if cell.task.startswith(PAPER)):
         _check_data(task)
     judged = [cell for cell, stage in work if stage == "answers" and profile.judged(cell.task)]
@@ -59,6 +63,31 @@ def check_device(profile: Profile) -> None:
 
     if profile.device != "cpu" and not all(map(is_shipped, profile.models)):
         placement.check_device(profile.device, None)
+
+
+def _check_memory(profile: Profile, work: list[tuple[Cell, str]]) -> None:
+    """MemoryError where a released model and the reader of its answers are too large for this machine."""
+    from splitkit.runs import text_measures
+    from splitkit.steering.memory import GIB
+
+    if profile.device != "cpu":
+        return
+    needs: dict[str, set[str]] = {}
+    for cell, stage in work:
+        if cell.model in RELEASED:
+            reads = stage == "answers" and not profile.judge and text_measures.is_open(cell.task)
+            readers = {text_measures.reader_of(cell.model)} if reads else set()
+            needs.setdefault(cell.model, {cell.model}).update(readers & set(RELEASED))
+    free = psutil.virtual_memory().available / GIB
+    for model, names in needs.items():
+        # float32, as these are loaded
+        needed = sum(4 * RELEASED[name].parameters for name in names) / GIB
+        if needed > free:
+            raise MemoryError(
+                f"the weights of {' and '.join(sorted(names))}, which a cell of {model} holds, take "
+                f"{needed:.1f} GiB in each process; {free:.1f} GiB are free. Close what holds memory, or "
+                "choose a smaller model with --only model=..."
+            )
 
 
 def _check_data(task: str) -> None:

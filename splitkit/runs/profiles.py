@@ -322,7 +322,6 @@ PROFILES: dict[str, Profile] = {
             family_seeds={"powerseeking": 1, "axbench": 1},
             form_seeds={"local_weight": 3, "vector": 3},
             curve_seeds={"psychopathy": 3},
-            overrides={"epochs": 2},
             layers={name: one.layer for name, one in RELEASED.items()},
             # the answer is one token, where means leave Eq. 8 undefined, and AxBench's partners are the
             # model's own greedy answers, of nearly no loss per token; see `text_measures.DECISIONS`

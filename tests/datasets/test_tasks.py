@@ -14,6 +14,7 @@ from splitkit.datasets import tasks
 from splitkit.datasets.files import SOURCES
 from splitkit.datasets.tasks import CONCEPTS, TASKS, Report, load_dataset_pairs
 from splitkit.steering import generation
+from splitkit.steering.formats.released import RELEASED
 from splitkit.steering.pairs import SPLITS, Pair
 from splitkit.storage import paths
 from tests.conftest import tiny_model
@@ -201,7 +202,11 @@ def test_a_tasks_files_are_those_it_reads() -> None:
 
 def test_every_file_has_a_card_with_licence_and_citation() -> None:
     cards = {path.stem: path.read_text(encoding="utf-8") for path in (paths.DATA / "cards").glob("*.md")}
-    assert set(cards) == {name.partition("/")[0] for name in SOURCES}
+    models = {name.lower().replace("-", "_"): one for name, one in RELEASED.items()}
+    assert set(cards) == {name.partition("/")[0] for name in SOURCES} | set(models)
+    for name, one in models.items():
+        said = [one.sha256, f"{one.size:,} bytes", f"`{one.file}`", f"layer {one.layer} of {one.layers}"]
+        assert all(text in cards[name] for text in said)
     for name, source in SOURCES.items():
         card = cards[name.partition("/")[0]]
         assert f"| file | `{name}`, SHA-256 `{source.sha256}` |" in card
