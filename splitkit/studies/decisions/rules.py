@@ -616,7 +616,8 @@ def as_markdown(claims: Iterable[str] = tuple(RULES), rules: Mapping[str, Rule] 
     wanted = list(claims)
     if unknown := [claim for claim in wanted if claim not in rules]:
         raise KeyError(f"no claim {', '.join(map(repr, unknown))}; there are {list(rules)}")
-    parts, constants = [], {}
+    parts: list[str] = []
+    constants: dict[str, Constant] = {}
     for rule in (rules[claim] for claim in wanted):
         lines = [f"**{rule.claim}. {rule.text}** ({rule.where})", "", f"* Rule: {rule.words}."]
         lines += [f"* Unit: {rule.unit}; at least {rule.fewest}.", f"* Left out: {rule.left_out}."]

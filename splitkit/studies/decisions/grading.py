@@ -1,0 +1,191 @@
+"""From numbers, intervals and units to a grade, and the three tables that this fills."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from splitkit.runs.profiles import Profile
+from splitkit.runs.results import read_table, write_table
+from splitkit.storage import paths
+from splitkit.storage.files import in_turn
+from splitkit.studies.decisions.intervals import NAN, Estimate
+from splitkit.studies.decisions.rules import EXCESS, GRADES, RULES, Rule
+
+Values = Mapping[str, float]
+"""The constants of a rule by name."""
+NOT_MEASURED = Estimate()
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the tables say at one setting of the constants.
+
+    Attributes:
+        ours: the number, with its interval and units.
+        grade: of the number.
+        reached: all grades within the interval, that of the number among them.
+        judged: cells, curves or comparisons off floor and ceiling.
+        tests: rows for `verdict_tests`, without their keys.
+    """
+
+    ours: Estimate
+    grade: str
+    reached: frozenset[str]
+    judged: int
+    tests: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Controls beside a number: theirs, and by how much the trained ones exceed it."""
+
+    number: Estimate = NOT_MEASURED
+    excess: Estimate = NOT_MEASURED
+
+    @property
+    def reading(self) -> str:
+        """ "more", "no more" or "cannot be told" than the control; "" where there is none."""
+        if math.isnan(self.excess.value):
+            return ""
+        if self.excess.low > 0:
+            return "more"
+        return "no more" if self.excess.high < EXCESS else "cannot be told"
+
+
+_NOTHING = Beside()
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Verdicts as tables.
+
+    Attributes:
+        verdicts: one row per claim, model, task and part. `part` is "claim", or names what stands beside it:
+            "usable window", "best with vector and LoRA". verdict, why (of an undecided one), ours, low, high
+            (95 %), unit, n_units, off_floor_ceiling (how many could be judged), flips (constants, separated
+            by commas); control, excess, excess_low, excess_high, beyond (`Beside.reading`) of directions;
+            random_curves, random_curves_excess and so on of random curves; paper, rule.
+        grades: one row per constant at the low end, the value and the high end of its range, for each of the
+            above: claim, model, task, part, constant, value, ours, verdict (of the number alone).
+        tests: one row per test inside a rule: claim, model, task, part, test, number, low, high, p, n_units,
+            reading.
+    """
+
+    verdicts: pd.DataFrame
+    grades: pd.DataFrame
+    tests: pd.DataFrame
+
+
+def graded(rule: Rule, ours: Estimate, judged: int) -> Found:
+    """What a number and its interval give by the two bars of a rule alone."""
+    ends = {rule.grade(value) for value in (ours.low, ours.value, ours.high) if not math.isnan(value)}
+    return Found(ours, rule.grade(ours.value), frozenset(_between(ends)), judged)
+
+
+def _between(ends: set[str]) -> set[str]:
+    """The ends of an interval of grades, and those between."""
+    places = [GRADES.index(grade) for grade in ends]
+    return set(GRADES[min(places) : max(places) + 1]) if places else set()
+
+
+def decide(
+    claim: str,
+    model: str,
+    task: str,
+    find: Callable[[Values], Found],
+    *,
+    unit: str,
+    paper: str,
+    part: str = "claim",
+    directions: Beside = _NOTHING,
+    random_curves: Beside = _NOTHING,
+) -> Judged:
+    """One verdict by the rule of a claim: undecided for the three reasons at the head of `rules`."""
+    rule = RULES[claim]
+    found, keys = find(rule.values), {"claim": claim, "model": model, "task": task, "part": part}
+    flips, grades = [], []
+    for constant in rule.constants:
+        for value in (constant.low, constant.value, constant.high):
+            other = find({**rule.values, constant.name: value}) if value != constant.value else found
+            ours = other.ours.value
+            row = {"constant": constant.name, "value": value, "ours": ours, "verdict": other.grade}
+            grades.append(keys | row)
+            if other.grade != found.grade and not math.isnan(ours) and constant.name not in flips:
+                flips.append(constant.name)
+    why = []
+    if found.ours.units < rule.fewest or math.isnan(found.ours.value):
+        why.append(f"{found.ours.units} units off floor and ceiling, of {rule.fewest} at least")
+    elif math.isnan(found.ours.low):
+        why.append("the interval is not known")
+    if len(found.reached) > 1:
+        why.append("the interval reaches " + ", ".join(g for g in GRADES if g in found.reached))
+    if flips:
+        why.append("the grade flips with " + ", ".join(flips))
+    if found.grade == "undecided" and not why:
+        why.append("the tests do not say")
+    row = {"verdict": "undecided" if why else found.grade, "why": "; ".join(why)}
+    row |= {"ours": found.ours.value, "low": found.ours.low, "high": found.ours.high, "unit": unit}
+    row |= {"n_units": found.ours.units, "off_floor_ceiling": found.judged, "flips": ", ".join(flips)}
+    for name, prefix, beside in (
+        ("control", "", directions),
+        ("random_curves", "random_curves_", random_curves),
+    ):
+        row |= {name: beside.number.value, f"{prefix}excess": beside.excess.value}
+        row |= {f"{prefix}excess_low": beside.excess.low, f"{prefix}excess_high": beside.excess.high}
+        row |= {f"{prefix}beyond": beside.reading}
+    row |= {"paper": paper, "rule": rule.words}
+    tests = [{**keys, **_NO_TEST, **test} for test in found.tests]
+    return Judged(pd.DataFrame([keys | row]), pd.DataFrame(grades), pd.DataFrame(tests))
+
+
+_NO_TEST = {"test": "", "number": NAN, "low": NAN, "high": NAN, "p": NAN, "n_units": 0, "reading": ""}
+
+
+def tested(name: str, found: Estimate, reading: str, p: float = NAN) -> dict[str, Any]:
+    """One row of `Judged.tests`, without its keys."""
+    row = {"test": name, "number": found.value, "low": found.low, "high": found.high}
+    return row | {"p": p, "n_units": found.units, "reading": reading}
+
+
+def together(verdicts: Iterable[Judged]) -> Judged:
+    """All rows of several verdicts; ValueError when there is none: the tables have nothing on the claim."""
+    many = list(verdicts)
+    if not many:
+        raise ValueError("no rows to judge: the table has none of the model's trained cells")
+    parts = ([getattr(one, name) for one in many] for name in ("verdicts", "grades", "tests"))
+    return Judged(*(pd.concat(tables, ignore_index=True) for tables in parts))
+
+
+def keep(judged: Judged, profile: Profile) -> pd.DataFrame:
+    """Put verdicts into a profile's `verdicts`, `verdict_grades`, `verdict_tests`; return the first's rows.
+
+    They replace all earlier ones on the same claims and models.
+    """
+    tables = {"verdicts": judged.verdicts, "verdict_grades": judged.grades, "verdict_tests": judged.tests}
+    now = set(judged.verdicts[["claim", "model"]].itertuples(index=False, name=None))
+    with in_turn(paths.CACHE / "verdicts"):
+        for name, new in tables.items():
+            if new.empty:
+                continue
+            try:
+                old = read_table(name, profile)
+            except FileNotFoundError:
+                old = new.iloc[:0]
+            pairs = pd.Series(zip(old["claim"], old["model"], strict=True), old.index, dtype=object)
+            rows = pd.concat([part for part in (old[~pairs.isin(now)], new) if len(part)])
+            order = ["claim", "model", "task", "part"]
+            rows = rows.sort_values(
+                order, key=lambda c: c.str[1:].astype(int) if c.name == "claim" else c, kind="stable"
+            )
+            write_table(rows, name, profile, digits=3, tolerance=0.01)
+        kept = read_table("verdicts", profile)
+    pairs = pd.Series(zip(kept["claim"], kept["model"], strict=True), kept.index, dtype=object)
+    return kept[pairs.isin(now)]
+
+
+def as_text(value: float, decimals: int = 2) -> str:
+    """The paper's number as text, "not given" for NaN."""
+    return "not given" if math.isnan(value) else f"{value:.{decimals}f}"
