@@ -6,7 +6,7 @@ NaN where undefined), preference_sem and utility_sem (standard errors over pairs
 "random" and "natural" are controls. The training curves are judged.
 """
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -15,15 +15,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from scipy.stats import linregress, spearmanr
+from scipy.stats import spearmanr
 
 from splitkit.studies.decisions.grading import Beside, Found, Judged, Values, decide, graded, together
 from splitkit.studies.decisions.intervals import (
     NAN,
     Estimate,
-    bootstrap,
     clusters,
+    ends,
     excess,
+    medians,
     share,
     trained,
 )
@@ -95,9 +96,9 @@ class Curve:
         m, y = self.m[near], self.y[near]
         if np.ptp(y) == 0:
             return 0.0, 0.0
-        found = linregress(m, y)
-        off = np.abs(y - found.intercept - found.slope * m).max()
-        return float(off / np.ptp(self.y)), float(found.rvalue**2)
+        across, up = m - m.mean(), y - y.mean()
+        rest = up - across * (across @ up) / (across @ across)
+        return float(np.abs(rest).max() / np.ptp(self.y)), float(1 - (rest @ rest) / (up @ up))
 
     def _outwards(self, side: int, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         order = np.argsort(side * self.m[chosen])
@@ -113,13 +114,16 @@ def cell_curves(curves: pd.DataFrame, split: str = "train") -> pd.DataFrame:
     chosen = curves[curves["split"] == split]
     if chosen.empty:
         raise KeyError(f"no curves of split {split!r}; there are {sorted(set(curves['split']))}")
+    chosen = chosen.sort_values("m")
+    numbers = {name: chosen[name].to_numpy(dtype=float) for name in ("m", "push", *ODDS)}
+    numbers |= {f"{name}_sem": chosen[f"{name}_sem"].to_numpy(dtype=float) for name in ODDS}
     rows = []
-    for key, part in chosen.sort_values("m").groupby(CELL, sort=True):
+    for key, place in chosen.groupby(CELL, sort=True).indices.items():
         row: dict[str, object] = dict(zip(CELL, key, strict=True))
         for name in ODDS:
-            own = part[part[name].notna()]
-            m, push, y = own[["m", "push", name]].to_numpy(dtype=float).T
-            row[name] = Curve(m, push, y, float(own[f"{name}_sem"].median()))
+            own = place[~np.isnan(numbers[name][place])]
+            sem = float(np.nanmedian(numbers[f"{name}_sem"][own])) if len(own) else NAN
+            row[name] = Curve(numbers["m"][own], numbers["push"][own], numbers[name][own], sem)
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -176,8 +180,8 @@ def _decide_shape(
         controls = rows.drop(cells.index)
 
         def shares(part: pd.DataFrame, values: Values) -> tuple[Estimate, int]:
-            moving = part[[curve.moves > values["noise"] for curve in part[name]]]
-            found = pd.Series([passes(c, values) for c in moving[name]], moving.index, dtype=float).dropna()
+            moving = part.loc[part[name].map(lambda curve: curve.moves > values["noise"]).astype(bool), name]
+            found = moving.map(lambda curve: passes(curve, values)).astype(float).dropna()
             return share(found > 0, cluster[found.index]), len(found)
 
         cluster = clusters(rows)
@@ -214,7 +218,7 @@ def decide_c4(curves: pd.DataFrame) -> Judged:
         def find(values: Values) -> Found:
             table = pd.DataFrame(_pairs(cells, values, by_concept), columns=_PAIR)
             kinds = [(of, name) for of in ("form", "objective") for name in ODDS]
-            found = _lowest(table, kinds, with_interval=dict(values) == RULES["C4"].values)
+            found = _lowest(table, kinds)
             judged = sum(_moves(row, "preference", values) for row in cells.to_dict("records"))
             return graded(RULES["C4"], found, judged)
 
@@ -250,14 +254,18 @@ def _unit(row: dict[Hashable, Any], by_concept: bool) -> object:
 
 def _pairs(cells: pd.DataFrame, values: Values, by_concept: bool) -> Iterator[_Pair]:
     """Correlations between the forms of one objective, and between the objectives of one form."""
-    for of, same in (("form", "objective"), ("objective", "form")):
-        for _, group in cells.groupby(["task", "seed", same], sort=False):
-            for one, other in combinations(group.to_dict("records"), 2):
-                for name in ODDS:
-                    if _moves(one, name, values) and _moves(other, name, values):
-                        found = sameness(one[name], other[name], values["reach"])
-                        if not np.isnan(found):
-                            yield _unit(one, by_concept), of, name, found
+    for one, other in combinations(cells.to_dict("records"), 2):
+        if (one["task"], one["seed"]) != (other["task"], other["seed"]):
+            continue
+        same = [name for name in ("form", "objective") if one[name] == other[name]]
+        if len(same) != 1:
+            continue
+        of = "objective" if same == ["form"] else "form"
+        for name in ODDS:
+            if _moves(one, name, values) and _moves(other, name, values):
+                found = sameness(one[name], other[name], values["reach"])
+                if not np.isnan(found):
+                    yield _unit(one, by_concept), of, name, found
 
 
 def _with_controls(
@@ -299,22 +307,14 @@ def sameness(one: Curve, other: Curve, reach: float) -> float:
     return float(np.corrcoef(ys)[0, 1]) if all(np.ptp(y) > 0 for y in ys) else NAN
 
 
-def _lowest(table: pd.DataFrame, kinds: list[tuple[str, str]], with_interval: bool = True) -> Estimate:
+def _lowest(table: pd.DataFrame, kinds: list[tuple[str, str]]) -> Estimate:
     """The lowest of the kinds' medians, with a bootstrap over units; NaN where a kind has no pair."""
-    units = [
-        [own.loc[(own["of"] == of) & (own["curve"] == name), "correlation"].to_numpy() for of, name in kinds]
-        for _, own in table.groupby("unit", sort=False)
-    ]
-
-    def lowest(chosen: Sequence[int]) -> float:
-        parts = [np.concatenate([units[i][kind] for i in chosen]) for kind in range(len(kinds))]
-        return float(np.min([np.median(part) if len(part) else NAN for part in parts]))
-
+    units = list(dict.fromkeys(table["unit"]))
     if not units:
         return Estimate()
-    value = lowest(range(len(units)))
-    low, high = bootstrap(units, lowest) if with_interval and not np.isnan(value) else (NAN, NAN)
-    return Estimate(value, low, high, len(units))
+    parts = [table[(table["of"] == of) & (table["curve"] == name)] for of, name in kinds]
+    found = np.min([medians(part["correlation"], part["unit"], units) for part in parts], axis=0)
+    return Estimate(float(found[0]), *ends(found[1:]), len(units))
 
 
 def _beside(rivals: pd.DataFrame, controls: pd.DataFrame) -> Beside:

@@ -164,7 +164,7 @@ def _decide_share(
 
 def _as_good(rows: pd.DataFrame, values: Values) -> pd.Series:
     """Of the rows (curve, r2_train, r2_test) fitted well on train: whether test is as good."""
-    bar = rows["curve"].map({curve: values[name] for curve, name in _BARS.items()})
+    bar = rows["curve"].map({curve: values[name] for curve, name in _BARS.items()}).astype(float)
     good = rows["r2_train"] > bar
     kept = (rows["r2_test"] > bar) | (rows["r2_test"] >= rows["r2_train"] - values["slack"])
     return kept[good]

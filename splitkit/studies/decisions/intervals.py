@@ -1,14 +1,14 @@
 """Intervals and exact tests over units: shares, means, medians, differences of two sides."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.stats import norm, permutation_test, t
 
 from splitkit.studies.decisions.rules import FEWEST_CONCEPTS
@@ -40,8 +40,7 @@ def trained(table: pd.DataFrame) -> pd.DataFrame:
 def clusters(cells: pd.DataFrame) -> pd.Series:
     """The cluster of each row: its concept where its family has at least `FEWEST_CONCEPTS`, else its cell."""
     concepts = cells["task"].groupby(family_column(cells)).transform("nunique")
-    names = ["task", "form", "objective", "seed"]
-    own = cells[names].astype(str).agg("/".join, axis=1) if len(cells) else cells["task"]
+    own = cells["task"] + "/" + cells["form"] + "/" + cells["objective"] + "/" + cells["seed"].astype(str)
     return cells["task"].where(concepts >= FEWEST_CONCEPTS, own)
 
 
@@ -83,29 +82,48 @@ def excess(ours: Estimate, theirs: Estimate) -> Estimate:
     return Estimate(difference, low, high, min(ours.units, theirs.units))
 
 
-def bootstrap(units: Sequence[object], statistic: Callable[[Sequence[int]], float]) -> tuple[float, float]:
-    """2.5 and 97.5 % of a statistic of the numbers of the units, drawn anew `DRAWS` times.
+def drawn(n: int, seed: int = 0) -> Int[np.ndarray, "draw unit"]:
+    """Numbers of n units, drawn anew `DRAWS` times with replacement."""
+    return np.random.default_rng(seed).integers(n, size=(DRAWS, n))
 
-    NaN when the statistic is undefined in more than half of the draws.
-    """
-    if not units:
-        return NAN, NAN
-    drawn = np.random.default_rng(0).integers(len(units), size=(DRAWS, len(units)))
-    found = np.array([statistic(row) for row in drawn])
-    if np.isnan(found).mean() > 0.5:
+
+def ends(draws: Float[np.ndarray, " draw"]) -> tuple[float, float]:
+    """2.5 and 97.5 % of the draws that are defined; NaN when more than half are not."""
+    defined = draws[~np.isnan(draws)]
+    if len(defined) < len(draws) / 2:
         return NAN, NAN
     # of the draws themselves: between a finite and an infinite one there is nothing
-    low, high = np.quantile(found[~np.isnan(found)], [0.025, 0.975], method="inverted_cdf")
+    low, high = np.quantile(defined, [0.025, 0.975], method="inverted_cdf")
     return float(low), float(high)
+
+
+def medians(values: pd.Series, unit: pd.Series, units: Sequence[object]) -> Float[np.ndarray, " 1+draw"]:
+    """Median of the rows of the units, each once, then of each of `DRAWS` draws of them.
+
+    NaN where a draw has no row.
+    """
+    place = {name: number for number, name in enumerate(units)}
+    order = np.argsort(values.to_numpy(dtype=float))
+    owner = np.array([place[name] for name in unit], dtype=int)[order]
+    counts = np.stack([np.bincount(row, minlength=len(units)) for row in drawn(len(units))])
+    below = np.concatenate([np.ones_like(counts[:1]), counts])[:, owner].cumsum(axis=1)
+    if not len(values):
+        return np.full(1 + DRAWS, NAN)
+    n = below[:, -1]
+    # the lower and the upper of the two rows in the middle, one row where n is odd
+    middle = [(below > ((n - one) // 2)[:, None]).argmax(axis=1) for one in (1, 0)]
+    found = values.to_numpy(dtype=float)[order][np.stack(middle)].mean(axis=0)
+    return np.where(n > 0, found, NAN)
 
 
 def median(values: pd.Series, cluster: pd.Series) -> Estimate:
     """Median over rows, with a bootstrap of the clusters."""
-    parts = [own.to_numpy(dtype=float) for _, own in values.dropna().groupby(cluster)]
-    if not parts:
+    known = values.dropna()
+    units = list(dict.fromkeys(cluster[known.index]))
+    if not units:
         return Estimate()
-    ends = bootstrap(parts, lambda row: float(np.median(np.concatenate([parts[i] for i in row]))))
-    return Estimate(float(values.median()), *ends, len(parts))
+    found = medians(known, cluster[known.index], units)
+    return Estimate(float(found[0]), *ends(found[1:]), len(units))
 
 
 def mean(values: Float[np.ndarray, " unit"]) -> Estimate:

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from splitkit.studies.decisions.curve_claims import unit_name
 from splitkit.studies.decisions.grading import Found, Judged, Values, decide, tested, together
 from splitkit.studies.decisions.intervals import NAN, Estimate, clusters, mean, median, trained
 from splitkit.studies.decisions.rules import FEWEST_CONCEPTS, FEWEST_TESTED
@@ -58,9 +57,8 @@ def decide_c9(form_left_out: pd.DataFrame, manifold_moves: pd.DataFrame, angles:
             grade = _grade(readings)
             return Found(ours, grade, frozenset([grade]), sum(row["n_units"] > 0 for row in rows), rows)
 
-        unit = "test: " + "; ".join(
-            [f"(1) {'concept' if _by_concept(own[0]) else 'cell'}", "(2) move", f"(3) {unit_name(own[2])}"]
-        )
+        parts = zip((1, 2, 3), own, ("cell", "move", "cell"), strict=True)
+        unit = "; ".join(f"({n}) {'concept' if _by_concept(t) else name}" for n, t, name in parts)
         return decide("C9", model, task, find, unit=unit, paper="assumed, drawn in Fig. 3")
 
     return together(judged(model, task) for model, task, _ in by_model_and_family(groups))

@@ -9,6 +9,7 @@ scores by likelihood and without a judge.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ import pandas as pd
 from splitkit import paper
 from splitkit.studies import score_differences
 from splitkit.studies.decisions.grading import (
+    NOT_MEASURED,
     Beside,
     Found,
     Judged,
@@ -28,8 +30,9 @@ from splitkit.studies.decisions.grading import (
 from splitkit.studies.decisions.intervals import (
     NAN,
     Estimate,
-    bootstrap,
     difference,
+    drawn,
+    ends,
     excess,
     holm,
     mean,
@@ -135,7 +138,7 @@ def decide_c10(scores: pd.DataFrame, metrics: _Metrics = METRICS) -> Judged:
                 "C10",
                 model,
                 "all",
-                lambda values, wanted=wanted: _compared(sides, wanted, values),  # type: ignore[misc]
+                partial(_counted, [_comparison(sides, pair) for pair in wanted]),
                 unit="concept of AxBench; training run of the others",
                 paper=_printed_won(model, wanted),
                 part=part,
@@ -148,43 +151,60 @@ _Pair = tuple[str, tuple[str, str], tuple[str, str]]
 """A metric, and form and objective of the two sides."""
 
 
-def _compared(sides: dict[tuple[str, str, str], _Side], wanted: list[_Pair], values: Values) -> Found:
-    """Counts of comparisons won, lost, equal and untold, after Holm's correction over all that are judged."""
-    found = []
-    for name, one, other in wanted:
-        ours, theirs = sides.get((name, *one)), sides.get((name, *other))
-        label = f"{name}: {' '.join(one)} less {' '.join(other)}"
-        unsteered = sides.get((name, VANILLA, VANILLA))
-        if ours is None or theirs is None or unsteered is None:
-            found.append((label, Estimate(), NAN, "not measured", NAN))
-            continue
-        smallest = values["effect"] * ours.metric.smallest
-        estimate, p = _difference(ours, theirs)
-        reading = ""
-        if min(side.at_ceiling(values["ceiling"]) for side in (ours, theirs)):
-            reading = "ceiling"
-        elif max(ours.mean, theirs.mean) - unsteered.mean < smallest:
-            reading = "floor"
-        elif estimate.units < FEWEST_TESTED:
-            reading = "too few units"
-        found.append((label, estimate, p, reading, smallest))
-    corrected = holm([NAN if reading else p for _, _, p, reading, _ in found])
+@dataclass(frozen=True)
+class _Comparison:
+    """One side less another, and what makes it no comparison ("" where nothing does)."""
+
+    name: str
+    label: str
+    estimate: Estimate = NOT_MEASURED
+    p: float = NAN
+    sides: tuple[_Side, ...] = ()
+    unsteered: float = NAN
+
+    def set_apart(self, values: Values) -> str:
+        """Why it is not tested: not measured, at the ceiling, at the floor, too few units; else ""."""
+        if not self.sides:
+            return "not measured"
+        if min(side.at_ceiling(values["ceiling"]) for side in self.sides):
+            return "ceiling"
+        if max(side.mean for side in self.sides) - self.unsteered < self.smallest(values):
+            return "floor"
+        return "too few units" if self.estimate.units < FEWEST_TESTED else ""
+
+    def smallest(self, values: Values) -> float:
+        return values["effect"] * self.sides[0].metric.smallest
+
+
+def _comparison(sides: dict[tuple[str, str, str], _Side], wanted: _Pair) -> _Comparison:
+    name, one, other = wanted
+    label = f"{name}: {' '.join(one)} less {' '.join(other)}"
+    ours, theirs, unsteered = (sides.get((name, *kind)) for kind in (one, other, (VANILLA, VANILLA)))
+    if ours is None or theirs is None or unsteered is None:
+        return _Comparison(name, label)
+    return _Comparison(name, label, *_difference(ours, theirs), (ours, theirs), unsteered.mean)
+
+
+def _counted(comparisons: list[_Comparison], values: Values) -> Found:
+    """Counts of comparisons won, lost, equal and untold; p is Holm's, over those of one metric."""
+    apart = [one.set_apart(values) for one in comparisons]
+    corrected = np.full(len(comparisons), NAN)
+    for name in {one.name for one in comparisons}:
+        own = [i for i, one in enumerate(comparisons) if one.name == name and not apart[i]]
+        corrected[own] = holm([comparisons[i].p for i in own])
     tests, count = [], dict.fromkeys(("won", "lost", "equal", "untold"), 0)
-    for (label, estimate, _, reading, smallest), p in zip(found, corrected, strict=True):
-        reading = reading or _outcome(estimate, p, smallest, values["alpha"])
-        tests.append(tested(label, estimate, reading, p))
+    for one, reading, p in zip(comparisons, apart, corrected.tolist(), strict=True):
+        reading = reading or _outcome(one.estimate, p, one.smallest(values), values["alpha"])
+        tests.append(tested(one.label, one.estimate, reading, p))
         if reading not in ("ceiling", "floor"):
             count[reading if reading in count else "untold"] += 1
     n, won, untold = sum(count.values()), count["won"], count["untold"]
     if not n:
         return Found(Estimate(), "undecided", frozenset(), 0, tests)
-    grades = {
-        _c10_grade(won, count["lost"] + untold, n),
-        _c10_grade(won + untold, count["lost"], n),
-    }
-    grade = grades.copy().pop() if len(grades) == 1 else "undecided"
+    grades = frozenset(_c10_grade(won + more, count["lost"] + untold - more, n) for more in (0, untold))
+    grade = next(iter(grades)) if len(grades) == 1 else "undecided"
     units = max(test["n_units"] for test in tests)
-    return Found(Estimate(won / n, won / n, (won + untold) / n, units), grade, frozenset(grades), n, tests)
+    return Found(Estimate(won / n, won / n, (won + untold) / n, units), grade, grades, n, tests)
 
 
 def _c10_grade(won: int, lost: int, n: int) -> str:
@@ -349,26 +369,22 @@ def _ratio(sides: dict[tuple[str, str, str], _Side], name: str, form: str) -> tu
         return Estimate(), NAN
     if unsteered.metric.unit == "concept":
         both = pd.concat([side.scores for side in (unsteered, *known)], axis=1, join="inner").to_numpy()
-        columns = [both[:, i] - both[:, 0] for i in range(1, both.shape[1])]
+        gains = [both[:, i] - both[:, 0] for i in range(1, both.shape[1])]
+        seeds = [0] * len(gains)
     else:
-        columns = [side.scores.to_numpy() - unsteered.mean for side in known]
-
-    def ratio(gains: list[float]) -> float:
-        best = max(gains[1:])
-        return abs(gains[0]) / best if best > 0 else np.inf
-
-    gains = [float(column.mean()) for column in columns]
-    units = min(len(column) for column in columns)
-    if unsteered.metric.unit == "concept":
-        ends = bootstrap(list(range(units)), lambda row: ratio([float(c[row].mean()) for c in columns]))
-    else:
+        gains = [side.scores.to_numpy() - unsteered.mean for side in known]
         # runs of different objectives have nothing to do with each other: each side is drawn by itself
-        random = np.random.default_rng(1)
-        ends = bootstrap(
-            list(range(units)),
-            lambda _: ratio([float(random.choice(c, len(c)).mean()) for c in columns]),
-        )
-    return Estimate(ratio(gains), *ends, units), max(gains[1:])
+        seeds = list(range(len(gains)))
+    units = min(len(gain) for gain in gains)
+    if not units:
+        return Estimate(), NAN
+    means = [
+        np.append(gain.mean(), gain[drawn(len(gain), seed)].mean(axis=1))
+        for gain, seed in zip(gains, seeds, strict=True)
+    ]
+    best = np.max(means[1:], axis=0)
+    ratios = np.where(best > 0, np.abs(means[0]) / np.where(best > 0, best, 1.0), np.inf)
+    return Estimate(float(ratios[0]), *ends(ratios[1:]), units), float(best[0])
 
 
 def _require_scores(scores: pd.DataFrame) -> None:
