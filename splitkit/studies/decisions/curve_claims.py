@@ -17,6 +17,7 @@ import pandas as pd
 from jaxtyping import Float
 from scipy.stats import spearmanr
 
+from splitkit.runs.profiles import CONTROLS
 from splitkit.studies.decisions.grading import Beside, Found, Judged, Values, decide, graded, together
 from splitkit.studies.decisions.intervals import (
     NAN,
@@ -30,7 +31,6 @@ from splitkit.studies.decisions.intervals import (
 )
 from splitkit.studies.decisions.rules import FEWEST_CONCEPTS, FEWEST_STRENGTHS, FORMS, RULES
 from splitkit.studies.frames import CELL, CURVE, ODDS, by_model, by_model_and_family, require
-from splitkit.studies.manifold.relation import CONTROLS
 
 PLACES = 41
 """Number of places, evenly spaced in push, at which two curves are compared."""

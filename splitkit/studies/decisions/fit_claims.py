@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 import pandas as pd
 
 from splitkit import paper
+from splitkit.runs.profiles import CONTROLS
 from splitkit.studies.decisions.curve_claims import cell_curves, unit_name
 from splitkit.studies.decisions.grading import (
     NOT_MEASURED,
@@ -29,7 +30,6 @@ from splitkit.studies.decisions.grading import (
 from splitkit.studies.decisions.intervals import NAN, Estimate, clusters, excess, share, trained
 from splitkit.studies.decisions.rules import IN_TABLES_OF_FITS, RULES
 from splitkit.studies.frames import CELL, ODDS, by_model, by_model_and_family, family_column, require
-from splitkit.studies.manifold.relation import CONTROLS
 
 WINDOWS = {"whole": "claim", "usable": "usable window"}
 """The part of a claim that each window decides or stands beside."""

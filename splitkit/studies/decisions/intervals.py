@@ -11,9 +11,9 @@ import pandas as pd
 from jaxtyping import Float, Int
 from scipy.stats import norm, permutation_test, t
 
+from splitkit.runs.profiles import CONTROLS
 from splitkit.studies.decisions.rules import FEWEST_CONCEPTS
 from splitkit.studies.frames import family_column
-from splitkit.studies.manifold.relation import CONTROLS
 
 DRAWS = 2000
 """Bootstrap draws, all of seed 0."""

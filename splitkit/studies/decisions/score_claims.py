@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from splitkit import paper
+from splitkit.runs.profiles import CONTROLS
 from splitkit.studies import score_differences
 from splitkit.studies.decisions.grading import (
     NOT_MEASURED,
@@ -48,7 +49,6 @@ from splitkit.studies.decisions.rules import (
     Metric,
 )
 from splitkit.studies.frames import by_model, require
-from splitkit.studies.manifold.relation import CONTROLS
 
 ACCURACY = "psychopathy_acc_pct"
 VANILLA = "vanilla"
