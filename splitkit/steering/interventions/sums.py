@@ -67,9 +67,9 @@ class Steering(ABC):
         `load_model` or `train` names (a pass on `inputs_embeds` of your own has no ids).
 
         m = 0 is the base model bit for bit; on leaving, by an exception too, nothing stays behind. Beam
-        search reorders the batch and works with one m for all rows only, and so does `generate_batch`, which packs
-        all rows into one, with all tokens. Compiled models run as they are
-        written, since a compiled graph knows nothing of a change that comes later.
+        search reorders the batch and works with one m for all rows only; so does `generate_batch`, which
+        packs all rows into one, and with all tokens. Compiled models run as they are written, since a compiled
+        graph knows nothing of a change that comes later.
 
         Args:
             model: the model this was made for, as it is or wrapped.
