@@ -68,8 +68,8 @@ class Steering(ABC):
 
         m = 0 is the base model bit for bit; on leaving, by an exception too, nothing stays behind. Beam
         search reorders the batch and works with one m for all rows only; so does `generate_batch`, which
-        packs all rows into one, and with all tokens. Compiled models run as they are written, since a compiled
-        graph knows nothing of a change that comes later.
+        packs all rows into one, and with all tokens. Compiled models run as they are written, since a
+        compiled graph knows nothing of a change that comes later.
 
         Args:
             model: the model this was made for, as it is or wrapped.
