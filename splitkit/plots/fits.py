@@ -10,13 +10,15 @@ from matplotlib.ticker import MaxNLocator
 
 from splitkit.plots import style
 from splitkit.plots.style import CURVES, FORMS, OBJECTIVES, Canvas, entry, panels, selected
-from splitkit.studies.fits import fitted_curve
+from splitkit.studies.fits import fitted_curve, fitted_validity
 from splitkit.studies.frames import families_of
 from splitkit.studies.rival_curves import CANDIDATES
 from splitkit.tasks import task_family
 
 _OUTSIDE = 30.0
 """Largest error that is drawn, in standard deviations of a curve."""
+_WHOLE = {"preference": "(αm + β)·D + b", "utility": "βᵤ·D + bᵤ"}
+_WITHOUT = {"preference": "αm + β + b: were D = 1", "utility": "βᵤ + bᵤ: were D = 1"}
 _DIGITS = 1e-4
 """Smallest 1 - R² that is drawn: R² is committed with four digits."""
 
@@ -73,6 +75,39 @@ def _fit_legend() -> list[Line2D]:
         lines.append(entry(curve, mfc="none", linestyle="", **look.drawn))
         lines.append(entry(equation, color=look.colour, linestyle=look.dash))
     return [*lines, entry("D = 1/2 (Eq. 15)", color="0.5", linestyle=":")]
+
+
+@style.styled()
+def figure_validity(cell: pd.DataFrame, fits: pd.DataFrame) -> Canvas:
+    """One cell's fits taken apart: D of both curves (Eq. 12), then each with its D (Eq. 15, 17) and without.
+
+    `cell` is one mean curve, `fits` its two rows of `fits.fit_table`. Dotted uprights mark D = 1/2.
+    """
+    style.require(cell, "m_relative", *CURVES)
+    limit = float(cell["m_relative"].abs().max())
+    dense = np.sinh(np.linspace(-np.arcsinh(limit), np.arcsinh(limit), 801))
+    figure, grid = panels(11.4, 3.3, 1, 3)
+    validity, *own = grid[0]
+    for (curve, look), axes in zip(CURVES.items(), own, strict=True):
+        row = fits[fits["curve"] == curve].iloc[0]
+        decay = fitted_validity(row)
+        validity.plot(dense, decay(dense), look.dash, color=look.colour, label=curve)
+        axes.plot(cell["m_relative"], cell[curve], look.marker, color=look.colour, mfc="none", ms=4)
+        axes.plot(dense, fitted_curve(row, dense), color=look.colour, label=_WHOLE[curve])
+        axes.set_ylim(*axes.get_ylim())
+        names = ("alpha", "beta", "b") if curve == "preference" else (None, "beta_u", "b_u")
+        slope, *ends = (row[name] if name else 0.0 for name in names)
+        axes.plot(dense, slope * dense + sum(ends), ":", color=style.GREY, label=_WITHOUT[curve])
+        for edge in ("breakdown_negative", "breakdown_positive"):
+            validity.axvline(row[edge], color=look.colour, linestyle=":", linewidth=1.0)
+        axes.set(title=look.label, ylabel="nats")
+    validity.set(title="validity D(m)", ylabel="D", ylim=(0, 1.25))
+    for axes in grid[0]:
+        style.strength_axis(axes, limit, fontsize=8)
+        axes.legend(
+            loc="upper center" if axes is validity else "best", fontsize=8, ncols=1 + (axes is validity)
+        )
+    return figure
 
 
 @style.styled()

@@ -81,7 +81,12 @@ def fitted_curve(row: Mapping[Any, Any], m: np.ndarray) -> np.ndarray:
     """Eq. 15 or 17 with the parameters of one row of `fit_table`, at each m in its unit."""
     coefficients = {name: row[name] for name in COEFFICIENTS[row["curve"]]}
     curve = preference_curve if row["curve"] == "preference" else utility_curve
-    return curve(m, **coefficients, validity=Validity(*[row[name] for name in _DECAY]))
+    return curve(m, **coefficients, validity=fitted_validity(row))
+
+
+def fitted_validity(row: Mapping[Any, Any]) -> Validity:
+    """D of Eq. 12 with the parameters of one row of `fit_table`."""
+    return Validity(*[row[name] for name in _DECAY])
 
 
 def r2_within(fits: pd.DataFrame, curves: pd.DataFrame, window: float) -> pd.DataFrame:

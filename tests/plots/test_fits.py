@@ -78,3 +78,24 @@ def test_r2_beside_the_paper_shows_both_and_what_is_off_the_scale() -> None:
     assert sorted(float(line.get_xdata()[0]) for line in left.lines) == [0.95, 0.96, 0.97, 0.98, 0.99]
     assert len({(line.get_marker(), float(line.get_ydata()[0])) for line in left.lines}) == 2
     assert [text.get_text() for text in right.texts] == ["-12.00"]
+
+
+def test_a_cell_is_taken_apart_into_validity_and_what_it_multiplies() -> None:
+    m = np.linspace(-4, 4, 9)
+    cell = pd.DataFrame({"m_relative": m, "preference": m, "utility": -abs(m)})
+    sides = {
+        f"{name}_{side}": value
+        for side in ("plus", "minus")
+        for name, value in (("m", 0), ("L", 1), ("p", 1))
+    }
+    row = sides | {"breakdown_negative": -1.0, "breakdown_positive": 1.0}
+    rows = [row | {"curve": "preference", "alpha": 2.0, "beta": 1.0, "b": 0.5}]
+    rows += [row | {"curve": "utility", "beta_u": 3.0, "b_u": -4.0}]
+    validity, preference, utility = fits.figure_validity(cell, pd.DataFrame(rows)).axes
+    dense, decay = validity.lines[0].get_data()
+    np.testing.assert_allclose(decay, 1 / (1 + np.square(dense)))
+    fitted, without = (line.get_ydata() for line in preference.lines[1:])
+    np.testing.assert_allclose(without, 2 * dense + 1.5)
+    np.testing.assert_allclose(fitted - 0.5, (without - 0.5) * decay)
+    np.testing.assert_allclose(utility.lines[1].get_ydata(), 3 * decay - 4)
+    np.testing.assert_allclose(utility.lines[2].get_ydata(), -1.0)
