@@ -39,6 +39,7 @@ def load_model(
     device: str | torch.device = "cpu",
     device_map: DeviceMap | None = None,
     quantization_config: Any = None,
+    progress: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A causal language model in evaluation mode, and its tokenizer.
 
@@ -59,6 +60,7 @@ def load_model(
         quantization_config: passed on to transformers, as BitsAndBytesConfig(load_in_4bit=True); whether the
             weights fit into memory is then not checked. No packed weights are among the tests of this
             project, which run without bitsandbytes: prove such a model at m = 0 first.
+        progress: show transformers' bar of the weights.
 
     Raises:
         ValueError: for an unknown name (lists `MODELS` and `RELEASED`), type or device, a model that needs
@@ -88,14 +90,17 @@ def load_model(
         check_release(source)
     if not source.exists():
         source = hub_file(name) if name.endswith(".gguf") else hub_folder(name)
-    # its bar over a file of a few MB is noise in a notebook
-    transformers.utils.logging.disable_progress_bar()
+    # over a file of a few MB it is noise in a notebook
+    bars = transformers.utils.logging
+    (bars.enable_progress_bar if progress else bars.disable_progress_bar)()
     if (source / adapters.CONFIG).is_file() and not (source / "config.json").is_file():
         if quantization_config is not None:
             raise ValueError("an adapter is merged into plain weights: leave quantization_config out.")
         base = adapters.base_of(source)
         try:
-            model, tokenizer = load_model(base, dtype=dtype, device=device, device_map=device_map)
+            model, tokenizer = load_model(
+                base, dtype=dtype, device=device, device_map=device_map, progress=progress
+            )
         except (ConnectionError, FileNotFoundError) as error:
             error.add_note(f"It is the base model of the adapter in {source}, by its {adapters.CONFIG}.")
             raise
@@ -112,7 +117,7 @@ def load_model(
         raise ValueError("a GGUF file is dequantised when it is loaded: leave quantization_config out.")
     options = {"gguf_file": source.name}
     try:
-        with read_once():
+        with read_once(progress):
             model, tokenizer = _load(
                 str(name), source.parent, wanted or torch.float32, place, device_map, None, options
             )

@@ -267,6 +267,8 @@ def main(folder: Path) -> None:
     made = provenance(get_profile("embedded"))
     known = {name: made[name] for name in ("packages", "python", "revision", "cpu", "gpu")}
     known |= {"cores": os.cpu_count(), "torch threads": torch.get_num_threads()}
+    # beside other work, times are longer and ratios of one round still compare like with like
+    known |= {"processes that ran, mean of the last 15 minutes": round(os.getloadavg()[2], 1)}
     (folder / "real_size.provenance.json").write_text(json.dumps(known, indent=2, sort_keys=True) + "\n")
 
 

@@ -3,13 +3,14 @@
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 
@@ -30,7 +31,7 @@ def check_gguf(path: Path) -> None:
 
 
 @contextmanager
-def read_once() -> Iterator[None]:
+def read_once(progress: bool = False) -> Iterator[None]:
     """While the `with` lasts, transformers parses a GGUF file once and fast, and dequantises it in long runs.
 
     A config, a model and a tokenizer each parse all of the file's vocabulary; gguf makes arrays of every
@@ -70,7 +71,7 @@ def read_once() -> Iterator[None]:
         patch.object(gguf, "get_tensor_name_map", cache(gguf.get_tensor_name_map)),
         patch.object(loading, "load_gguf_checkpoint", load),
         patch.object(loading, "_gguf_parse_value", parse),
-        patch.object(loading, "tqdm", lambda items, **_: items),
+        patch.object(loading, "tqdm", partial(tqdm, disable=not progress)),
     ):
         yield
 

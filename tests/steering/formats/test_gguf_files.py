@@ -133,9 +133,12 @@ def test_weights_that_the_file_lacks_are_never_random_ones(file: Path, tmp_path:
         load_model(other)
 
 
-def test_home_and_types(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_home_and_types(file: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.setenv("HOME", str(file.parent))
-    model, _ = load_model("~/tiny.gguf", dtype="bfloat16")
+    load_model("~/tiny.gguf")
+    assert capsys.readouterr().err == ""
+    model, _ = load_model("~/tiny.gguf", dtype="bfloat16", progress=True)
+    assert "100%" in capsys.readouterr().err
     assert model.dtype == torch.bfloat16 and source_of(model)["source"]["file"] == "tiny.gguf"
     assert model_files.full_name("~/tiny.gguf") == str(file)
 
