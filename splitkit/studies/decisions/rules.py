@@ -244,6 +244,7 @@ class Metric:
         smallest: smallest difference worth naming, in the metric's unit.
         open_ended: whether the answers are free text (C12).
         reason: of the smallest difference.
+        column: the column of `answer_scores`.
     """
 
     name: str
@@ -254,6 +255,7 @@ class Metric:
     smallest: float
     open_ended: bool
     reason: str
+    column: str = "score"
 
     def __post_init__(self) -> None:
         if self.unit not in ("run", "concept"):
@@ -294,6 +296,7 @@ METRICS: dict[str, Metric] = {
             0.1,
             True,
             "one answer in ten gains a grade",
+            column="concept",
         ),
         Metric(
             "axbench_harmonic_0_2",
@@ -307,9 +310,30 @@ METRICS: dict[str, Metric] = {
         ),
     )
 }
-"""The paper's metrics. Where a model cannot be scored by them, decisions take others as an argument.
+"""The paper's metrics. Where a model cannot be scored by them, decisions take others as an argument."""
 
-Psychopathy's accuracy of a real model is by the likelihood of Yes and No, in percent, and has the same scale.
+METRICS_WITHOUT_JUDGE: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        METRICS["psychopathy_acc_pct"],
+        *(
+            Metric(
+                f"{family}_classified_0_1",
+                family,
+                unit,
+                0.0,
+                1.0,
+                0.05,
+                True,
+                "one answer in twenty becomes certain; a twentieth of the scale, as of the paper's metrics",
+            )
+            for family, unit in (("powerseeking", "run"), ("axbench", "concept"))
+        ),
+    )
+}
+"""The metrics of real models without a judge: accuracy by the likelihood of Yes and No, in percent, and the
+probability of the concept by a classifier (`runs.text_measures`). It says nothing about harmony, so that
+open answers have one metric each; with fewer than 5 concepts AxBench's comparisons cannot be told.
 """
 
 

@@ -16,7 +16,6 @@ import pandas as pd
 
 from splitkit import paper
 from splitkit.runs.profiles import CONTROLS
-from splitkit.studies import score_differences
 from splitkit.studies.decisions.grading import (
     NOT_MEASURED,
     Beside,
@@ -48,7 +47,7 @@ from splitkit.studies.decisions.rules import (
     RULES,
     Metric,
 )
-from splitkit.studies.frames import by_model, require
+from splitkit.studies.frames import by_model, family_column, require
 
 ACCURACY = "psychopathy_acc_pct"
 VANILLA = "vanilla"
@@ -58,19 +57,18 @@ _Metrics = Mapping[str, Metric]
 
 
 def unit_scores(answer_scores: pd.DataFrame, metrics: _Metrics = METRICS) -> pd.DataFrame:
-    """The table of scores from scored answers: model, task, form, objective, seed, question, score, concept.
+    """The table of scores from scored answers: model, task, form, objective, seed, and the metrics' columns.
 
-    Only metrics that `score_differences.METRICS` has a column for are made.
+    ValueError for a missing column. A metric whose family was not asked has no rows.
     """
-    require(answer_scores, "model", "task", "form", "objective", "seed", "score", "concept")
-    parts = []
+    columns = {metric.column for metric in metrics.values()}
+    require(answer_scores, "model", "task", "form", "objective", "seed", *sorted(columns))
+    families, parts = family_column(answer_scores), []
     for name, metric in metrics.items():
-        if (column := score_differences.METRICS.get(name)) is None:
-            continue
-        rows = answer_scores[answer_scores["task"].str.split("/").str[0] == metric.family]
-        unit = rows["task"] if metric.unit == "concept" else rows["seed"]
-        keys = {key: rows[key] for key in ("model", "form", "objective")} | {"unit": unit.astype(str)}
-        scores = rows.assign(**keys).groupby(list(keys), sort=False)[column.column].mean()
+        rows = answer_scores[families == metric.family]
+        unit = rows["task"] if metric.unit == "concept" else rows["seed"].astype(str)
+        keys = ["model", "form", "objective", "unit"]
+        scores = rows.assign(unit=unit).groupby(keys, sort=False)[metric.column].mean()
         parts.append(scores.rename("score").reset_index().assign(metric=name))
     return pd.concat(parts, ignore_index=True)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from splitkit.studies.decisions.rules import FORMS, METRICS, RIVALS, Metric
+from splitkit.studies.decisions.rules import FORMS, METRICS, METRICS_WITHOUT_JUDGE, RIVALS, Metric
 from splitkit.studies.decisions.score_claims import (
     ACCURACY,
     decide_c10,
@@ -201,6 +201,9 @@ def test_answers_become_units() -> None:
     assert found[ACCURACY].to_dict() == {"0": 100.0, "1": 0.0}
     assert found[HARMONIC].to_dict() == {"axbench/a": 0.5, "axbench/b": 2.0}
     assert found[CONCEPT].to_dict() == {"axbench/a": 1.5, "axbench/b": 1.0}
+    real = answers.assign(task="paper/" + answers["task"])
+    without = unit_scores(real, METRICS_WITHOUT_JUDGE).set_index(["metric", "unit"])["score"]
+    assert without["axbench_classified_0_1"].to_dict() == {"paper/axbench/a": 0.5, "paper/axbench/b": 2.0}
 
 
 def test_a_score_that_is_missing_or_there_twice_is_named() -> None:
