@@ -34,6 +34,9 @@ MORE_REPEATED = 0.10
 MORE_NATS = 1.0
 """The nats per token by which a reader's loss may differ from that of unsteered answers; 0.5 to 2."""
 
+LEAST_COVERED = 0.5
+"""The least that yes and no may be covered by, as a share of the unsteered model's; 0.25 to 1."""
+
 READERS: dict[str, str] = {"Gemma-3-270M": "SmolLM2-135M-Instruct"}
 """The other model by which a model's answers are read, where it is not `READER`."""
 READER = "Gemma-3-270M"
@@ -84,7 +87,8 @@ DECISIONS: tuple[Decision, ...] = (
         ("psychopathy",),
         "Right where the first word of the positive answer is likelier than the other one; `covered` is the "
         "probability of either word, and is reported with it. m* is the strength with the highest share of "
-        "right answers to the validation questions.",
+        f"right answers to the validation questions, among those that cover at least {LEAST_COVERED} of "
+        "what the unsteered model covers.",
         "It needs no parsing, and tells a model that prefers one word from one that writes neither.",
         "percent, 50 by always saying the same; covered 0 to 1",
         "95 % right with covered 0.9",
@@ -234,7 +238,7 @@ def measure(
 
     Returns:
         One row per (m, question): m, question, the columns of `DECISIONS`, and score: 100 x
-        correct_by_likelihood, or classified. Where there is m = 0, open answers have `admissible`.
+        correct_by_likelihood, or classified; where there is m = 0, admissible, of each strength.
     """
     from splitkit.runs.world_answers import answers_at
     from splitkit.runs.yes_no import yes_no_accuracy, yes_no_likelihood
@@ -246,7 +250,11 @@ def measure(
         asked = yes_no_likelihood if split == "validation" else yes_no_accuracy
         table = asked(model, tokenizer, applied, pairs, m)
         table = table.rename(columns={"pair": "question", "correct_by_text": "correct"})
-        return table.assign(score=100.0 * table["correct_by_likelihood"])
+        table["score"] = 100.0 * table["correct_by_likelihood"]
+        if 0.0 not in m:
+            return table
+        covered = table.groupby("m")["covered"].mean()
+        return table.assign(admissible=table["m"].map(covered >= LEAST_COVERED * covered.loc[0.0]))
     strengths, questions = np.asarray(m, dtype=float), [pair.question for pair in pairs]
     table = answers_at(model, tokenizer, applied, questions, strengths, profile.new_tokens, 16)
     table = table.join(of_texts(profile, task, questions * len(strengths), table["text"].tolist(), name))

@@ -124,6 +124,9 @@ def test_cells_keep_their_measures_and_tables_their_means(profile: Profile) -> N
     found = {one.cell.task: one for one in cells.compute_cells(profile, 1, progress=False)}
     asked = found["paper/psychopathy"]
     assert "text" not in asked.answers("validation") and "text" in asked.answers("test")
+    means = asked.answers("validation").groupby("m")[["covered", "admissible"]].mean()
+    enough = means["covered"] >= text_measures.LEAST_COVERED * means["covered"].loc[0.0]
+    assert enough.tolist() == means["admissible"].astype(bool).tolist()
     assert set(asked.kept("neutral")) == {"sentence", "tokens", "kl"}
     sweep = asked.sweep("test")
     assert (sweep["tokens_positive"] >= 2).all() and sweep["utility"].notna().all()
