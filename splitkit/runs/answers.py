@@ -34,7 +34,7 @@ def load(profile: Profile, name: str) -> tuple[PreTrainedModel, PreTrainedTokeni
     from splitkit.steering.models import load_model
 
     shipped = name in MODELS
-    given = {} if shipped else {"dtype": profile.dtype, "device": profile.device}
+    given: dict[str, Any] = {} if shipped else {"dtype": profile.dtype, "device": profile.device}
     here = named_model_digest(name) if shipped else os.environ.get("SPLITKIT_MODELS", "")
     wanted = (name, here, *given.values())
     if wanted not in _held:
