@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 MORE_REPEATED = 0.10
 """How much larger the share of repeated 3-grams may be than the unsteered model's; 0.05 to 0.20."""
 MORE_NATS = 1.0
-"""The nats per token by which a reader's loss may differ from that of unsteered answers; 0.5 to 2."""
+"""The nats per token by which a reader may lose more than on the unsteered answers; 0.5 to 2."""
 
 LEAST_COVERED = 0.5
 """The least that yes and no may be covered by, as a share of the unsteered model's; 0.25 to 1."""
@@ -157,8 +157,8 @@ DECISIONS: tuple[Decision, ...] = (
         ("admissible",),
         OPEN,
         "The strength with the highest mean classifier probability on the validation questions, among "
-        f"those where repeated_3 is at most {MORE_REPEATED} above the unsteered model's and the reader's "
-        f"loss within {MORE_NATS} nats of it; where there is none, the smallest strength tried.",
+        f"those where repeated_3 is at most {MORE_REPEATED}, and the reader's loss at most {MORE_NATS} nats, "
+        "above the unsteered model's; where there is none, the smallest strength tried.",
         "The classifier alone would choose broken text full of the concept's words. Fluency halved between "
         "0.5 and 1 nats of utility in the tiny world.",
         f"{MORE_REPEATED} (0.05 to 0.20) and {MORE_NATS} nats (0.5 to 2)",
@@ -277,7 +277,7 @@ def admissible(table: pd.DataFrame) -> pd.Series:
     means = table.groupby("m")[["repeated_3", "nats"]].mean()
     more = means - means.loc[0.0]
     # an answer too short to repeat anything repeats nothing
-    fits = (more["repeated_3"].fillna(0.0) <= MORE_REPEATED) & (more["nats"].abs() <= MORE_NATS)
+    fits = (more["repeated_3"].fillna(0.0) <= MORE_REPEATED) & (more["nats"] <= MORE_NATS)
     return table["m"].map(fits)
 
 

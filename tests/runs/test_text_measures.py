@@ -37,7 +37,7 @@ def test_a_strength_is_admissible_beside_the_unsteered_answers() -> None:
         {
             "m": np.repeat([0.0, 1.0, 2.0, 3.0, 4.0], 2),
             "repeated_3": np.repeat([0.0, 0.1, 0.2, 0.0, np.nan], 2),
-            "nats": np.repeat([2.0, 2.9, 2.0, 3.1, 2.0], 2),
+            "nats": np.repeat([2.0, 2.9, 2.0, 3.1, 0.5], 2),
             "score": np.repeat([0.0, 0.5, 0.9, 0.9, 0.4], 2),
         }
     )
