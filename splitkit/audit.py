@@ -63,7 +63,7 @@ def audit(profile: Profile, folder: Path, jobs: int = 2) -> pd.DataFrame:
 def _row(one: CellResult, profile: Profile, record: dict[str, pd.DataFrame]) -> dict[str, object]:
     new: dict[str, pd.DataFrame] = {}
     if "curves" in one.folders:
-        new["curves"] = pd.concat([mean_curves.curve_of(one, split, profile.grid) for split in SPLITS])
+        new["curves"] = pd.concat([mean_curves.curve_of(one, split, profile) for split in SPLITS])
     if "answers" in one.folders:
         new |= scores.tables([one])
     row: dict[str, object] = {**one.cell.key, "curves": float("nan"), "answers": 0, "changed": 0}

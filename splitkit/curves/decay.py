@@ -142,11 +142,12 @@ def mean_curve(sweep: pd.DataFrame) -> pd.DataFrame:
     with no substitute.
 
     Args:
-        sweep: one row per (m, pair), with columns m, pair, preference, utility.
+        sweep: one row per (m, pair), with columns m, pair, preference, utility, and push where it is known.
 
     Returns:
         One row per m, ascending: m, preference, utility, preference_sem, utility_sem (standard errors over
-        pairs), n_pairs, n_pairs_utility, share_undefined (of the pairs, at that m).
+        pairs), n_pairs, n_pairs_utility, share_undefined (of the pairs, at that m); push, the median over
+        pairs, where the sweep has it.
 
     Raises:
         ValueError: for what is no table, when a column is missing, a (m, pair) occurs twice or not at all, or
@@ -171,6 +172,7 @@ def mean_curve(sweep: pd.DataFrame) -> pd.DataFrame:
     if preference.isna().any(axis=None):
         raise ValueError("Preference (Eq. 7) is NaN somewhere in the sweep: losses were not finite.")
     defined = utility.dropna(axis="columns")
+    moved = {"push": sweep.groupby("m")["push"].median()} if "push" in sweep else {}
     return pd.DataFrame(
         {
             "preference": preference.mean(axis="columns"),
@@ -180,6 +182,7 @@ def mean_curve(sweep: pd.DataFrame) -> pd.DataFrame:
             "n_pairs": preference.shape[1],
             "n_pairs_utility": defined.shape[1],
             "share_undefined": utility.isna().mean(axis="columns"),
+            **moved,
         }
     ).reset_index()
 

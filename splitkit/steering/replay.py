@@ -134,28 +134,25 @@ class Replay:
         """Run the layers up to the steered one, unsteered."""
         batch, seen = batch.to(self.device), {}
 
-        def keep_output(module: nn.Module, args: tuple[Tensor, ...], output: Any) -> None:
-            h = output[0] if isinstance(output, tuple) else output
-            # of Gemma 3n's several residual streams the first is the one that layers compute on
-            seen["output"] = h[0] if h.ndim == 4 else h
-
         def keep_down(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
             seen.update(down_input=args[0], down_output=output)
 
         def keep_residual(module: nn.Module, args: tuple[Tensor, ...]) -> None:
             seen["residual"] = args[0]
 
-        handles = [self.sites.layer.register_forward_hook(keep_output)]
+        handles = []
         if "down_output" in self.form.recorded:
             handles.append(self.sites.down.register_forward_hook(keep_down))
         if "residual" in self.form.recorded and self.sites.residual is not None:
             handles.append(self.sites.residual.register_forward_pre_hook(keep_residual))
         before = self._before if self.runs == "tail" else self.sites.decoder
         try:
-            before(**_inputs(before, batch))
+            with leaving(self.sites.layer) as outputs:
+                before(**_inputs(before, batch))
         finally:
             for handle in handles:
                 handle.remove()
+        seen = {"output": outputs[-1], **seen}
         seen = {name: values.to(self.device) for name, values in seen.items()}
         if "residual" in self.form.recorded and self.sites.residual is None:
             wide = torch.promote_types(seen["output"].dtype, torch.float32)
@@ -258,6 +255,23 @@ class Replay:
         if self.runs != "tail":
             raise ValueError(f"the last layers of a {type(self._model).__name__} cannot be run alone.")
         return self.tail(batch, residual, needed)
+
+
+@contextmanager
+def leaving(layer: nn.Module) -> Iterator[list[Float[Tensor, "batch token hidden"]]]:
+    """The residual stream that leaves a layer, of each pass that runs it while the `with` lasts."""
+    seen: list[Tensor] = []
+
+    def keep(module: nn.Module, args: tuple[Tensor, ...], output: Any) -> None:
+        h = output[0] if isinstance(output, tuple) else output
+        # of Gemma 3n's several residual streams the first is the one that layers compute on
+        seen.append(h[0] if h.ndim == 4 else h)
+
+    handle = layer.register_forward_hook(keep)
+    try:
+        yield seen
+    finally:
+        handle.remove()
 
 
 def predicting(batch: Batch) -> Bool[Tensor, "batch token"]:

@@ -1,10 +1,10 @@
 """Shared prefix: what several answers begin with runs once for all of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -27,9 +27,11 @@ class Fork:
     rows of the next level as any other, one after the other. They are the trunk that all prompts begin with,
     if they do; the stems, the rest of each prompt but its last token; the branches (2 pair, token), each
     pair's positive answer, then its negative one. The branches stand alone where no layer reads the rest.
+    `whole` has the sequences (2 pair, token) as they are.
     """
 
     levels: tuple[Recording, ...]
+    whole: Recording
 
     @property
     def tokens(self) -> int:
@@ -66,6 +68,24 @@ class Fork:
         return replay.answer_losses(batch, hidden, needed).view(times, -1, SIDES)
 
 
+def push(
+    moved: Iterable[Float[Tensor, "row token hidden"]],
+    h: Float[Tensor, "row token hidden"],
+    steered: Bool[Tensor, "row token"],
+) -> Float[Tensor, "strength pair"]:
+    """Median of |h' - h| / |h| over the steered tokens of both answers of each pair, for each h' of `moved`.
+
+    A row is a question with one answer, as in `Fork.whole`: the tokens of a question count twice.
+    """
+    wide = torch.promote_types(h.dtype, torch.float32)
+    h, found = h.to(wide), []
+    length = h.norm(dim=-1)
+    for one in moved:
+        share = ((one.to(wide) - h).norm(dim=-1) / length).masked_fill(~steered, torch.nan)
+        found.append(share.view(len(h) // SIDES, -1).nanmedian(dim=1).values)
+    return torch.stack(found)
+
+
 def record_fork(
     replay: Replay,
     tokenizer: PreTrainedTokenizerBase,
@@ -79,7 +99,7 @@ def record_fork(
     both = [sequence for pair in zip(positive, negative, strict=True) for sequence in pair]
     recording = replay.record(pad_batch(tokenizer, both, range(len(both))))
     if not replay.sites.proven:
-        return Fork((recording,))
+        return Fork((recording,), recording)
     rows = [values for _, values in recording.rows()]
 
     def part(chosen: slice, begins: Sequence[int], ends: Sequence[int | None], side: str) -> Recording:
@@ -98,11 +118,11 @@ def record_fork(
     starts, every = [sequence.prompt_length - 1 for sequence in both], slice(None, None, SIDES)
     branches = part(slice(None), starts, [None] * len(both), "right")
     if not len(replay.tail) or not max(starts):
-        return Fork((branches,))
+        return Fork((branches,), recording)
     stems, shared = starts[every], _trunk(replay, both)
     # padded on the left, so that a stem and its branches have no gap between them
     levels = (part(every, [shared] * len(stems), stems, "left"), branches)
-    return Fork((part(slice(1), [0], [shared], "right"), *levels) if shared else levels)
+    return Fork((part(slice(1), [0], [shared], "right"), *levels) if shared else levels, recording)
 
 
 def _trunk(replay: Replay, sequences: Sequence[Encoded]) -> int:

@@ -11,15 +11,17 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from splitkit.curves.log_odds import preference_log_odds, utility_log_odds
+from splitkit.steering.architectures import resolve_sites
 from splitkit.steering.forms import get_form
 from splitkit.steering.interventions import Intervention, Steering
 from splitkit.steering.model_state.placement import dtype_name
 from splitkit.steering.model_state.token_choice import check_names, chosen_tokens
 from splitkit.steering.model_state.wrappers import plain_model
 from splitkit.steering.pairs import Pair
+from splitkit.steering.prompts.settings import bos_ids, steered_tokens
 from splitkit.steering.prompts.templates import TemplateArguments, arguments
-from splitkit.steering.replay import Replay, at_rest
-from splitkit.steering.shared_prefix import SIDES, record_fork
+from splitkit.steering.replay import Replay, at_rest, leaving
+from splitkit.steering.shared_prefix import SIDES, push, record_fork
 from splitkit.steering.strengths import Strength, as_factors, as_grid, whole_number
 from splitkit.steering.tokenization import Encoded, batches, buckets, encode_pairs, pad_batch
 from splitkit.steering.trainer import SharedRows, stacked
@@ -43,7 +45,11 @@ def sweep(
     progress: bool = False,
     chat_template_kwargs: TemplateArguments | None = None,
 ) -> pd.DataFrame:
-    """L_p, L_n, PrefOdds = L_n - L_p (Eq. 7) and UtilOdds (Eq. 8) of every pair at every m.
+    """L_p, L_n, PrefOdds = L_n - L_p (Eq. 7), UtilOdds (Eq. 8) and the push of every pair at every m.
+
+    The push says how far the intervention moves the stream, in one unit for all forms: the median over the
+    pair's steered tokens, of both answers, of |h' - h| / |h|, with h the residual stream that leaves the
+    steered layer (the highest one of a sum) and h' the same under steering.
 
     The layers up to the steered one run once per pair; each m costs only the later layers, where the two
     answers share their prompt, and the head at the answers' tokens. A sum of interventions that act at
@@ -64,7 +70,7 @@ def sweep(
 
     Returns:
         One row per (m, pair), in the order of the grid and of the pairs: m, pair, loss_positive,
-        loss_negative, preference, utility (NaN where Eq. 8 is undefined).
+        loss_negative, preference, utility (NaN where Eq. 8 is undefined), push.
 
     Raises:
         TypeError: when `intervention` is none, or a strength is no number.
@@ -90,12 +96,13 @@ def sweep(
     given = arguments(chat_template_kwargs, intervention)
     positive, negative = encode_pairs(model, tokenizer, pairs, given)
     losses = torch.empty(len(grid), len(pairs), SIDES, dtype=torch.float64)
+    pushes = torch.empty(len(grid), len(pairs), dtype=torch.float64)
     with (
         at_rest(model),
         torch.no_grad(),
         tqdm(total=losses.numel(), disable=not progress, desc="sweep") as bar,
     ):
-        for part, rows, found in _measured(
+        for part, rows, found, moved in _measured(
             model, tokenizer, intervention, names, positive, negative, grid, token_budget
         ):
             if not (known := torch.isfinite(found).flatten(1).all(1).cpu()).all():
@@ -104,7 +111,7 @@ def sweep(
                     f"losses are not finite at m = {bad}: activations overflow {dtype_name(model)} "
                     "there. Smaller |m|, or bfloat16 or float32, keep them finite."
                 )
-            losses[part, rows] = found.double().cpu()
+            losses[part, rows], pushes[part, rows] = found.double().cpu(), moved.double().cpu()
             bar.update(found.numel())
     if reduction == "sum":
         losses *= torch.tensor(
@@ -119,6 +126,7 @@ def sweep(
             "loss_negative": loss_negative,
             "preference": preference_log_odds(loss_positive, loss_negative),
             "utility": utility_log_odds(loss_positive, loss_negative),
+            "push": pushes.flatten().numpy(),
         }
     )
 
@@ -130,7 +138,9 @@ def token_names(intervention: Steering, tokens: str | None) -> list[str]:
     return [term.tokens if tokens is None else tokens for _, term in intervention.terms]
 
 
-_Found = Iterator[tuple[slice, list[int], Float[Tensor, "strength pair side"]]]
+_Found = Iterator[
+    tuple[slice, list[int], Float[Tensor, "strength pair side"], Float[Tensor, "strength pair"]]
+]
 
 
 def _measured(
@@ -143,10 +153,11 @@ def _measured(
     grid: Tensor,
     token_budget: int | None,
 ) -> _Found:
-    """Losses, part by part: strengths of the grid, pairs, and L of their answers."""
+    """Losses, part by part: strengths of the grid, pairs, L of their answers, and the push."""
     # the lowest one's, where there are several
-    lowest = min((term for _, term in intervention.terms), key=lambda term: term.layer)
-    replay = Replay(model, lowest.layer, lowest.form, names[0])
+    by_layer = sorted((term for _, term in intervention.terms), key=lambda term: term.layer)
+    replay = Replay(model, by_layer[0].layer, by_layer[0].form, names[0])
+    highest = resolve_sites(model, by_layer[-1].layer).layer
     budget = replay.budget if token_budget is None else token_budget
     lengths = torch.tensor([[len(p.ids), len(n.ids)] for p, n in zip(positive, negative, strict=True)])
     sites = [(term.layer, get_form(term.form).site) for _, term in intervention.terms]
@@ -158,16 +169,32 @@ def _measured(
             both = [sequence for pair in zip(*of_rows, strict=True) for sequence in pair]
             batch = pad_batch(tokenizer, both, range(len(both))).to(replay.device)
             masks = [chosen_tokens(batch.answer_mask, name) for name in names]
+            # a mask leaves BOS and padding to the caller
+            steered = torch.stack(masks).any(0) & steered_tokens(batch.input_ids, bos_ids(model))
+            steered &= batch.attention_mask.bool()
+            with leaving(highest) as unsteered:
+                replay.whole_losses(batch)
+            h = unsteered[-1].to(replay.device)
             for number, m in enumerate(grid):
-                with intervention.attached(model, [m] * len(masks), masks):
+                with intervention.attached(model, [m] * len(masks), masks), leaving(highest) as seen:
                     found = replay.whole_losses(batch)
-                yield slice(number, number + 1), rows, found.view(1, -1, SIDES)
+                moved = push([seen[-1].to(replay.device)], h, steered)
+                yield slice(number, number + 1), rows, found.view(1, -1, SIDES), moved
             continue
         fork = record_fork(replay, tokenizer, *of_rows)
+        whole, h = fork.whole, fork.whole.activations["output"]
+        steered = replay.steered_tokens(whole.batch) & whole.batch.attention_mask.bool()
         dh, together = fork.deltas(intervention), max(1, budget // fork.tokens)
+        change, ones = intervention.delta(whole.x), h.new_ones(len(h), dtype=torch.float32)
         for start in range(0, len(grid), together):
             part = slice(start, start + together)
-            yield part, rows, fork.losses(replay, dh, grid[part].to(replay.device))
+            strengths = grid[part].to(replay.device)
+            with leaving(replay.sites.layer) as seen:
+                found = fork.losses(replay, dh, strengths)
+            # where the layers run again, the stream is seen in them
+            streams = seen[-1].to(replay.device).split(len(h)) if seen else ()
+            moved = push(streams or (replay.steered(whole, change, m * ones) for m in strengths), h, steered)
+            yield part, rows, found, moved
 
 
 def matching_strength(

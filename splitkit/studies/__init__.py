@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
+from splitkit.runs.profiles import TIERS
+
 if TYPE_CHECKING:
     from splitkit.runs.kept_tables import Study
     from splitkit.runs.profiles import Profile
@@ -26,8 +28,10 @@ STUDIES = (
     "fits:family_fits",
     "joint_fit:joint_fits",
     "fit_quality:fit_quality",
+    "fit_quality:usable_fits",
     "rival_curves:rivalry",
     "null_curves:null_fits",
+    "null_curves:random_curves",
 )
 """Every function under `kept`, as module:function, in the order in which their tables are made.
 
@@ -36,12 +40,19 @@ Other tables are written where they are asked for: `unified_view` and `unified_v
 `runs.learning_curves`, which comes before the search.
 """
 
-
 WITHOUT_JUDGE = ("real.layer_choice:layer_scan", "real.text_scores:text_scores")
 """The functions under `kept` that only profiles without a judge have, after those of `STUDIES`."""
 
+OF_TIERS = ("fit_quality:usable_fits", "null_curves:random_curves")
+"""Those of `STUDIES` that the profiles of `runs.profiles.TIERS` alone have."""
+
+NOT_OF_TIERS = ("few_pairs:few_pairs", "null_curves:null_fits")
+"""Those that they have not: fewer pairs are in their training, and their random curves are measured ones."""
+
 
 def studies(profile: "Profile | None" = None) -> "Iterator[Study]":
-    """The functions that `STUDIES` names, and a profile's own; each is imported when its turn comes."""
+    """The functions that `STUDIES` names, all or a profile's own; each is imported when its turn comes."""
+    left_out = () if profile is None else NOT_OF_TIERS if profile.name in TIERS else OF_TIERS
     own = WITHOUT_JUDGE if profile is not None and not profile.judge else ()
-    yield from (resolve_name(f"splitkit.studies.{name}") for name in (*STUDIES, *own))
+    names = [name for name in (*STUDIES, *own) if name not in left_out]
+    yield from (resolve_name(f"splitkit.studies.{name}") for name in names)

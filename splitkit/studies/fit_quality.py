@@ -9,19 +9,24 @@ from tqdm import tqdm
 
 from splitkit import paper
 from splitkit.curves.bootstrap import DRAWS, SPLITS, Estimate, bootstrap_cell, interval_rows
+from splitkit.curves.decay import r2
 from splitkit.runs.cells import CellResult
 from splitkit.runs.engines import prepare_workers
 from splitkit.runs.kept_tables import kept
 from splitkit.runs.profiles import Profile
+from splitkit.runs.results import own_rows
 from splitkit.studies.fits import fitted_curve
 from splitkit.studies.frames import CELL, ROW
-from splitkit.studies.mean_curves import swept_cells
+from splitkit.studies.mean_curves import mean_curves, swept_cells
+from splitkit.studies.text.log_odds import USABLE_NATS
 from splitkit.tasks import FAMILIES, task_family
 
 KINDS = {2: "train", 6: "test", 7: "transfer"}
 """The `split` of each of the paper's tables of fits, by the table's number."""
 PRINTED = [paper.TABLES[number] for number in KINDS]
 """Names of those tables."""
+_FEWEST = 3
+"""Fewest strengths of a window that has an R²."""
 _PREFIX = {"preference": "pref", "utility": "util"}
 
 
@@ -108,6 +113,46 @@ def beside_paper(table: pd.DataFrame, number: int, curve: str) -> pd.DataFrame:
 def _short(value: float) -> str:
     """The number with two decimals, those of 10 and more without."""
     return "undefined" if math.isnan(value) else f"{value:.2f}" if abs(value) < 10 else f"{value:.0f}"
+
+
+@kept("usable_fits", tolerance=0.05, digits=4)
+def usable_fits(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
+    """`within_usable` of the fits and curves of every cell."""
+    curves = own_rows(mean_curves(profile, jobs)["curves"], profile)
+    intervals = own_rows(fit_quality(profile, jobs)["fit_intervals"], profile)
+    return {"usable_fits": within_usable(intervals, curves)}
+
+
+def within_usable(intervals: pd.DataFrame, curves: pd.DataFrame, nats: float = USABLE_NATS) -> pd.DataFrame:
+    """R² of fits over the whole grid, taken over the usable window alone: where utility is worth reading.
+
+    The window of a curve is the strengths at which its mean utility is at most `nats` below that at m = 0.
+
+    Args:
+        intervals: `fit_intervals`, whose parameters are used.
+        curves: mean curves, of train and test.
+
+    Returns:
+        One row per cell, split ("train", "test", and "transfer", the train fit on the test curve) and curve:
+        the five keys, split, curve, strengths (how many are in the window, 0 without a utility), r2_usable,
+        NaN where the window has fewer than three strengths or there is no fit.
+    """
+    keys = [*CELL, "split", "curve"]
+    fits = intervals[intervals["quantity"] != "r2"].pivot(index=keys, columns="quantity", values="value")
+    measured = {name: part for name, part in curves.groupby([*CELL, "split"])}
+    rows = []
+    for name in intervals[keys].drop_duplicates().itertuples(index=False, name=None):
+        *cell, split, curve = name
+        on, of = ("test", "train") if split == "transfer" else (split, split)
+        part = measured[*cell, on]
+        (unsteered,) = part.loc[part["m_relative"] == 0, "utility"]
+        window = part[part["utility"] >= unsteered - nats]
+        row = dict(zip(keys, name, strict=True)) | {"strengths": len(window), "r2_usable": math.nan}
+        fit = fits.loc[(*cell, of, curve)].to_dict() | {"curve": curve}
+        if len(window) >= _FEWEST and not math.isnan(fit["m_plus"]):
+            row["r2_usable"] = r2(window[curve], fitted_curve(fit, window["m_relative"].to_numpy()))
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def r2_rows(intervals: pd.DataFrame) -> pd.DataFrame:

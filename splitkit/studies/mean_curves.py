@@ -1,6 +1,5 @@
 """The mean curves of every cell of a profile."""
 
-from collections.abc import Sequence
 from itertools import islice
 
 import joblib
@@ -27,7 +26,7 @@ def mean_curves(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
     """Mean curves of every cell of a profile, see `curves`."""
     work = joblib.Parallel(n_jobs=jobs, return_as="generator")
     parts = work(
-        joblib.delayed(curve_of)(result, split, profile.grid)
+        joblib.delayed(curve_of)(result, split, profile)
         for result in swept_cells(profile, jobs)
         for split in ("train", "test")
     )
@@ -36,12 +35,15 @@ def mean_curves(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
     return {"curves": pd.concat(together, ignore_index=True)}
 
 
-def curve_of(result: CellResult, split: str, grid: Sequence[float]) -> pd.DataFrame:
-    """The mean curve of one cell and split, its part of `mean_curves`."""
+def curve_of(result: CellResult, split: str, profile: Profile) -> pd.DataFrame:
+    """The mean curve of one cell and split of a profile, its part of `mean_curves`."""
     from splitkit.curves.decay import mean_curve
 
     curve = mean_curve(result.sweep(split)).sort_values("m", ignore_index=True)
-    curve.insert(1, "m_relative", list(grid))
+    if profile.name == "embedded":
+        # its record was made before the push was measured
+        curve = curve.drop(columns="push", errors="ignore")
+    curve.insert(1, "m_relative", list(profile.grid))
     key = {**result.cell.key, "split": split}
     return curve.assign(**key)[[*key, *curve]]
 
@@ -53,7 +55,8 @@ def curves(profile: Profile | str = "embedded", jobs: int = 2) -> pd.DataFrame:
         One row per cell, split and strength: model, task, form, objective, seed, split ("train", "test"), m
         (Eq. 5), m_relative (m in the cell's matching strengths), preference (Eq. 7) and utility (Eq. 8),
         means over pairs of what losses in nats per token give; their standard errors preference_sem and
-        utility_sem; n_pairs, n_pairs_utility, share_undefined (see `decay.mean_curve`).
+        utility_sem; n_pairs, n_pairs_utility, share_undefined (see `decay.mean_curve`); push, how far the
+        stream is moved in units of its own length (see `sweeps.sweep`), the median over pairs.
 
     Raises:
         KeyError: for an unknown profile, with those there are; else what `cells.compute_cells` raises.

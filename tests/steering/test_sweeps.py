@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from splitkit.steering import replay
 from splitkit.steering.interventions import Intervention
 from splitkit.steering.model_state.digest import model_digest
 from splitkit.steering.sweeps import matching_strength, sweep
@@ -28,13 +29,50 @@ def hooked_loss(model, tokenizer, iv, question: str, answer: str, m: float) -> f
 def test_equals_the_hooked_full_forward(model, form, sided_tokenizer, pairs, layer) -> None:
     iv = random_intervention(model, form, layer)
     table = sweep(model, sided_tokenizer, iv, pairs, m=GRID, token_budget=300)
-    assert list(table.columns) == ["m", "pair", "loss_positive", "loss_negative", "preference", "utility"]
+    columns = ["m", "pair", "loss_positive", "loss_negative", "preference", "utility", "push"]
+    assert list(table.columns) == columns
     assert len(table) == len(GRID) * len(pairs)
     for row in table[table["pair"].isin([0, 3])].itertuples():
         pair = pairs[row.pair]
         for found, answer in ((row.loss_positive, pair.positive), (row.loss_negative, pair.negative)):
             expected = hooked_loss(model, sided_tokenizer, iv, pair.question, answer, row.m)
             assert found == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("layer", [0, 2])
+def test_push_is_how_far_the_stream_is_moved(model, form, tokenizer, pairs, layer) -> None:
+    iv = random_intervention(model, form, layer)
+    table = sweep(model, tokenizer, iv, pairs[:2], m=[0.0, 2.0]).set_index(["m", "pair"])["push"]
+    assert (table.loc[0.0] == 0).all()
+    for number, pair in enumerate(pairs[:2]):
+        shares = []
+        for answer in (pair.positive, pair.negative):
+            ids = torch.tensor([prompt_ids(tokenizer, pair.question) + answer_ids(tokenizer, answer)])
+            with torch.no_grad(), replay.leaving(model.model.layers[layer]) as seen:
+                model(ids)
+            with (
+                torch.no_grad(),
+                iv.applied(model, 2.0),
+                replay.leaving(model.model.layers[layer]) as steered,
+            ):
+                model(ids)
+            share = (steered[0] - seen[0]).norm(dim=-1) / seen[0].norm(dim=-1)
+            shares.append(share[ids != model.config.bos_token_id])
+        assert table.loc[2.0, number] == pytest.approx(torch.cat(shares).median().item(), rel=1e-4)
+
+
+def test_push_does_not_depend_on_how_the_layers_run(form, tokenizer, pairs, monkeypatch) -> None:
+    model = tiny_model("gemma2")
+    iv, other = random_intervention(model, form), random_intervention(model, "vector", LAYER + 1)
+    cut = sweep(model, tokenizer, iv, pairs, m=GRID, tokens="answer")
+    # a sum runs the whole model; of a term that does nothing the stream is moved at the upper layer alone
+    both = sweep(model, tokenizer, iv + 0.0 * other, pairs[:1], m=[0.0, 1.0])
+    assert both["push"][0] == 0 < both["push"][1]
+    monkeypatch.setattr(replay, "_proven_run", lambda *_: "model")
+    monkeypatch.setattr(replay, "_own_hooks", lambda _: [1])
+    whole = sweep(model, tokenizer, iv, pairs, m=GRID, tokens="answer")
+    np.testing.assert_allclose(whole["push"], cut["push"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(whole["loss_positive"], cut["loss_positive"], atol=1e-5)
 
 
 def test_log_odds_follow_from_the_losses(tokenizer, pairs) -> None:

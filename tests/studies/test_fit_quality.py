@@ -124,3 +124,28 @@ def test_a_transfer_right_up_to_scale_is_told_from_a_wrong_one() -> None:
         assert found["r2"].tolist() == [-9.0]
         by_hand = np.corrcoef(predicted, y)[0, 1] ** 2 if expected is None else expected
         assert found["correlation_squared"].iloc[0] == pytest.approx(by_hand)
+
+
+def test_usable_fits_are_judged_where_utility_is_near_its_best() -> None:
+    m = np.linspace(-4, 4, 17)
+    fit = {"beta_u": 3.0, "b_u": 0.0} | asdict(Validity(1.0, 4.0, 1.0, -1.0, 4.0, 1.0))
+    cell = {"model": "a", "task": "b", "form": "c", "objective": "random", "seed": 2}
+    parts = [
+        {"split": split, "quantity": name, "value": v}
+        for split in ("train", "test")
+        for name, v in fit.items()
+    ]
+    parts += [{"split": split, "quantity": "r2", "value": 0.5} for split in ("train", "test", "transfer")]
+    intervals = pd.DataFrame(parts).assign(curve="utility", **cell)
+    train = fitted_curve(fit | {"curve": "utility"}, m)
+    test = np.where(np.abs(m) <= 1, train, -9.0)
+    both = [
+        pd.DataFrame({"m_relative": m, "utility": y, "split": s})
+        for s, y in (("train", train), ("test", test))
+    ]
+    found = fit_quality.within_usable(intervals, pd.concat(both).assign(**cell), nats=1.0).set_index("split")
+    assert found.loc["test", "strengths"] == (np.abs(m) <= 1).sum() < found.loc["train", "strengths"] < 17
+    np.testing.assert_allclose(found["r2_usable"], 1.0)
+    undefined = pd.concat(both).assign(utility=math.nan, **cell)
+    none = fit_quality.within_usable(intervals, undefined)
+    assert none["r2_usable"].isna().all() and (none["strengths"] == 0).all()

@@ -30,3 +30,14 @@ def test_the_committed_table_has_the_one_seed(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(null_curves, "null_table", lambda *a, **k: made.append((a[1], k)))
     null_curves.null_fits.__wrapped__(get_profile("smoke"), jobs=1)
     assert made == [(min(50, len(get_profile("smoke").cells())), {"jobs": 1})]
+
+
+def test_the_length_of_random_curves_is_found_again() -> None:
+    drawn = null_curves.null_curves(np.linspace(-1, 1, 33), 60, 0, length=0.12)
+    smooth = np.stack([y for shape, y in drawn if shape == null_curves.SMOOTH])
+    # of any offset and scale
+    noisy = 3 + 5 * (smooth + 0.01 * np.random.default_rng(1).standard_normal(smooth.shape))
+    length, noise = null_curves.measured_length(noisy)
+    assert length == pytest.approx(0.12, rel=0.05) and noise == pytest.approx(1e-4, rel=0.5)
+    with pytest.raises(ValueError, match="constant or undefined"):
+        null_curves.measured_length(np.ones((2, 33)))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from splitkit import studies
 from splitkit.runs.kept_tables import Study
+from splitkit.runs.profiles import get_profile
 from splitkit.storage import paths
 
 
@@ -22,6 +23,9 @@ def test_every_table_has_one_study() -> None:
     assert all(isinstance(one, Study) for one in every)
     names = [name for one in every for name in one.names]
     assert len(names) == len(set(names))
+    tiny = {name for one in studies.studies(get_profile("tiny")) for name in one.names}
+    names = [name for one in studies.studies(get_profile("embedded")) for name in one.names]
+    assert {"curve_lengths", "random_curves", "usable_fits"} == tiny - set(names)
     # the others are written by notebooks and by the search
     others = {"search", "shapes", "unified_view", "unified_view_change", "verdicts"}
     assert {path.stem for path in (paths.DATA / "results").glob("*.csv")} == {*names} | others
