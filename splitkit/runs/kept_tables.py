@@ -52,13 +52,16 @@ class Study:
             if (trace := _trace(name, profile)).exists() and held(profile.results):
                 raise TableError(f"the table {name!r} could not be made in this run, see {trace}")
         made = _MADE.get()
-        there = all(_up_to_date(name, profile) for name in self.names)
+        # a part of a record that has no means yet goes without them
+        without = set(self.means) if profile.part and profile.committed else set()
+        there = all(_up_to_date(name, profile) for name in self.names if name not in without)
         due = made is not None and not set(self.names) <= made and self._at_hand(profile)
         if due or not there:
             self._make(profile, jobs)
             if made is not None:
                 made.update(self.names)
-        return {name: read_table(name, profile) for name in self.names}
+        found = [name for name in self.names if name not in without or _up_to_date(name, profile)]
+        return {name: read_table(name, profile) for name in found}
 
     def _at_hand(self, profile: Profile) -> bool:
         """Tell whether a run of these cells computes the tables, see `kept`."""
@@ -79,7 +82,7 @@ class Study:
             "seconds": time.perf_counter() - start,
         }
         for name in self.names:
-            if not (of.part and name in self.means and _up_to_date(name, profile)):
+            if not (of.part and name in self.means and (of.committed or _up_to_date(name, profile))):
                 write_table(tables[name], name, of, **how)
 
 
@@ -99,7 +102,8 @@ def kept(
             seed, and the run writes its own rows. "first seed": the same, of the first seed alone. "tables":
             the function reads kept tables, which hold all rows, and gets the whole profile. "itself": the
             function trains and measures for itself; a run that has not all cells of the first seed reads.
-        means: those of the names that only all cells together give; a run of some cells reads them.
+        means: those of the names that only all cells together give; a run of some cells reads them, and goes
+            without them as long as a record has none.
     """
     return lambda compute: Study(compute, names, tolerance, digits, of, means)
 

@@ -132,7 +132,7 @@ class Replay:
     @torch.no_grad()
     def record(self, batch: Batch) -> Recording:
         """Run the layers up to the steered one, unsteered."""
-        batch, seen = batch.to(self.device), {}
+        batch, seen = batch.to(self.device), dict[str, Tensor]()
 
         def keep_down(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
             seen.update(down_input=args[0], down_output=output)

@@ -113,12 +113,11 @@ def random_curves(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
     """
     curves = mean_curves(profile, jobs)["curves"]
     trained = curves[(curves["split"] == "train") & ~curves["objective"].isin(CONTROLS)]
-    rows = []
+    rows, lengths = [], {}
     for kind in ODDS:
         table = trained.pivot(index=CURVE, columns="m_relative", values=kind).dropna()
-        length, noise = measured_length(table.to_numpy())
-        rows.append({"curve": kind, "length": length, "noise": noise, "n_curves": len(table)})
-    lengths = {row["curve"]: row["length"] for row in rows}
+        lengths[kind], noise = measured_length(table.to_numpy())
+        rows.append({"curve": kind, "length": lengths[kind], "noise": noise, "n_curves": len(table)})
     n_random = min(100, len(trained.groupby(CURVE)))
     found = null_table(np.array(profile.grid), n_random, jobs=jobs, lengths=lengths)
     return {"curve_lengths": pd.DataFrame(rows), "random_curves": found}

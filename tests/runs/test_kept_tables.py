@@ -152,6 +152,9 @@ def test_what_some_cells_do_not_give_is_read(in_a_run: None) -> None:
         "tables": asked("tables", tables=lambda: tables("tables"), of="tables"),
         "itself": asked("itself", tables=lambda: tables("itself"), of="itself"),
     }
+    # the first part of a record has no mean of all cells to read, and writes none
+    first = made["cells"](EMBEDDED.first_seeds(1))
+    assert list(first) == ["cells"] and not (EMBEDDED.results / "mean.csv").exists()
     assert make_tables(made.values(), EMBEDDED, 1) == []
     value = 0.9
     for one in results.notes_folder(part).glob("*"):
