@@ -55,8 +55,9 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any
         return ToyIntervention(given["seed"])
 
     def sweep(
-        model: object, tokenizer: object, iv: object, pairs: Sequence[str], m: Sequence[float]
+        model: object, tokenizer: object, iv: object, pairs: Sequence[str], m: Sequence[float], reduction: str
     ) -> pd.DataFrame:
+        assert reduction == "mean"
         rows = [
             (x, i, 1.5 - np.tanh(x) / 3, 1.5 + i / 7, np.tanh(x) / 3, -x * x) for x in m for i in range(3)
         ]
@@ -239,9 +240,10 @@ STAGES = {
 NEUTRAL = {
     "storage",
     "paper",
+    "runs.cell_results",
     "runs.profiles",
 }
-"""They find files whose content is in the key, name tasks and cells, or draw a grid: no number is theirs."""
+"""They find and read files whose content is in the key, name tasks, or draw a grid: no number is theirs."""
 
 
 def test_the_pairs_behind_the_unit_are_part_of_the_key() -> None:

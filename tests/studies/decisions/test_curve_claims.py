@@ -207,7 +207,8 @@ def test_a_missing_column_and_a_missing_split_are_named() -> None:
 
 
 def test_kept_verdicts_replace_earlier_ones(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(paths, "RESULTS", tmp_path)
+    for place in ("RESULTS", "CACHE"):
+        monkeypatch.setattr(paths, place, tmp_path)
     profile = get_profile("smoke")
     deviations = pd.DataFrame(
         {"model": MODEL, "form": ["local_weight", "lora", "vector"], "deviation": 1e-14}
