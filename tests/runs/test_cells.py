@@ -65,6 +65,9 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any
             rows, columns=["m", "pair", "loss_positive", "loss_negative", "preference", "utility"]
         )
 
+    # a toy has no files
+    monkeypatch.setattr("splitkit.runs.preflight.fetch_models", lambda profile: None)
+
     def module(name: str, **contents: object) -> None:
         fake = ModuleType(f"splitkit.{name}")
         vars(fake).update(contents)
