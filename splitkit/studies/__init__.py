@@ -23,6 +23,8 @@ STUDIES = (
     "ablation:ablate",
     "samples:samples",
     "manifold.tables:geometry",
+    "manifold.left_out:form_left_out",
+    "manifold.moves:manifold_moves",
     "loss_reduction:reductions",
     "fits:cell_fits",
     "fits:family_fits",
@@ -43,7 +45,12 @@ Other tables are written where they are asked for: `unified_view` and `unified_v
 WITHOUT_JUDGE = ("real.layer_choice:layer_scan", "real.text_scores:text_scores")
 """The functions under `kept` that only profiles without a judge have, after those of `STUDIES`."""
 
-OF_TIERS = ("fit_quality:usable_fits", "null_curves:random_curves")
+OF_TIERS = (
+    "manifold.left_out:form_left_out",
+    "manifold.moves:manifold_moves",
+    "fit_quality:usable_fits",
+    "null_curves:random_curves",
+)
 """Those of `STUDIES` that the profiles of `runs.profiles.TIERS` alone have."""
 
 NOT_OF_TIERS = ("few_pairs:few_pairs", "null_curves:null_fits")

@@ -103,22 +103,27 @@ class RecordedPairs:
 
 
 def natural_activations(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dialogues: Sequence[Dialogue], layer: int
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    dialogues: Sequence[Dialogue],
+    layer: int,
+    sites: Sequence[str] = SITES,
 ) -> dict[str, Float[np.ndarray, "token hidden"]]:
-    """Activations of the unsteered model at every token of the answers, at each of `SITES`.
+    """Activations of the unsteered model at every token of the answers, at each of `sites`, some of `SITES`.
 
     ValueError for no dialogues, or a layer out of range.
     """
     if not dialogues:
         raise ValueError("no dialogues: there are no natural activations without texts.")
-    found: dict[str, list[Tensor]] = {site: [] for site in SITES}
+    found: dict[str, list[Tensor]] = {site: [] for site in sites}
     with at_rest(model), torch.no_grad():
         replay = Replay(model, layer, "vector")
         for batch in batches(tokenizer, _encoded(tokenizer, dialogues)):
             recording = replay.record(batch)
             batch, residual = recording.batch, recording.activations["output"]
-            found["layer"].append(residual[batch.answer_mask])
-            found["end"].append(replay.onward(batch, residual)[batch.answer_mask])
+            for site in sites:
+                values = residual if site == "layer" else replay.onward(batch, residual)
+                found[site].append(values[batch.answer_mask])
     return {site: torch.cat(parts).float().cpu().numpy() for site, parts in found.items()}
 
 

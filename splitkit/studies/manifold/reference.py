@@ -84,6 +84,19 @@ def nature(model_name: str, profile: Profile) -> Nature:
     )
 
 
+def layer_manifold(model_name: str, profile: Profile) -> Manifold:
+    """The manifold of `nature` at the steered layer, without the rest: the later layers do not run."""
+    with own_threads():
+        model, tokenizer = answers.load(profile, model_name)
+        layer = profile.layer(model_name)
+        texts = _texts(profile, model, tokenizer)
+        found = {
+            kind: natural_activations(model, tokenizer, rows, layer, SITES[:1])[SITES[0]]
+            for kind, rows in texts.items()
+        }
+    return fit_manifold(found["natural"], found["held_out"])
+
+
 class Reference:
     """Pairs run once up to the steered layer, and axes: all cells of one model and task share them."""
 

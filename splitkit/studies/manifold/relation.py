@@ -49,8 +49,7 @@ def relation_table(distances: pd.DataFrame) -> pd.DataFrame:
                 per_form[own] = falling(distance[own], change[own])
             beyond = np.nan
             if len(controls):
-                levels, first = np.unique(distance, return_index=True)
-                beyond = r2(controls["change"], np.interp(controls[estimator], levels, one[first]))
+                beyond = r2(controls["change"], falling_at(distance, change, controls[estimator]))
             ranks = rank_correlation(distance, change, cell)
             explained = (r2(change, one), r2(change, per_form), beyond)
             rows.append((*names, estimator, len(set(cell)), len(cells), *ranks, *explained))
@@ -101,6 +100,12 @@ def falling(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     weights = np.bincount(place).astype(float)
     means = np.bincount(place, weights=y) / weights
     return np.asarray(isotonic_regression(means, weights=weights, increasing=False).x)[place]
+
+
+def falling_at(x: np.ndarray, y: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """`falling` of y against x, read at other places: linear between the points, level beyond them."""
+    levels, first = np.unique(x, return_index=True)
+    return np.interp(at, levels, falling(x, y)[first])
 
 
 def utility_change(distances: pd.DataFrame) -> pd.Series:
