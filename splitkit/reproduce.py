@@ -92,9 +92,9 @@ def make_part(
 ) -> list[str]:
     """Compute the cells of a part of a profile and make tables, without notebooks; the comparison, in lines.
 
-    Made are the tables of `names`, or for none those with rows per cell. All others are read where these need
-    them and they are there. A whole profile computes no cells but those that its tables ask for. ValueError
-    for a name that no study has.
+    Made are the tables of `names`, or for none those with rows per cell, and what those of a part need of its
+    rows. All others are read where they are needed and there. A whole profile computes no cells but those
+    that its tables ask for. ValueError for a name that no study has.
     """
     every = list(studies(profile))
     known = {name: study for study in every for name in study.names}
@@ -112,7 +112,9 @@ def make_part(
         computed = sum(any(f.stat().st_mtime >= began for f in one.folders.values()) for one in cells)
         print(judging(cells), end="", flush=True)
         made = {name for study in wanted for name in study.names}
-        if failed := make_tables(wanted, profile, jobs, [name for name in known if name not in made]):
+        own = bool(profile.part) and all(study.of == "cells" for study in wanted)
+        read = [name for name, s in known.items() if name not in made and not (own and s.of == "cells")]
+        if failed := make_tables(wanted, profile, jobs, read):
             raise ReproduceError("\n".join(["not all was made:", *failed, _KEPT]))
     return comparison(profile, computed)
 

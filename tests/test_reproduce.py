@@ -177,7 +177,10 @@ def test_a_part_makes_the_tables_of_its_cells_and_no_notebook(
     only = ["--only", "task=psychopathy", "seed=1", "form=lora"]
     assert reproduce.main(["--profile", "embedded", *only]) == 0
     assert reproduce.main(["--profile", "embedded", "--tables", "family_fits,curves"]) == 0
-    (of_cells, read, cells), (pooled, others, none) = calls
+    assert reproduce.main(["--profile", "embedded", *only, "--tables", "fits"]) == 0
+    (of_cells, read, cells), (pooled, others, none), (fits, needed, _) = calls
+    # fits are of the part's curves, which are made for them
+    assert fits == {"fits"} and "curves" not in needed and "family_fits" in needed
     assert {"curves", "fits", "scores"} <= of_cells and not {"family_fits", "null_fits"} & of_cells
     assert set(read).isdisjoint(of_cells) and "family_fits" in read and cells == 2 * 4
     assert (pooled, none) == ({"family_fits", "curves"}, 0) and "fits" in others
