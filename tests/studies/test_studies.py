@@ -28,5 +28,5 @@ def test_every_table_has_one_study() -> None:
     own = {"curve_lengths", "random_curves", "usable_fits", "form_left_out", "manifold_moves"}
     assert own == tiny - set(names)
     # the others are written by notebooks and by the search
-    others = {"search", "shapes", "unified_view", "unified_view_change", "verdicts", "verdict_grades"}
+    others = {"search", "shapes", "unified_view", "unified_view_change", "verdicts"}
     assert {path.stem for path in (paths.DATA / "results").glob("*.csv")} == {*names} | others
