@@ -259,11 +259,12 @@ def peaks(shape: str) -> list[float]:
 def main(folder: Path) -> None:
     """Measure all shapes, and write real_size.csv with its provenance into a folder."""
     table = Table()
+    folder.mkdir(parents=True, exist_ok=True)
     for shape in SHAPES:
         measure(shape, table, ROUNDS, Untimed())
-    folder.mkdir(parents=True, exist_ok=True)
-    text = round_significant(table.frame(), 4).to_csv(index=False, lineterminator="\n")
-    (folder / "real_size.csv").write_text(text)
+        # an interrupted run leaves the shapes that it has
+        text = round_significant(table.frame(), 4).to_csv(index=False, lineterminator="\n")
+        (folder / "real_size.csv").write_text(text)
     made = provenance(get_profile("embedded"))
     known = {name: made[name] for name in ("packages", "python", "revision", "cpu", "gpu")}
     known |= {"cores": os.cpu_count(), "torch threads": torch.get_num_threads()}
