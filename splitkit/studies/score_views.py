@@ -10,6 +10,7 @@ from splitkit.runs.profiles import Profile
 from splitkit.runs.results import read_table
 from splitkit.runs.search import final_scores
 from splitkit.runs.search_space import KEYS, OWN, PLANS, SEEDS
+from splitkit.storage import paths
 from splitkit.studies.claims import CEILING
 from splitkit.studies.frames import CELL, ROW
 from splitkit.studies.score_differences import METRICS
@@ -33,7 +34,11 @@ def budget_view(model: str, form: str, family: str, profile: Profile | str = "em
 
     Where the search chose between mirrored pairs and none, an entry says which.
     """
-    table = read_table("search", profile)
+    try:
+        table = read_table("search", profile)
+    except FileNotFoundError:
+        # a run whose results lie elsewhere has the committed search's settings
+        table = pd.read_csv(paths.DATA / "results" / "search.csv")
     rows = table[(table["model"] == model) & (table["form"] == form) & (table["task_family"] == family)]
     rows = rows[rows["seed"] == SEEDS[0]]
     words = (
