@@ -3,18 +3,18 @@
 import warnings
 from collections.abc import Iterator
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Bool, Int
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _NESTED = ("text_config", "language_config", "llm_config", "decoder")
 """Where wrappers of a language model keep its config, if `get_text_config` does not find it."""
 
-_tokenizers: "WeakKeyDictionary[nn.Module, set[int]]" = WeakKeyDictionary()
-"""BOS by the tokenizers that were used with a model, under its embedding, which all its wrappers share."""
+_NOTED = "_bos_of_tokenizers"
+"""BOS by the tokenizers that were used with a model: an attribute of its embedding, which all its wrappers
+share and copies take along."""
 
 
 def text_config(config: Any) -> Any:
@@ -54,17 +54,17 @@ def stated_ids(model: PreTrainedModel, name: str) -> list[int]:
 
 def bos_ids(model: PreTrainedModel) -> tuple[int, ...]:
     """The ids of BOS, in order: what the model's configs and the tokenizers noted for it call so."""
-    return tuple(sorted({*stated_ids(model, "bos_token_id"), *_tokenizers.get(_key(model), ())}))
+    return tuple(sorted({*stated_ids(model, "bos_token_id"), *_noted(model)}))
 
 
 def note_bos(model: PreTrainedModel, bos: int | None) -> None:
     """Keep in mind the BOS of a tokenizer that is used with the model, whose config may lack it."""
-    _tokenizers.setdefault(_key(model), set()).update(() if bos is None else (int(bos),))
+    vars(model.get_input_embeddings())[_NOTED] = {*_noted(model), *(() if bos is None else (int(bos),))}
 
 
 def check_bos(model: PreTrainedModel) -> None:
     """Warn, once per model, where neither the config nor a tokenizer has said which token is BOS, or none."""
-    if not bos_ids(model) and _key(model) not in _tokenizers:
+    if not bos_ids(model) and _NOTED not in vars(model.get_input_embeddings()):
         note_bos(model, None)
         warnings.warn(
             "which token is BOS is not known here, so one would be steered like any other: set "
@@ -79,8 +79,8 @@ def unstated_bos(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
     return {} if bos is None or bos in stated_ids(model, "bos_token_id") else {"bos_token_id": int(bos)}
 
 
-def _key(model: PreTrainedModel) -> nn.Module:
-    return model.get_input_embeddings()
+def _noted(model: PreTrainedModel) -> set[int]:
+    return vars(model.get_input_embeddings()).get(_NOTED, set())
 
 
 def steered_tokens(ids: Int[Tensor, "*shape"], bos: tuple[int, ...]) -> Bool[Tensor, "*shape"]:
