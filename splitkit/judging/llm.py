@@ -11,6 +11,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 
 import pandas as pd
@@ -88,11 +89,17 @@ class LLMJudge:
         stop, failures = threading.Event(), 0
         pool = ThreadPoolExecutor(self.concurrency, thread_name_prefix="judge")
         with tqdm(total=len(open_cases), initial=len(known), desc="judge", disable=not self.progress) as bar:
-            futures = {pool.submit(self._judge, case, stop): case for case in open_cases if case not in known}
+            # no more than are asked at once are handed out: a server that fails is not asked on meanwhile
+            waiting = iter([case for case in open_cases if case not in known])
+            futures = {
+                pool.submit(self._judge, case, stop): case for case in islice(waiting, self.concurrency)
+            }
             try:
-                for future in as_completed(futures):
-                    score, said = future.result()
-                    known[futures[future]] = score
+                while futures:
+                    future = next(as_completed(futures))
+                    case = futures.pop(future)
+                    known[case], said = future.result()
+                    score = known[case]
                     failures = failures + 1 if score.kind == "no reply" else 0
                     if failures == GIVE_UP:
                         raise JudgeError(
@@ -101,6 +108,7 @@ class LLMJudge:
                             "same call goes on from there."
                         )
                     bar.update()
+                    futures |= {pool.submit(self._judge, one, stop): one for one in islice(waiting, 1)}
             finally:
                 # after an error or Ctrl-C: nothing more is asked, what is on its way is still kept
                 stop.set()
