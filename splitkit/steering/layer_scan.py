@@ -54,16 +54,15 @@ def scan_layers(
     return pd.concat(parts, ignore_index=True)[order]
 
 
-def best_layer(scan: pd.DataFrame, most_lost: float = 1.0, near: float | None = None) -> int:
+def best_layer(scan: pd.DataFrame, most_lost: float = 1.0) -> int:
     """The layer of the highest accuracy at a strength whose utility is at most `most_lost` below that at 0.
 
-    Of equal ones the layer with the larger mean preference there, then the one closest to `near`. ValueError
-    for a scan without the strength 0.
+    Of equal ones the layer with the larger mean preference there, then the lowest. ValueError for a scan
+    without the strength 0.
     """
     if not (scan["m_relative"] == 0).any():
         raise ValueError("the scan has no row at strength 0 to compare utilities with")
     unsteered = scan.loc[scan["m_relative"] == 0].set_index("layer")["utility"]
     kept = scan[scan["utility"] >= scan["layer"].map(unsteered) - most_lost]
-    kept = kept.assign(away=0.0 if near is None else (kept["layer"] - near).abs())
-    ranked = kept.sort_values(["accuracy", "preference", "away"], ascending=[False, False, True])
+    ranked = kept.sort_values(["accuracy", "preference", "layer"], ascending=[False, False, True])
     return int(ranked["layer"].iloc[0])

