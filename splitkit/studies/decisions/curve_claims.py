@@ -18,7 +18,16 @@ from jaxtyping import Float
 from scipy.stats import spearmanr
 
 from splitkit.runs.profiles import CONTROLS
-from splitkit.studies.decisions.grading import Beside, Found, Judged, Values, decide, graded, together
+from splitkit.studies.decisions.grading import (
+    Beside,
+    Found,
+    Judged,
+    Values,
+    decide,
+    decide_share,
+    graded,
+    together,
+)
 from splitkit.studies.decisions.intervals import (
     NAN,
     Estimate,
@@ -176,35 +185,17 @@ def _decide_shape(
     claim: str, name: str, passes: Callable[[Curve, Values], float], curves: pd.DataFrame
 ) -> Judged:
     def judged(model: str, task: str, rows: pd.DataFrame) -> Judged:
-        cells = trained(rows)
-        controls = rows.drop(cells.index)
+        cluster = clusters(rows)
 
         def shares(part: pd.DataFrame, values: Values) -> tuple[Estimate, int]:
             moving = part.loc[part[name].map(lambda curve: curve.moves > values["noise"]).astype(bool), name]
             found = moving.map(lambda curve: passes(curve, values)).astype(float).dropna()
             return share(found > 0, cluster[found.index]), len(found)
 
-        cluster = clusters(rows)
-        values = RULES[claim].values
-        vectors = shares(cells[cells["form"] == "vector"], values)[0]
-        control = shares(controls, values)[0]
-        return decide(
-            claim,
-            model,
-            task,
-            lambda values: graded(RULES[claim], *shares(cells, values)),
-            unit=unit_name(cells),
-            paper=_DRAWN,
-            directions=Beside(control, excess(vectors, control)),
-        )
+        return decide_share(claim, model, task, rows, shares, paper=_DRAWN)
 
     groups = by_model_and_family(cell_curves(curves))
     return together(judged(*group) for group in groups if len(trained(group[2])))
-
-
-def unit_name(cells: pd.DataFrame) -> str:
-    """What repeats in these cells: "concept" where they are clustered by it, else "cell"."""
-    return "concept" if cells["task"].nunique() >= FEWEST_CONCEPTS else "cell"
 
 
 def decide_c4(curves: pd.DataFrame) -> Judged:

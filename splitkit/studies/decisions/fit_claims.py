@@ -15,7 +15,7 @@ import pandas as pd
 
 from splitkit import paper
 from splitkit.runs.profiles import CONTROLS
-from splitkit.studies.decisions.curve_claims import cell_curves, unit_name
+from splitkit.studies.decisions.curve_claims import cell_curves
 from splitkit.studies.decisions.grading import (
     NOT_MEASURED,
     Beside,
@@ -24,6 +24,7 @@ from splitkit.studies.decisions.grading import (
     Values,
     as_text,
     decide,
+    decide_share,
     graded,
     together,
 )
@@ -140,26 +141,13 @@ def _decide_share(
     printed: str,
     drawn: Estimate = NOT_MEASURED,
 ) -> Judged:
-    """One verdict by the share of rows that pass; rows of controls stand beside."""
-    cells, values = trained(rows), RULES[claim].values
-    vectors, controls = cells[cells["form"] == "vector"], rows.drop(cells.index)
+    """One verdict by the share of rows that pass, of those whose curve moves."""
 
     def shares(some: pd.DataFrame, values: Values) -> tuple[Estimate, int]:
         passed = passes(some[some["moves"] > values["noise"]], values)
         return share(passed, clusters(some)[passed.index]), len(passed)
 
-    ours, control = shares(cells, values)[0], shares(controls, values)[0]
-    return decide(
-        claim,
-        model,
-        task,
-        lambda values: graded(RULES[claim], *shares(cells, values)),
-        unit=unit_name(cells),
-        paper=printed,
-        part=part,
-        directions=Beside(control, excess(shares(vectors, values)[0], control)),
-        random_curves=Beside(drawn, excess(ours, drawn)),
-    )
+    return decide_share(claim, model, task, rows, shares, paper=printed, part=part, drawn=drawn)
 
 
 def _as_good(rows: pd.DataFrame, values: Values) -> pd.Series:

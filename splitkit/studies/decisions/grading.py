@@ -11,7 +11,7 @@ from splitkit.runs.profiles import Profile
 from splitkit.runs.results import read_table, write_table
 from splitkit.storage import paths
 from splitkit.storage.files import in_turn
-from splitkit.studies.decisions.intervals import NAN, Estimate
+from splitkit.studies.decisions.intervals import NAN, Estimate, excess, trained, unit_name
 from splitkit.studies.decisions.rules import EXCESS, GRADES, RULES, Rule
 
 Values = Mapping[str, float]
@@ -139,6 +139,37 @@ def decide(
     row |= {"paper": paper, "rule": rule.words}
     tests = [{**keys, **_NO_TEST, **test} for test in found.tests]
     return Judged(pd.DataFrame([keys | row]), pd.DataFrame(grades), pd.DataFrame(tests))
+
+
+def decide_share(
+    claim: str,
+    model: str,
+    task: str,
+    rows: pd.DataFrame,
+    shares: Callable[[pd.DataFrame, Values], tuple[Estimate, int]],
+    *,
+    paper: str,
+    part: str = "claim",
+    drawn: Estimate = NOT_MEASURED,
+) -> Judged:
+    """One verdict by the share of trained rows that pass, and how many are judged: `shares` gives both.
+
+    Rows of controls stand beside those of vectors, random curves (`drawn`) beside all.
+    """
+    cells, values = trained(rows), RULES[claim].values
+    ours, control = shares(cells, values)[0], shares(rows.drop(cells.index), values)[0]
+    vectors = shares(cells[cells["form"] == "vector"], values)[0]
+    return decide(
+        claim,
+        model,
+        task,
+        lambda values: graded(RULES[claim], *shares(cells, values)),
+        unit=unit_name(cells),
+        paper=paper,
+        part=part,
+        directions=Beside(control, excess(vectors, control)),
+        random_curves=Beside(drawn, excess(ours, drawn)),
+    )
 
 
 _NO_TEST = {"test": "", "number": NAN, "low": NAN, "high": NAN, "p": NAN, "n_units": 0, "reading": ""}

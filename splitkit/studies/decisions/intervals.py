@@ -44,6 +44,11 @@ def clusters(cells: pd.DataFrame) -> pd.Series:
     return cells["task"].where(concepts >= FEWEST_CONCEPTS, own)
 
 
+def unit_name(cells: pd.DataFrame) -> str:
+    """What repeats in the cells of one family: "concept" where `clusters` are concepts, else "cell"."""
+    return "concept" if cells["task"].nunique() >= FEWEST_CONCEPTS else "cell"
+
+
 def share(passed: pd.Series, cluster: pd.Series, stratum: pd.Series | None = None) -> Estimate:
     """p and Wilson's interval with n_eff = p (1 - p) / var(p), at least the clusters and at most the rows.
 

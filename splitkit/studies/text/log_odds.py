@@ -30,11 +30,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
-from scipy import stats
+from scipy.stats import spearmanr
 
 from splitkit.runs.profiles import WITH_SCORES
 from splitkit.studies.claims import CEILING
+from splitkit.studies.decisions.intervals import mean
 from splitkit.studies.frames import CELL, ODDS, by_model_and_family, family_column, require
 from splitkit.studies.scores import VANILLA
 from splitkit.tasks import family_of
@@ -73,12 +73,8 @@ class Interval(NamedTuple):
 
 def interval(values: Sequence[float]) -> Interval:
     """The mean of those values that are not NaN, with its t-interval."""
-    known = np.array([value for value in values if not math.isnan(value)])
-    if len(known) < 2:
-        return Interval(float(known[0]) if len(known) else math.nan, math.nan, math.nan, len(known))
-    half = float(stats.t.ppf(0.975, len(known) - 1) * stats.sem(known))
-    mean = float(known.mean())
-    return Interval(mean, mean - half, mean + half, len(known))
+    found = mean(np.array([value for value in values if not math.isnan(value)]))
+    return Interval(found.value, found.low, found.high, found.units)
 
 
 def grade(found: Interval) -> str:
@@ -191,9 +187,8 @@ def _of_units(points: pd.DataFrame, odds: str, measure: str) -> pd.Series:
 
 def _spearman(two: pd.DataFrame) -> float:
     """NaN for fewer than three points, or where all of one side are equal."""
-    ranks: Float[np.ndarray, "2 point"] = stats.rankdata(two.to_numpy(), axis=0).T
-    ordered = ranks.shape[1] > 2 and (np.ptp(ranks, axis=1) > 0).all()
-    return float(np.corrcoef(ranks)[0, 1]) if ordered else math.nan
+    ordered = len(two) > 2 and (two.nunique() > 1).all()
+    return float(spearmanr(two.to_numpy()).statistic) if ordered else math.nan
 
 
 def chosen(table: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
