@@ -52,7 +52,7 @@ rehearse: $(INSTALLED)  ## all of the paper's profile in small, on stand-ins for
 	$(BIN)/python -m tests.standins build/rehearsal --data $(DATA)
 
 search: $(INSTALLED)  ## choose the training settings of PROFILE (tiny or small): what is missing of every objective's trials
-	$(BIN)/python -m splitkit.runs.search --profile $(or $(filter tiny small,$(PROFILE)),tiny) $(if $(JOBS),--jobs $(JOBS))
+	$(BIN)/python -m splitkit.runs.search --profile $(if $(filter embedded,$(PROFILE)),tiny,$(PROFILE)) $(if $(JOBS),--jobs $(JOBS))
 
 figures: $(INSTALLED)  ## redraw figures and tables from the committed results (about a minute)
 	$(BIN)/python -m splitkit.reproduce --profile embedded --from-committed
