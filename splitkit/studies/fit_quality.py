@@ -126,7 +126,8 @@ def usable_fits(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
 def within_usable(intervals: pd.DataFrame, curves: pd.DataFrame, nats: float = USABLE_NATS) -> pd.DataFrame:
     """R² of fits over the whole grid, taken over the usable window alone: where utility is worth reading.
 
-    The window of a curve is the strengths at which its mean utility is at most `nats` below that at m = 0.
+    The window of a curve is the strengths at which its mean utility is at most `nats` per token below that at
+    m = 0: where losses are sums, `nats` times the mean number of tokens of an answer.
 
     Args:
         intervals: `fit_intervals`, whose parameters are used.
@@ -146,7 +147,7 @@ def within_usable(intervals: pd.DataFrame, curves: pd.DataFrame, nats: float = U
         on, of = ("test", "train") if split == "transfer" else (split, split)
         part = measured[*cell, on]
         (unsteered,) = part.loc[part["m_relative"] == 0, "utility"]
-        window = part[part["utility"] >= unsteered - nats]
+        window = part[part["utility"] >= unsteered - nats * part.get("tokens", 1.0)]
         row = dict(zip(keys, name, strict=True)) | {"strengths": len(window), "r2_usable": math.nan}
         fit = fits.loc[(*cell, of, curve)].to_dict() | {"curve": curve}
         if len(window) >= _FEWEST and not math.isnan(fit["m_plus"]):

@@ -14,6 +14,8 @@ from splitkit.runs.results import read_table, write_table
 
 TOLERANCE = 0.05
 """Largest deviation of another machine's curves from the committed ones, in nats over max(1, |value|)."""
+TOKENS = ("tokens_positive", "tokens_negative")
+"""Columns of a sweep whose losses are sums over so many tokens (see `Profile.reduction`)."""
 
 
 def swept_cells(profile: Profile, jobs: int = 2) -> list[CellResult]:
@@ -39,10 +41,12 @@ def curve_of(result: CellResult, split: str, profile: Profile) -> pd.DataFrame:
     """The mean curve of one cell and split of a profile, its part of `mean_curves`."""
     from splitkit.curves.decay import mean_curve
 
-    curve = mean_curve(result.sweep(split)).sort_values("m", ignore_index=True)
+    sweep = result.sweep(split)
+    curve = mean_curve(sweep).sort_values("m", ignore_index=True)
+    curve["tokens"] = sweep[list(TOKENS)].to_numpy().mean() if TOKENS[0] in sweep else 1.0
     if profile.name == "embedded":
         # its record was made before the push was measured
-        curve = curve.drop(columns="push", errors="ignore")
+        curve = curve.drop(columns=["push", "tokens"], errors="ignore")
     curve.insert(1, "m_relative", list(profile.grid))
     key = {**result.cell.key, "split": split}
     return curve.assign(**key)[[*key, *curve]]
@@ -56,7 +60,8 @@ def curves(profile: Profile | str = "embedded", jobs: int = 2) -> pd.DataFrame:
         (Eq. 5), m_relative (m in the cell's matching strengths), preference (Eq. 7) and utility (Eq. 8),
         means over pairs of what losses in nats per token give; their standard errors preference_sem and
         utility_sem; n_pairs, n_pairs_utility, share_undefined (see `decay.mean_curve`); push, how far the
-        stream is moved in units of its own length (see `sweeps.sweep`), the median over pairs.
+        stream is moved in units of its own length (see `sweeps.sweep`), the median over pairs; tokens,
+        what the log-odds are summed over: the mean length of an answer, or 1 where losses are means.
 
     Raises:
         KeyError: for an unknown profile, with those there are; else what `cells.compute_cells` raises.

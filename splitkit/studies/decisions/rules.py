@@ -27,7 +27,8 @@ excess is of trained vectors over control vectors, form against the same form, a
 cells, with Newcombe's interval. It is "more" when the interval lies above 0, "no more" when it lies
 below `EXCESS`, else it cannot be told.
 
-**Usable window.** The strengths at which mean utility has lost at most a nat. Where text is dead a curve is
+**Usable window.** The strengths at which mean utility has lost at most a nat per token: where losses are
+sums over an answer, a nat times the mean number of its tokens. Where text is dead a curve is
 easy to fit, so that beside C5 to C8 stands the same number with each R² taken over this window alone, of the
 same fits over the whole grid. It does not grade.
 

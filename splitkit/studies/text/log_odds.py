@@ -98,8 +98,8 @@ def joined(curves: pd.DataFrame, strengths: pd.DataFrame, unsteered: pd.DataFram
 
     Returns:
         One row per cell and strength, 0 first: the keys of a cell, family, unit, m_relative; preference and
-        utility, nats above those at 0; score, fluency and concept, NaN where there is none; effect, what is
-        steered for: concept, where a family has one, else the score.
+        utility, nats per token above those at 0; score, fluency and concept, NaN where there is none; effect,
+        what is steered for: concept, where a family has one, else the score.
 
     Raises:
         ValueError: when a column is missing, or no cell has both curves of test pairs and answers.
@@ -115,7 +115,8 @@ def joined(curves: pd.DataFrame, strengths: pd.DataFrame, unsteered: pd.DataFram
         rows, line = asked[key].sort_values("m_relative"), curve.sort_values("m_relative")
         part = pd.DataFrame({"m_relative": [0.0, *rows["m_relative"]]})
         for odds in ODDS:
-            values = np.interp(part["m_relative"], line["m_relative"], line[odds])
+            per_token = line[odds] / line.get("tokens", 1.0)
+            values = np.interp(part["m_relative"], line["m_relative"], per_token)
             part[odds] = values - values[0]
         part[scored] = np.vstack([base.loc[key[:2]], rows[scored]]).astype(float)
         parts.append(part.assign(**dict(zip(CELL, key, strict=True))))
