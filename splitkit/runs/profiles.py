@@ -126,8 +126,8 @@ class Profile:
     """The number of seeds with which a task family has curves; all of its own where it is not named."""
     form_seeds: Mapping[str, int] = field(default_factory=dict, hash=False)
     """The most seeds that a form is run with; as many as its family has where it is not named."""
-    draws: int = 3
-    """The number of seeds of a control, in every task family; each has curves."""
+    draws: int | Mapping[str, int] = field(default=3, hash=False)
+    """The number of seeds of a control, one number or one per task family; each has curves."""
     overrides: dict[str, float] = field(default_factory=dict, hash=False)
     """Training settings of this profile that go before the recorded ones (see `cell_keys.hparams`)."""
     layers: Mapping[str, int] = field(default_factory=dict, hash=False)
@@ -184,7 +184,8 @@ class Profile:
 
     def _count(self, task: str, form: str, objective: str) -> int:
         """The number of seeds with which a form and objective are run on a task."""
-        own = {"diffmean": 1} | dict.fromkeys(CONTROLS, self.draws)
+        draws = self.draws if isinstance(self.draws, int) else self.draws[task_family(task)]
+        own = {"diffmean": 1} | dict.fromkeys(CONTROLS, draws)
         every = len(self.seeds)
         trained = min(self.family_seeds.get(task_family(task), every), self.form_seeds.get(form, every))
         return own.get(objective, trained)
@@ -294,15 +295,17 @@ PROFILES: dict[str, Profile] = {
             # half of the strengths are within one matching strength, 11 where a vector's push is at most 1/4;
             # the utility of tiny-qwen2's weight forms is about settled at the ends, and not at 32
             grid=tuple(round(m, 6) for m in strength_grid(64.0, 33, 2 * math.acosh(32.0))),
-            # of AxBench pending: to be chosen on validation, from learning curves over 2, 4, 8, 16, 64
-            n_train={"psychopathy": 500, "powerseeking": 500, "axbench": 8},
+            # of AxBench by `learning_curves.RULE`: with 4 pairs and more the best objective is at the ceiling
+            n_train={"psychopathy": 500, "powerseeking": 500, "axbench": 2},
             n_sweep={"psychopathy": 48, "powerseeking": 48, "axbench": 16},
             n_choose={"psychopathy": 64, "powerseeking": 24, "axbench": 16},
             n_test={"psychopathy": 100, "powerseeking": 100, "axbench": 48},
             seeds=tuple(range(10)),
-            # a run of psychopathy learns or does not, which only many seeds can count
-            family_seeds={"powerseeking": 5, "axbench": 3},
-            curve_seeds={"psychopathy": 3, "powerseeking": 3, "axbench": 1},
+            # a run of psychopathy learns or does not, which only many seeds can count; AxBench's ten concepts
+            # are its units, and its controls' draws too
+            family_seeds={"powerseeking": 5, "axbench": 1},
+            curve_seeds={"psychopathy": 3, "powerseeking": 3},
+            draws={"psychopathy": 3, "powerseeking": 3, "axbench": 1},
         ),
         Profile(
             name="small",

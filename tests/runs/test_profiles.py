@@ -71,9 +71,9 @@ def test_other_profiles_do_not_write_among_the_committed_files(monkeypatch: pyte
 def test_a_tier_has_every_combination_and_more_seeds_where_they_are_cheap() -> None:
     tiny = PROFILES["tiny"]
     cells = tiny.cells()
-    assert len(cells) == 2 * ((12 * 10 + 1 + 6) + (12 * 5 + 1 + 6) + 10 * (12 * 3 + 1 + 6))
+    assert len(cells) == 2 * ((12 * 10 + 1 + 6) + (12 * 5 + 1 + 6) + 10 * (13 + 2))
     curves = [cell for cell in cells if tiny.swept(cell)]
-    assert len(curves) == 2 * (2 * (12 * 3 + 1 + 6) + 10 * (13 + 6))
+    assert len(curves) == 2 * (2 * (12 * 3 + 1 + 6) + 10 * (13 + 2))
     drawn = [cell for cell in cells if cell.objective in CONTROLS]
     assert all(tiny.swept(cell) and not tiny.scored(cell) for cell in drawn)
     grid = np.array(tiny.grid)
