@@ -10,7 +10,8 @@ from pathlib import Path
 
 import joblib
 
-from splitkit.runs.profiles import Profile
+from splitkit.runs.profiles import PROFILES, Profile
+from splitkit.steering.model_files import is_shipped
 from splitkit.storage import paths
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -29,14 +30,18 @@ def notebooks() -> list[Path]:
 def run_notebook(notebook: Path, profile: Profile, folder: Path) -> Path:
     """Run a notebook from scratch with PROFILE set, and MODEL where the profile has one only.
 
-    Its executed copy appears in `folder` once it is whole. NotebookError names the notebook, the cell that
-    failed (its number among the code cells and its first line), and where the unfinished copy lies.
+    A notebook on released models keeps its own PROFILE in a run that has none: it reads their record. Its
+    executed copy appears in `folder` once it is whole. NotebookError names the notebook, the cell that failed
+    (its number among the code cells and its first line), and where the unfinished copy lies.
     """
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
     parameters = {"PROFILE": profile.name} | ({"MODEL": profile.only} if profile.only else {})
-    known = sorted(papermill.inspect_notebook(str(notebook)))
+    taken = papermill.inspect_notebook(str(notebook))
+    known, own = sorted(taken), taken.get("PROFILE", {}).get("default", "").strip("\"'")
+    if not _only_shipped(PROFILES.get(own, profile)) and _only_shipped(profile):
+        parameters = {}
     # papermill itself would only warn, and every notebook would run with its default
     if unknown := sorted(set(parameters) - set(known)):
         raise NotebookError(f"{notebook.name} takes no parameter {unknown}; it has {known or 'none'}")
@@ -71,6 +76,10 @@ def run_notebook(notebook: Path, profile: Profile, folder: Path) -> Path:
         os.replace(unfinished, finished)
     failed.unlink(missing_ok=True)
     return finished
+
+
+def _only_shipped(profile: Profile) -> bool:
+    return all(map(is_shipped, profile.models))
 
 
 def run_notebooks(profile: Profile, folder: Path, jobs: int, report: Callable[[str], None]) -> list[Path]:

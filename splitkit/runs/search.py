@@ -27,9 +27,11 @@ from splitkit.runs.search_space import (
     plan_of,
     search_tasks,
     space,
+    trained_on,
     trials,
+    with_other_families,
 )
-from splitkit.runs.trial_scores import scored, trained_on
+from splitkit.runs.trial_scores import scored
 from splitkit.storage import paths
 from splitkit.storage.files import write_whole
 from splitkit.tasks import task_family
@@ -92,7 +94,7 @@ def search(profile: Profile, wanted: Sequence[Budget], jobs: int = 2, progress: 
 def _keep_best(profile: Profile, table: pd.DataFrame) -> None:
     """Write the best settings of each budget of the table; rows of others stay as they are."""
     there = pd.read_csv(profile.hparams) if profile.hparams.exists() else None
-    chosen = merged(there, best(table), KEYS, KEYS)
+    chosen = merged(there, with_other_families(profile, best(table)), KEYS, KEYS)
     chosen = chosen[[*KEYS, *sorted(set(chosen) - set(KEYS))]]
     write_whole(profile.hparams, chosen.to_csv(index=False, lineterminator="\n"))
 

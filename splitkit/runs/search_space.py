@@ -6,13 +6,17 @@ besides. Factors and dropout are the official row's throughout.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from random import Random
 from typing import Any
 
+import pandas as pd
+
+from splitkit.datasets.splits import SIZES
 from splitkit.paper import official_settings
 from splitkit.runs.profiles import Profile
+from splitkit.steering.pairs import PAPER
 from splitkit.tasks import task_family
 
 FORMS = ("local_weight", "lora", "vector")
@@ -42,13 +46,17 @@ class Plan:
     """The extent of a profile's search.
 
     trials: settings tried per budget. rates: the learning rates of each form. steps: of a training on a task
-    family, whatever the number of pairs. finals: the number of seeds of the two best trials.
+    family, whatever the number of pairs. finals: the number of seeds of the two best trials. searched: the
+    families whose settings are searched, all of the profile for none; the others take those of the first,
+    with their own number of steps. pairs: the most that a trial trains on, with as many passes.
     """
 
     trials: int
     rates: Mapping[str, tuple[float, ...]]
     steps: Mapping[str, int]
     finals: int = len(SEEDS)
+    searched: tuple[str, ...] = ()
+    pairs: Mapping[str, int] = field(default_factory=dict)
 
 
 PLANS: dict[str, Plan] = {
@@ -71,9 +79,12 @@ PLANS: dict[str, Plan] = {
             "lora": (0.0025, 0.005, 0.01, 0.02),
             "vector": (0.005, 0.01, 0.02, 0.04),
         },
-        # two passes over 300, 100 and 32 pairs
-        steps={"psychopathy": 76, "powerseeking": 26, "axbench": 8},
-        finals=2,
+        # one pass over 300 and 100 pairs, two over 32
+        steps={"psychopathy": 38, "powerseeking": 13, "axbench": 8},
+        finals=1,
+        # an open task's training costs several times as much: 48 of them, on three models, would be days
+        searched=("psychopathy",),
+        pairs={"psychopathy": 150},
     ),
 }
 """The searches there are, by the profile's name."""
@@ -89,8 +100,41 @@ def plan_of(profile: Profile) -> Plan:
 
 
 def families(profile: Profile) -> list[str]:
-    """The task families of a profile, in its order."""
-    return list(dict.fromkeys(map(task_family, profile.tasks)))
+    """The task families of a profile whose settings are searched, in its order."""
+    there = dict.fromkeys(map(task_family, profile.tasks))
+    return [family for family in there if family in (plan_of(profile).searched or there)]
+
+
+def trained_on(profile: Profile, task: str) -> int:
+    """The number of pairs that a trial trains on: the profile's, but for the plan's `pairs` and AxBench's.
+
+    A paper's concept has 64 pairs and no validation split: a trial there trains on fewer, so that what it is
+    judged by is not what it learned.
+    """
+    family = task_family(task)
+    n = profile.size("train", task)
+    if profile.name in PLANS:
+        n = min(n, PLANS[profile.name].pairs.get(family, n))
+    if not task.startswith(PAPER) or family != "axbench":
+        return n
+    return min(n, SIZES["axbench"].train - profile.size("choose", task))
+
+
+def with_other_families(profile: Profile, chosen: pd.DataFrame) -> pd.DataFrame:
+    """Rows of settings, and those of the families that are not searched: the first searched one's.
+
+    Epochs and batch size are the family's own, by the plan's number of steps.
+    """
+    (first, *_), parts = families(profile), [chosen]
+    for family in dict.fromkeys(map(task_family, profile.tasks)):
+        if family not in families(profile):
+            rows = chosen[chosen["task_family"] == first].assign(task_family=family)
+            for index, row in rows.iterrows():
+                named = (profile, row["model"], row["form"], row["objective"], family)
+                own = start(*named)
+                rows.loc[index, ["epochs", "batch_size"]] = own["epochs"], own["batch_size"]
+            parts.append(rows)
+    return pd.concat(parts, ignore_index=True)
 
 
 def search_tasks(profile: Profile, family: str) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from splitkit.runs.cell_keys import settings
 from splitkit.runs.cell_results import CellResult
 from splitkit.runs.cells import compute, own_threads
 from splitkit.runs.profiles import Cell, Profile
-from splitkit.runs.search_space import FORMS, OWN
+from splitkit.runs.search_space import FORMS, OWN, trained_on
 from splitkit.steering.pairs import PAPER
 from splitkit.storage import digests
 from splitkit.tasks import task_family
@@ -124,17 +124,3 @@ def held_out(profile: Profile, task: str, model: Any, tokenizer: Any) -> Any:
     if task_family(task) != "axbench":
         return answers.pairs(profile, task, "validation", model, tokenizer)[:n]
     return answers.pairs(profile, task, "train", model, tokenizer)[trained_on(profile, task) :][:n]
-
-
-def trained_on(profile: Profile, task: str) -> int:
-    """The number of pairs that a trial trains on: the profile's, but for those AxBench's trials are held to.
-
-    A paper's concept has 64 pairs and no validation split: a trial there trains on fewer, so that what it is
-    judged by is not what it learned.
-    """
-    from splitkit.datasets.splits import SIZES
-
-    n = profile.size("train", task)
-    if not task.startswith(PAPER) or task_family(task) != "axbench":
-        return n
-    return min(n, SIZES["axbench"].train - profile.size("choose", task))

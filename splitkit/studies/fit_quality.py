@@ -126,9 +126,6 @@ def usable_fits(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
 def within_usable(intervals: pd.DataFrame, curves: pd.DataFrame, nats: float = USABLE_NATS) -> pd.DataFrame:
     """R² of fits over the whole grid, taken over the usable window alone: where utility is worth reading.
 
-    The window of a curve is the strengths at which its mean utility is at most `nats` per token below that at
-    m = 0: where losses are sums, `nats` times the mean number of tokens of an answer.
-
     Args:
         intervals: `fit_intervals`, whose parameters are used.
         curves: mean curves, of train and test.
@@ -146,14 +143,22 @@ def within_usable(intervals: pd.DataFrame, curves: pd.DataFrame, nats: float = U
         *cell, split, curve = name
         on, of = ("test", "train") if split == "transfer" else (split, split)
         part = measured[*cell, on]
-        (unsteered,) = part.loc[part["m_relative"] == 0, "utility"]
-        window = part[part["utility"] >= unsteered - nats * part.get("tokens", 1.0)]
+        window = usable_window(part, nats)
         row = dict(zip(keys, name, strict=True)) | {"strengths": len(window), "r2_usable": math.nan}
         fit = fits.loc[(*cell, of, curve)].to_dict() | {"curve": curve}
         if len(window) >= _FEWEST and not math.isnan(fit["m_plus"]):
             row["r2_usable"] = r2(window[curve], fitted_curve(fit, window["m_relative"].to_numpy()))
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def usable_window(curve: pd.DataFrame, nats: float = USABLE_NATS) -> pd.DataFrame:
+    """The rows of a mean curve whose utility is at most `nats` per token below that at m = 0.
+
+    Where losses are sums that is `nats` times `tokens`, the mean number of tokens of an answer.
+    """
+    (unsteered,) = curve.loc[curve["m_relative"] == 0, "utility"]
+    return curve[curve["utility"] >= unsteered - nats * curve.get("tokens", 1.0)]
 
 
 def r2_rows(intervals: pd.DataFrame) -> pd.DataFrame:

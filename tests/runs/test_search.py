@@ -175,6 +175,18 @@ def test_a_trial_is_done_once_and_a_diverged_one_has_no_score(tmp_path, monkeypa
     assert first["score"].isna().all() and first["made_of"].str.len().eq(16).all()
 
 
+def test_families_that_are_not_searched_take_the_settings_of_the_one_that_is() -> None:
+    small = PROFILES["small"]
+    wanted = search.budgets(small, model="Gemma-3-270M")
+    assert {family for _, family, *_ in wanted} == {"psychopathy"} and len(wanted) == 12
+    searched = search_space.start(small, "Gemma-3-270M", "lora", "split", "psychopathy") | {"lr": 0.01}
+    row = pd.DataFrame([dict(zip(search.KEYS, wanted[0], strict=True)) | searched])
+    found = search_space.with_other_families(small, row).set_index("task_family")
+    assert found["epochs"].to_dict() == {"psychopathy": 1, "powerseeking": 1, "axbench": 2}
+    assert (found["lr"] == 0.01).all()
+    assert search_space.with_other_families(TINY, row).equals(row)
+
+
 @pytest.mark.parametrize("name", ["embedded", *search_space.PLANS])
 def test_the_recorded_settings_are_the_best_of_the_recorded_trials(name: str) -> None:
     if name not in PROFILES or (table := search.recorded(PROFILES[name])) is None:
