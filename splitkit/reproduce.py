@@ -15,7 +15,7 @@ from splitkit.judging.judges import JudgeError
 from splitkit.runs.cell_results import CellResult
 from splitkit.runs.cells import CellError, compute_cells
 from splitkit.runs.engines import Dask, Engine, EngineError, Loky, cores, prepare_workers, read_slurm
-from splitkit.runs.kept_tables import make_tables
+from splitkit.runs.kept_tables import lacking, make_tables
 from splitkit.runs.notebooks import NotebookError, run_notebooks
 from splitkit.runs.preflight import check_device
 from splitkit.runs.profiles import PROFILES, Cell, Profile, get_profile
@@ -25,6 +25,7 @@ from splitkit.storage import paths
 from splitkit.storage.files import DamagedFolder, RunInProgress, check_writable, exclusive
 from splitkit.studies import studies
 from splitkit.studies.claims import CLAIMS
+from splitkit.studies.decisions.rules import RULES
 from splitkit.studies.frames import CELL
 from splitkit.tasks import first_tasks, task_family
 
@@ -94,13 +95,17 @@ def make_part(
 
     Made are the tables of `names`, or for none those with rows per cell, and what those of a part need of its
     rows. All others are read where they are needed and there. A whole profile computes no cells but those
-    that its tables ask for. ValueError for a name that no study has.
+    that its tables ask for. ValueError for a name that no study has, and for a pooled table of a part of the
+    cells.
     """
     every = list(studies(profile))
     known = {name: study for study in every for name in study.names}
     if unknown := sorted(set(names) - set(known)):
         raise ValueError(f"no table {unknown[0]!r}; there are {', '.join(known)}")
     wanted = [s for s in every if (set(names) & set(s.names) if names else s.of == "cells")]
+    made = {name for study in wanted for name in study.names}
+    if short := [said for study in wanted if (said := lacking(study, profile, made))]:
+        raise ValueError("\n".join([*short, "Compute the others first, or name other tables."]))
     check_writable(profile.results, paths.CACHE)
     prepare_workers()
     began = time.time()
@@ -111,7 +116,6 @@ def make_part(
         cells = compute_cells(profile, jobs, True, engine) if profile.part else []
         computed = sum(any(f.stat().st_mtime >= began for f in one.folders.values()) for one in cells)
         print(judging(cells), end="", flush=True)
-        made = {name for study in wanted for name in study.names}
         own = bool(profile.part) and all(study.of == "cells" for study in wanted)
         read = [name for name, s in known.items() if name not in made and not (own and s.of == "cells")]
         if failed := make_tables(wanted, profile, jobs, read):
@@ -129,10 +133,13 @@ def summary(profile: Profile, executed: Sequence[Path], computed: int = 0) -> st
     except FileNotFoundError:
         lines.append("No notebook wrote a verdict.")
     else:
+        # what stands beside a claim is no verdict on it
+        table = table[table["part"] == "claim"] if profile.tier else table
         shown = table[["claim", "model", "task", "verdict", "ours", "paper"]]
         lines += [tabulate(shown.to_numpy().tolist(), list(shown.columns), floatfmt=".3g"), ""]
-        claims = [CLAIMS[claim] for claim in dict.fromkeys(table["claim"])]
-        lines += [f"{claim.id}: {claim.text} ({claim.where})" for claim in claims]
+        known = RULES if profile.tier else CLAIMS
+        claims = dict.fromkeys(table["claim"])
+        lines += [f"{claim}: {known[claim].text} ({known[claim].where})" for claim in claims]
     lines += ["", *comparison(profile, computed), ""]
     places = {"figures": profile.figures, "tables": profile.results}
     places |= {"notebooks": executed[0].parent} if executed else {}
@@ -189,9 +196,15 @@ def reproduce(
             cells = compute_cells(profile, jobs, True, engine)
             computed = sum(any(f.stat().st_mtime >= began for f in one.folders.values()) for one in cells)
             print(judging(cells), end="", flush=True)
-            failed += make_tables(studies(profile), profile, jobs)
+            wanted = list(studies(profile))
+            made = {name for study in wanted for name in study.names}
+            short = {study: said for study in wanted if (said := lacking(study, profile, made))}
+            print("".join(f"not made: {said}\n" for said in short.values()), end="", flush=True)
+            failed += make_tables([study for study in wanted if study not in short], profile, jobs)
         try:
-            executed = run_notebooks(profile, folder, jobs, lambda line: print(line, flush=True))
+            # the notebooks write the verdicts of the embedded profile's rules
+            if not profile.tier:
+                executed = run_notebooks(profile, folder, jobs, lambda line: print(line, flush=True))
         except NotebookError as error:
             failed.append(str(error))
         minutes = (time.perf_counter() - start) / 60
@@ -256,7 +269,8 @@ def _options() -> argparse.ArgumentParser:
         type=lambda said: said.split(","),
         metavar="NAME,NAME",
         help="the tables to make, no notebooks; of --only those with rows per cell unless named here. A "
-        "table that pools cells is made of all rows there are: without --only, no cells are computed for it",
+        "table that pools cells is made of all rows there are, and not where cells have none: without "
+        "--only, no cells are computed for it",
     )
     parser.add_argument(
         "--from-committed", action="store_true", help="redraw from the committed results, train nothing"

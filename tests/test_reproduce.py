@@ -188,3 +188,15 @@ def test_a_part_makes_the_tables_of_its_cells_and_no_notebook(
     assert reproduce.main(["--profile", "embedded", *only, "--seeds", "1"]) == 1
     told = capsys.readouterr().err
     assert "no table 'fots'" in told and "go without --slice" in told
+
+
+def test_what_is_pooled_is_not_made_of_a_part(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(reproduce, "compute_cells", lambda *_: pytest.fail("computed something"))
+    only = ["--only", "task=psychopathy", "form=lora", "--tables"]
+    for tables in ("manifold_relation", "curves,family_fits"):
+        assert reproduce.main(["--profile", "tiny", *only, tables]) == 1
+    told = capsys.readouterr().err
+    assert "utility_angle, manifold_relation: pooled from all cells of manifold_distance of each" in told
+    assert "family_fits: pooled from all cells of curves there are, and" in told

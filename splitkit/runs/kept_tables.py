@@ -5,7 +5,7 @@ import json
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +13,23 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from splitkit.runs.profiles import Profile
+from splitkit.runs.profiles import CONTROLS, Cell, Profile
 from splitkit.runs.results import read_table, table_key, write_table
 from splitkit.storage import paths
 from splitkit.storage.files import held, write_whole
 
 Compute = Callable[[Profile, int], Mapping[str, pd.DataFrame]]
 Source = Literal["cells", "first seed", "tables", "itself"]
+
+POOLED: Mapping[str, Callable[[Profile, Cell], bool]] = {
+    "curves": Profile.swept,
+    "window_fits": Profile.swept,
+    "answer_scores": Profile.scored,
+    "manifold_distance": lambda profile, cell: (
+        profile.swept(cell) and (cell.seed == profile.seeds[0] or cell.objective in CONTROLS)
+    ),
+}
+"""The cells that have rows in some tables."""
 
 _MADE: ContextVar[set[str] | None] = ContextVar("made", default=None)
 """Names of the tables that the main job has made so far; None outside of it."""
@@ -35,10 +45,11 @@ class Study:
 
     compute: Compute
     names: tuple[str, ...]
-    tolerance: float
+    tolerance: float | Mapping[str, float]
     digits: int
     of: Source
     means: Sequence[str]
+    pools: Sequence[str]
 
     def __post_init__(self) -> None:
         functools.update_wrapper(self, self.compute)
@@ -87,7 +98,12 @@ class Study:
 
 
 def kept(
-    *names: str, tolerance: float, digits: int = 6, of: Source = "cells", means: Sequence[str] = ()
+    *names: str,
+    tolerance: float | Mapping[str, float],
+    digits: int = 6,
+    of: Source = "cells",
+    means: Sequence[str] = (),
+    pools: Sequence[str] = (),
 ) -> Callable[[Compute], Study]:
     """Keep the tables that a function (profile, jobs) returns under these names.
 
@@ -96,7 +112,7 @@ def kept(
     once (see `make_tables`); a table that agrees with the one that is there keeps its bytes.
 
     Args:
-        tolerance: how far a number may be off, as a share of max(1, |number there|).
+        tolerance: how far a number may be off, as a share of max(1, |number there|); or that by column.
         digits: significant digits that are written.
         of: what a run of some of the profile's cells does. "cells": each row comes of one model, task and
             seed, and the run writes its own rows. "first seed": the same, of the first seed alone. "tables":
@@ -104,8 +120,9 @@ def kept(
             function trains and measures for itself; a run that has not all cells of the first seed reads.
         means: those of the names that only all cells together give; a run of some cells reads them, and goes
             without them as long as a record has none.
+        pools: tables of `POOLED` whose cells go together into one row, so that all have to be there.
     """
-    return lambda compute: Study(compute, names, tolerance, digits, of, means)
+    return lambda compute: Study(compute, names, tolerance, digits, of, means, pools)
 
 
 def make_tables(studies: Iterable[Study], profile: Profile, jobs: int, read: Iterable[str] = ()) -> list[str]:
@@ -136,6 +153,35 @@ def make_tables(studies: Iterable[Study], profile: Profile, jobs: int, read: Ite
     finally:
         _MADE.reset(token)
     return failed
+
+
+def lacking(study: Study, profile: Profile, made: Collection[str]) -> str:
+    """The cells that a committed pooled table would be made without, in words; "" where all are there.
+
+    `made` names the tables that the run makes, of its own cells. What a study measures itself ("first seed")
+    is pooled by model and task, and needs the run to have all cells of those that it has.
+    """
+    for name in study.pools if profile.committed else ():
+        every = [cell for cell in profile.whole.cells() if POOLED[name](profile, cell)]
+        path, there = profile.results / f"{name}.csv", set(profile.part)
+        if study.of == "first seed":
+            groups = {(cell.model, cell.task) for cell in profile.part}
+            every = [cell for cell in every if (cell.model, cell.task) in groups]
+            there = there or set(every)
+        elif (not profile.part) if name in made else (not path.exists()):
+            # made whole, now or where it is needed
+            continue
+        elif path.exists():
+            keys = read_table(name, profile)[list(every[0].key)]
+            read = {Cell(*key) for key in keys.drop_duplicates().itertuples(index=False, name=None)}
+            there = read | (there if name in made else set())
+        if missing := [cell for cell in every if cell not in there]:
+            of = "of each model and task" if study.of == "first seed" else "there are"
+            return (
+                f"{', '.join(study.names)}: pooled from all cells of {name} {of}, and {len(missing)} of "
+                f"{len(every)} would be left out, the first {missing[0]}"
+            )
+    return ""
 
 
 def _trace(name: str, profile: Profile) -> Path:

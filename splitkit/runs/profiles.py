@@ -225,6 +225,11 @@ class Profile:
         return self.name in ("embedded", *TIERS) and not self.only
 
     @property
+    def tier(self) -> bool:
+        """Whether it is one of `TIERS`, or the rehearsal of one: they have the same tables and rules."""
+        return self.name.removesuffix(REHEARSAL) in TIERS
+
+    @property
     def small(self) -> bool:
         """Whether it only shows that everything runs: the smoke profile, and rehearsals."""
         return self.name == "smoke" or self.name.endswith(REHEARSAL)
@@ -247,7 +252,8 @@ class Profile:
     @property
     def hparams(self) -> Path:
         """The table of its training settings."""
-        return paths.DATA / ("hparams.csv" if self.name not in TIERS else f"hparams/{self.name}.csv")
+        name = self.name.removesuffix(REHEARSAL)
+        return paths.DATA / (f"hparams/{name}.csv" if self.tier else "hparams.csv")
 
     def _place(self, name: str, committed: Path) -> Path:
         if self.committed and self.name in TIERS:
@@ -357,12 +363,17 @@ def rehearsal(profile: Profile) -> Profile:
     """A profile in small, to be walked once before the hours that it takes; its numbers say nothing.
 
     Its models at their middle layers, its data, measures, dtype, device and judge; one task per family, few
-    cells, pairs and strengths; where a record is made without a judge, a seed that is none of its own.
+    cells, pairs and strengths, one draw of its controls; where a record is made without a judge, a seed that
+    is none of its own.
     """
-    first = first_tasks(profile.tasks).values()
+    first, smoke = first_tasks(profile.tasks).values(), PROFILES["smoke"]
+    controls = [kind for kind in profile.combinations if kind[1] in CONTROLS]
     return replace(
-        PROFILES["smoke"],
+        smoke,
         name=f"{profile.name}{REHEARSAL}",
+        combinations=(*smoke.combinations, *controls),
+        answered=(*smoke.answered, *(kind for kind in controls if kind in profile.answered)),
+        draws=1,
         models=profile.models,
         tasks=tuple(task for task in profile.tasks if task in first),
         n_train=8,

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
-from splitkit.runs.profiles import TIERS
-
 if TYPE_CHECKING:
     from splitkit.runs.kept_tables import Study
     from splitkit.runs.profiles import Profile
@@ -30,28 +28,45 @@ STUDIES = (
     "fits:family_fits",
     "joint_fit:joint_fits",
     "fit_quality:fit_quality",
-    "fit_quality:usable_fits",
+    "fit_quality:window_fits",
     "rival_curves:rivalry",
     "null_curves:null_fits",
     "null_curves:random_curves",
+    "unified_view:unified_views",
+    "decisions.judge:verdicts",
 )
 """Every function under `kept`, as module:function, in the order in which their tables are made.
 
-Other tables are written where they are asked for: `unified_view` and `unified_view_change` by `unified_view`,
-`shapes` by `mean_curves`, `verdicts` by `verdicts`, `search` by `runs.search`, `learning_curves` by
-`runs.learning_curves`, which comes before the search.
+Other tables are written where they are asked for: of the embedded profile `unified_view`,
+`unified_view_change` and `verdicts`; `shapes` by `mean_curves`, `search` by `runs.search`, `learning_curves`
+by `runs.learning_curves`, which comes before the search.
 """
 
 WITHOUT_JUDGE = ("real.layer_choice:layer_scan", "real.text_scores:text_scores")
-"""The functions under `kept` that only profiles without a judge have, after those of `STUDIES`."""
+"""The functions under `kept` that only profiles without a judge have, before the verdicts."""
+
+NOT_WITHOUT_JUDGE = (
+    "scores:main_tables",
+    "layers:layer_table",
+    "layers:yes_no_table",
+    "ablation:ablate",
+    "samples:samples",
+)
+"""Those of `STUDIES` that they have not.
+
+Tables 3 and 4 are of judged scores; the layers are scanned, the two readings of yes and no and the answers
+are in `text_scores` and `text_answers`; the ablation would train an hour's cells more for no claim.
+"""
 
 OF_TIERS = (
     "manifold.left_out:form_left_out",
     "manifold.moves:manifold_moves",
-    "fit_quality:usable_fits",
+    "fit_quality:window_fits",
     "null_curves:random_curves",
+    "unified_view:unified_views",
+    "decisions.judge:verdicts",
 )
-"""Those of `STUDIES` that the profiles of `runs.profiles.TIERS` alone have."""
+"""Those of `STUDIES` that the profiles of `runs.profiles.TIERS`, and their rehearsals, alone have."""
 
 NOT_OF_TIERS = ("few_pairs:few_pairs", "null_curves:null_fits")
 """Those that they have not: fewer pairs are in their training, and their random curves are measured ones."""
@@ -59,7 +74,7 @@ NOT_OF_TIERS = ("few_pairs:few_pairs", "null_curves:null_fits")
 
 def studies(profile: "Profile | None" = None) -> "Iterator[Study]":
     """The functions that `STUDIES` names, all or a profile's own; each is imported when its turn comes."""
-    left_out = () if profile is None else NOT_OF_TIERS if profile.name in TIERS else OF_TIERS
-    own = WITHOUT_JUDGE if profile is not None and not profile.judge else ()
-    names = [name for name in (*STUDIES, *own) if name not in left_out]
-    yield from (resolve_name(f"splitkit.studies.{name}") for name in names)
+    names, left_out = list(STUDIES), () if profile is None else NOT_OF_TIERS if profile.tier else OF_TIERS
+    if profile is not None and not profile.judge:
+        names[-1:-1], left_out = WITHOUT_JUDGE, (*left_out, *NOT_WITHOUT_JUDGE)
+    yield from (resolve_name(f"splitkit.studies.{name}") for name in names if name not in left_out)

@@ -115,12 +115,19 @@ def _short(value: float) -> str:
     return "undefined" if math.isnan(value) else f"{value:.2f}" if abs(value) < 10 else f"{value:.0f}"
 
 
-@kept("usable_fits", tolerance=0.05, digits=4)
-def usable_fits(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
-    """`within_usable` of the fits and curves of every cell."""
+@kept("window_fits", tolerance=0.05, digits=4)
+def window_fits(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
+    """R² of the fits of every cell over the whole grid, and of the same fits over the usable window alone.
+
+    The columns of `within_usable`, and window: "whole" or "usable".
+    """
     curves = own_rows(mean_curves(profile, jobs)["curves"], profile)
     intervals = own_rows(fit_quality(profile, jobs)["fit_intervals"], profile)
-    return {"usable_fits": within_usable(intervals, curves)}
+    whole = r2_rows(intervals).drop(columns=["low", "high"]).assign(strengths=len(profile.grid))
+    both = {"whole": whole, "usable": within_usable(intervals, curves)}
+    columns = [*CELL, "split", "curve", "window", "strengths", "r2"]
+    parts = [rows.assign(window=window)[columns] for window, rows in both.items()]
+    return {"window_fits": pd.concat(parts, ignore_index=True)}
 
 
 def within_usable(intervals: pd.DataFrame, curves: pd.DataFrame, nats: float = USABLE_NATS) -> pd.DataFrame:
@@ -132,8 +139,8 @@ def within_usable(intervals: pd.DataFrame, curves: pd.DataFrame, nats: float = U
 
     Returns:
         One row per cell, split ("train", "test", and "transfer", the train fit on the test curve) and curve:
-        the five keys, split, curve, strengths (how many are in the window, 0 without a utility), r2_usable,
-        NaN where the window has fewer than three strengths or there is no fit.
+        the five keys, split, curve, strengths (how many are in the window, 0 without a utility), r2, NaN
+        where the window has fewer than three strengths or there is no fit.
     """
     keys = [*CELL, "split", "curve"]
     fits = intervals[intervals["quantity"] != "r2"].pivot(index=keys, columns="quantity", values="value")
@@ -144,10 +151,10 @@ def within_usable(intervals: pd.DataFrame, curves: pd.DataFrame, nats: float = U
         on, of = ("test", "train") if split == "transfer" else (split, split)
         part = measured[*cell, on]
         window = usable_window(part, nats)
-        row = dict(zip(keys, name, strict=True)) | {"strengths": len(window), "r2_usable": math.nan}
+        row = dict(zip(keys, name, strict=True)) | {"strengths": len(window), "r2": math.nan}
         fit = fits.loc[(*cell, of, curve)].to_dict() | {"curve": curve}
         if len(window) >= _FEWEST and not math.isnan(fit["m_plus"]):
-            row["r2_usable"] = r2(window[curve], fitted_curve(fit, window["m_relative"].to_numpy()))
+            row["r2"] = r2(window[curve], fitted_curve(fit, window["m_relative"].to_numpy()))
         rows.append(row)
     return pd.DataFrame(rows)
 

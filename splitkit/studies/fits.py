@@ -60,7 +60,7 @@ def cell_fits(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
     return {"fits": _fitted(own_rows(_training_curves(profile, jobs), profile), jobs)}
 
 
-@kept("family_fits", tolerance=0.05, digits=4, of="tables")
+@kept("family_fits", tolerance=0.05, digits=4, of="tables", pools=["curves"])
 def family_fits(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
     """Eq. 15 and 17 fitted to the mean curves of the families; R² of a mean is not the mean of R²."""
     return {"family_fits": _fitted(family_curves(_training_curves(profile, jobs)), jobs)}

@@ -1,7 +1,8 @@
 """Null curves: shapes with no validity decay behind them, and the R² of Eq. 15 and 17 on them."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import joblib
 import numpy as np
@@ -12,10 +13,13 @@ from scipy.optimize import minimize
 from splitkit.curves.decay import fit_preference, fit_utility
 from splitkit.runs.kept_tables import kept
 from splitkit.runs.profiles import CONTROLS, Profile
-from splitkit.studies.frames import CURVE, ODDS
+from splitkit.studies.frames import CURVE, ODDS, by_model_and_family
 from splitkit.studies.mean_curves import mean_curves
 
 SMOOTH, NOISE = "smooth random curve", "white noise"
+MOST = 100
+"""Random curves of a kind at most: their share that passes then has a standard error of 5 points or less."""
+_FITTERS = {"preference": fit_preference, "utility": fit_utility}
 _LENGTH = 0.25
 """Length of the embedded profile's smooth random curves, as a share of the grid; tiers measure it."""
 
@@ -72,28 +76,25 @@ def null_table(
     n_random: int = 50,
     seed: int = 0,
     jobs: int = 2,
-    lengths: Mapping[str, float] | None = None,
 ) -> pd.DataFrame:
-    """R² of Eq. 15 ("preference") and Eq. 17 ("utility") on null curves: shape, number, curve, r2.
-
-    `lengths` are those of the smooth random curves of each kind, 0.25 for None.
-    """
-    fitters = {"preference": fit_preference, "utility": fit_utility}
-    lengths = lengths or dict.fromkeys(fitters, _LENGTH)
-    drawn = {curve: null_curves(grid, n_random, seed, lengths[curve]) for curve in fitters}
-    keys = [
-        (
-            {"shape": drawn[curve][number][0], "number": number, "curve": curve},
-            fitter,
-            drawn[curve][number][1],
-        )
-        for number in range(len(drawn["preference"]))
-        for curve, fitter in fitters.items()
+    """R² of Eq. 15 ("preference") and Eq. 17 ("utility") on null curves: shape, number, curve, r2."""
+    named = [
+        ({"shape": shape, "number": number, "curve": curve}, y)
+        for number, (shape, y) in enumerate(null_curves(grid, n_random, seed))
+        for curve in _FITTERS
     ]
-    # R² comes of the first solver alone
+    return _fitted(named, grid, jobs)
+
+
+def _fitted(
+    named: Sequence[tuple[Mapping[str, object], Float[np.ndarray, " point"]]],
+    grid: Float[np.ndarray, " point"],
+    jobs: int,
+) -> pd.DataFrame:
+    """A row per curve: its keys, `curve` among them, and r2, which comes of the first solver alone."""
     work = joblib.Parallel(n_jobs=jobs)
-    fits = work(joblib.delayed(fitter)(grid, y, checked=False) for _, fitter, y in keys)
-    return pd.DataFrame([{**key, "r2": fit.r2} for (key, _, _), fit in zip(keys, fits, strict=True)])
+    fits = work(joblib.delayed(_FITTERS[str(keys["curve"])])(grid, y, checked=False) for keys, y in named)
+    return pd.DataFrame([{**keys, "r2": fit.r2} for (keys, _), fit in zip(named, fits, strict=True)])
 
 
 @kept("null_fits", tolerance=0.01, digits=4, of="itself")
@@ -104,20 +105,33 @@ def null_fits(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
     return {"null_fits": null_table(np.array(profile.grid), n_random, jobs=jobs)}
 
 
-@kept("curve_lengths", "random_curves", tolerance=0.01, digits=4, of="tables")
+@kept("curve_lengths", "random_curves", tolerance=0.01, digits=4, of="tables", pools=["curves"])
 def random_curves(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
     """Random curves as long in their course as the measured ones, fitted by Eq. 15 and 17.
 
-    curve_lengths: per kind of curve its length and noise (see `measured_length`) over all training curves of
-    trained cells, n_curves. random_curves: `null_table` with these lengths, 100 of each random kind, seed 0.
+    curve_lengths: per model, task family and kind of curve the length and noise (see `measured_length`) of
+    the training curves of trained cells, n_curves; `task` is the family. random_curves: smooth ones with each
+    of these lengths, as many as there were curves and `MOST` at most, seed 0: model, task, shape, number,
+    curve, r2; beside them, of model and task "any", the shapes of `null_curves` that have no length.
     """
+    grid, rows = np.array(profile.grid), []
+    named: list[tuple[dict[str, Any], np.ndarray]] = []
     curves = mean_curves(profile, jobs)["curves"]
     trained = curves[(curves["split"] == "train") & ~curves["objective"].isin(CONTROLS)]
-    rows, lengths = [], {}
-    for kind in ODDS:
-        table = trained.pivot(index=CURVE, columns="m_relative", values=kind).dropna()
-        lengths[kind], noise = measured_length(table.to_numpy())
-        rows.append({"curve": kind, "length": lengths[kind], "noise": noise, "n_curves": len(table)})
-    n_random = min(100, len(trained.groupby(CURVE)))
-    found = null_table(np.array(profile.grid), n_random, jobs=jobs, lengths=lengths)
+    for model, family, part in by_model_and_family(trained):
+        for kind in ODDS:
+            table = part.pivot(index=CURVE, columns="m_relative", values=kind).dropna().to_numpy()
+            table = table[np.ptp(table, axis=1) > 0]
+            keys = {"model": model, "task": family, "curve": kind}
+            if not len(table):
+                continue
+            length, noise = measured_length(table)
+            rows.append(keys | {"length": length, "noise": noise, "n_curves": len(table)})
+            drawn = null_curves(grid, min(MOST, len(table)), 0, length)
+            smooth = [y for shape, y in drawn if shape == SMOOTH]
+            named += [(keys | {"shape": SMOOTH, "number": number}, y) for number, y in enumerate(smooth)]
+    for number, (shape, y) in enumerate(null_curves(grid, min(MOST, len(named)), 0)):
+        of_any: dict[str, Any] = {"model": "any", "task": "any", "shape": shape, "number": number}
+        named += [(of_any | {"curve": kind}, y) for kind in ODDS if shape != SMOOTH]
+    found = _fitted(named, grid, jobs)[["model", "task", "shape", "number", "curve", "r2"]]
     return {"curve_lengths": pd.DataFrame(rows), "random_curves": found}

@@ -113,7 +113,14 @@ def rank_correlation(beside: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-@kept(paper.TABLES[3], paper.TABLES[4], "score_differences", tolerance=1e-3, digits=5, of="tables")
+@kept(
+    *(paper.TABLES[number] for number in (3, 4)),
+    "score_differences",
+    tolerance=1e-3,
+    digits=5,
+    of="tables",
+    pools=["answer_scores"],
+)
 def main_tables(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
     """Tables 3 and 4 and "score_differences" of the scored answers, completed."""
     answers = complete(score_base(profile, jobs)["answer_scores"])

@@ -18,6 +18,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from splitkit.runs import answers
+from splitkit.runs.cells import own_threads
+from splitkit.runs.kept_tables import kept
 from splitkit.runs.profiles import Profile
 from splitkit.runs.results import read_table, write_table
 from splitkit.steering import model_files
@@ -40,6 +43,10 @@ COMPARED = ("rewritten", "untouched", "1 % off", "BOS too", "bias before the nor
 """Names of the comparisons with steering; only the first has to be equal."""
 FLOOR = 1e-17
 """The smallest difference that is reported: float64 tells no smaller ones."""
+STRENGTHS, N_PAIRS = (-24.0, -2.0, -0.5, 0.5, 2.0, 24.0), 4
+"""Strengths in matching strengths, and test pairs of the profile's first task, of the kept tables."""
+CLOSE = {"magnitude": 0.2, "m": 0.02, "site": 0.2, "stream": 0.2, "stream_change": 0.02}
+"""Tolerance of the kept tables: a magnitude of -13 may be -11 on another processor, but not -7; 0 stays 0."""
 
 Models = dict[str, tuple[PreTrainedModel, PreTrainedTokenizerBase]]
 """Models with their tokenizers, by name."""
@@ -65,15 +72,17 @@ def subject(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, str]:
     """
     if name in MODELS:
         return *load_model(name), ""
-    folder = model_files.fetch(name)
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    place = model_files.fetch(name)
+    # a released model is one GGUF file, its config inside
+    where, options = (place.parent, {"gguf_file": place.name}) if place.is_file() else (place, {})
+    config = AutoConfig.from_pretrained(where, trust_remote_code=False, **options)
     count = count_parameters(config)
     if count < LARGE:
-        return *load_model(folder), ""
+        return *load_model(name if options else place), ""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(_in_small(config), dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False, **options)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     said = f"{name} has {count / 1e9:.2g} billion parameters, too many for copies in float64: here its "
@@ -193,9 +202,10 @@ def identity_table(
 
     Returns:
         A row per form, comparison and strength: model, form, compared_with, m_relative, m, magnitude (of the
-        largest difference of a logit). compared_with is one of `COMPARED`: "rewritten" is the identity;
-        "untouched" weights, weights written "1 % off", "BOS too" where prompts have a BOS, and "bias before
-        the norm", a vector as the down-projection's bias where a norm follows, must differ.
+        largest difference of a logit), deviation (that difference). compared_with is one of `COMPARED`:
+        "rewritten" is the identity; "untouched" weights, weights written "1 % off", "BOS too" where prompts
+        have a BOS, and "bias before the norm", a vector as the down-projection's bias where a norm follows,
+        must differ.
     """
     batch, with_bos = probes(model, tokenizer, pairs), probes(model, tokenizer, pairs, bos=True)
     parts = []
@@ -212,8 +222,9 @@ def identity_table(
             found |= deviations(model, with_bos, iv, m, {"BOS too": (iv, 0.0)})
         for compared_with in sorted(found, key=COMPARED.index):
             keys = {"model": name, "form": form, "compared_with": compared_with}
-            sizes = [magnitude(value) for value in found[compared_with]]
-            parts.append(pd.DataFrame({**keys, "m_relative": strengths, "m": m, "magnitude": sizes}))
+            table = pd.DataFrame({**keys, "m_relative": strengths, "m": m})
+            largest = found[compared_with]
+            parts.append(table.assign(magnitude=[*map(magnitude, largest)], deviation=largest))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -286,8 +297,8 @@ def identities(
 ) -> pd.DataFrame:
     """`identity_table` of several models, kept as the profile's `unified_view.csv`."""
     table = pd.concat(identity_table(name, *own, pairs, strengths, seed) for name, own in models.items())
-    # a magnitude of -13 may be -11 on another processor, but not -7; one of 0 stays 0
-    write_table(table, "unified_view", profile, tolerance={"magnitude": 0.2, "m": 0.02})
+    # the record of the embedded profile has magnitudes alone
+    write_table(table.drop(columns="deviation"), "unified_view", profile, tolerance=CLOSE)
     return read_table("unified_view", profile)
 
 
@@ -296,6 +307,18 @@ def changes(
 ) -> pd.DataFrame:
     """`change_table` of several models, kept as the profile's `unified_view_change.csv`."""
     table = pd.concat(change_table(name, *own, pairs, strengths, seed) for name, own in models.items())
-    tolerance = {"site": 0.2, "stream": 0.2, "stream_change": 0.02}
-    write_table(table, "unified_view_change", profile, digits=3, tolerance=tolerance)
+    write_table(table, "unified_view_change", profile, digits=3, tolerance=CLOSE)
     return read_table("unified_view_change", profile)
+
+
+@kept("unified_view", "unified_view_change", tolerance=CLOSE, digits=3, of="itself")
+@own_threads()
+def unified_views(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
+    """`identity_table` and `change_table` of a profile's models (see `subject`), seed 0."""
+    parts: dict[str, list[pd.DataFrame]] = {"unified_view": [], "unified_view_change": []}
+    for name in profile.models:
+        model, tokenizer, _ = subject(name)
+        pairs = answers.pairs(profile, profile.tasks[0], "test", model, tokenizer)[:N_PAIRS]
+        for rows, table in zip(parts.values(), (identity_table, change_table), strict=True):
+            rows.append(table(name, model, tokenizer, pairs, STRENGTHS))
+    return {name: pd.concat(rows, ignore_index=True) for name, rows in parts.items()}

@@ -11,7 +11,7 @@ from pandas.api.types import is_numeric_dtype
 
 from splitkit import studies
 from splitkit.runs import kept_tables, results
-from splitkit.runs.kept_tables import TableError, kept, make_tables
+from splitkit.runs.kept_tables import TableError, kept, lacking, make_tables
 from splitkit.runs.profiles import Profile, get_profile
 from splitkit.runs.results import FOUND, notes, read_table
 from splitkit.storage import paths
@@ -171,6 +171,28 @@ def test_what_some_cells_do_not_give_is_read(in_a_run: None) -> None:
     assert make_tables(made.values(), EMBEDDED.first_seeds(1), 1) == []
     assert read_table("itself", part)["x"].tolist() == [0.9] * 3
     assert read_table("mean", part)["x"].tolist() == [0.5] * 3
+
+
+def test_a_pooled_table_says_which_cells_it_would_be_made_without() -> None:
+    pooled = asked("p", tables=dict, of="tables", pools=["curves"])
+    measured = asked("g", tables=dict, of="first seed", pools=["manifold_distance"])
+    # what is not there is made of all cells where it is needed
+    assert lacking(pooled, EMBEDDED, {"p"}) == lacking(pooled, EMBEDDED, {"p", "curves"}) == ""
+    rows = [cell.key for cell in EMBEDDED.cells() if EMBEDDED.swept(cell)]
+    EMBEDDED.results.mkdir(parents=True)
+    pd.DataFrame(rows[:-1]).to_csv(EMBEDDED.results / "curves.csv", index=False)
+    said = lacking(pooled, EMBEDDED, {"p"})
+    assert said.startswith(f"p: pooled from all cells of curves there are, and 1 of {len(rows)} would be")
+    last = EMBEDDED.of(lambda cell: cell.key == rows[-1])
+    assert str(next(iter(last.part))) in said
+    # the run that makes the last one may go on to pool them; that of another may not
+    assert lacking(pooled, last, {"p", "curves"}) == ""
+    assert lacking(pooled, last, {"p"}) and lacking(pooled, EMBEDDED.first_seeds(1), {"p", "curves"})
+    # of what is measured with the other cells of its model and task, those have to be in the run
+    task = EMBEDDED.of(lambda cell: cell.task == "psychopathy" and cell.seed == 0)
+    form = EMBEDDED.of(lambda cell: cell in task.part and cell.form == "lora")
+    assert lacking(measured, task, {"g"}) == "" == lacking(measured, EMBEDDED, {"g"})
+    assert "of manifold_distance of each model and task" in lacking(measured, form, {"g"})
 
 
 def test_a_part_does_not_write_other_columns_into_the_record(in_a_run: None) -> None:

@@ -145,10 +145,10 @@ def test_usable_fits_are_judged_where_utility_is_near_its_best() -> None:
     ]
     found = fit_quality.within_usable(intervals, pd.concat(both).assign(**cell), nats=1.0).set_index("split")
     assert found.loc["test", "strengths"] == (np.abs(m) <= 1).sum() < found.loc["train", "strengths"] < 17
-    np.testing.assert_allclose(found["r2_usable"], 1.0)
+    np.testing.assert_allclose(found["r2"], 1.0)
     # sums over four tokens: a quarter of the nats, for the same window
     summed = fit_quality.within_usable(intervals, pd.concat(both).assign(tokens=4.0, **cell), nats=0.25)
     assert summed.set_index("split")["strengths"].equals(found["strengths"])
     undefined = pd.concat(both).assign(utility=math.nan, **cell)
     none = fit_quality.within_usable(intervals, undefined)
-    assert none["r2_usable"].isna().all() and (none["strengths"] == 0).all()
+    assert none["r2"].isna().all() and (none["strengths"] == 0).all()

@@ -1,9 +1,13 @@
 """Null curves: what Eq. 15 and 17 fit although no decay is behind it."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
+import pandas as pd
 import pytest
 
-from splitkit.runs.profiles import get_profile
+from splitkit.runs.profiles import PROFILES, get_profile
 from splitkit.studies import null_curves
 
 GRID = 8 * np.sinh(np.linspace(-3, 3, 17)) / np.sinh(3)
@@ -41,3 +45,32 @@ def test_the_length_of_random_curves_is_found_again() -> None:
     assert length == pytest.approx(0.12, rel=0.05) and noise == pytest.approx(1e-4, rel=0.5)
     with pytest.raises(ValueError, match="constant or undefined"):
         null_curves.measured_length(np.ones((2, 33)))
+
+
+def test_random_curves_are_as_long_as_those_of_a_model_and_family(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.studies.decisions.tables import cell
+
+    profile = replace(PROFILES["tiny"], grid=tuple(GRID))
+    every = cell().iloc[::3].assign(m_relative=GRID).reset_index(drop=True)
+    named = [("psychopathy", "sft", 0), ("axbench/ocean", "sft", 0), ("axbench/music", "reps", 1)]
+    parts = [
+        every.assign(task=task, objective=objective, seed=seed)
+        for task, objective, seed in [*named, ("psychopathy", "random", 0)]
+    ]
+    table = pd.concat(parts, ignore_index=True)
+    monkeypatch.setattr(null_curves, "mean_curves", lambda profile, jobs: {"curves": table})
+    monkeypatch.setattr(null_curves, "measured_length", lambda curves: (0.1 * len(curves), 0.0))
+    fitted = dict.fromkeys(("preference", "utility"), lambda m, y, checked: SimpleNamespace(r2=0.5))
+    monkeypatch.setattr(null_curves, "_FITTERS", fitted)
+    found = null_curves.random_curves.compute(profile, 1)
+    lengths = found["curve_lengths"].set_index(["task", "curve"])
+    assert lengths["n_curves"].to_dict() == {
+        (task, curve): n
+        for task, n in (("axbench", 2), ("psychopathy", 1))
+        for curve in ("preference", "utility")
+    }
+    assert lengths.loc["axbench", "length"].tolist() == [0.2, 0.2]
+    drawn = found["random_curves"]
+    smooth = drawn[drawn["shape"] == null_curves.SMOOTH]
+    assert smooth.groupby(["task", "curve"]).size().tolist() == [2, 2, 1, 1]
+    assert set(drawn.loc[drawn["shape"] != null_curves.SMOOTH, "model"]) == {"any"}

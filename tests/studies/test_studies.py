@@ -4,7 +4,7 @@ from pathlib import Path
 
 from splitkit import studies
 from splitkit.runs.kept_tables import Study
-from splitkit.runs.profiles import get_profile
+from splitkit.runs.profiles import CONTROLS, get_profile
 from splitkit.storage import paths
 
 
@@ -25,8 +25,20 @@ def test_every_table_has_one_study() -> None:
     assert len(names) == len(set(names))
     tiny = {name for one in studies.studies(get_profile("tiny")) for name in one.names}
     names = [name for one in studies.studies(get_profile("embedded")) for name in one.names]
-    own = {"curve_lengths", "random_curves", "usable_fits", "form_left_out", "manifold_moves"}
+    own = {"curve_lengths", "random_curves", "window_fits", "form_left_out", "manifold_moves"}
+    own |= {"unified_view", "unified_view_change", "verdicts", "verdict_grades", "verdict_tests"}
     assert own == tiny - set(names)
     # the others are written by notebooks and by the search
     others = {"search", "shapes", "unified_view", "unified_view_change", "verdicts"}
     assert {path.stem for path in (paths.DATA / "results").glob("*.csv")} == {*names} | others
+
+
+def test_a_rehearsal_makes_what_its_tier_makes() -> None:
+    small, rehearsed, paper = (get_profile(name) for name in ("small", "small-rehearsal", "paper-rehearsal"))
+    made = list(studies.studies(small))
+    assert made == list(studies.studies(rehearsed)) and made != list(studies.studies(paper))
+    names = [name for one in made for name in one.names]
+    # made last, of all others; and it has no Table 3, whose scores are a judge's
+    assert names[-3] == "verdicts" and "text_scores" in names and "table3_main" not in names
+    controls = {objective for _, objective in rehearsed.combinations} & set(CONTROLS)
+    assert controls == set(CONTROLS) and {cell.seed for cell in rehearsed.cells()} == {1000}

@@ -7,10 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-from splitkit.runs.profiles import Profile
-from splitkit.runs.results import read_table, write_table
-from splitkit.storage import paths
-from splitkit.storage.files import in_turn
 from splitkit.studies.decisions.intervals import NAN, Estimate, excess, trained, unit_name
 from splitkit.studies.decisions.rules import EXCESS, GRADES, RULES, Rule
 
@@ -181,40 +177,24 @@ def tested(name: str, found: Estimate, reading: str, p: float = NAN) -> dict[str
     return row | {"p": p, "n_units": found.units, "reading": reading}
 
 
+class NothingToJudge(ValueError):
+    """A table has no rows that a claim could be judged by."""
+
+
+def undecided(claim: str, model: str, task: str, why: str) -> Judged:
+    """The verdict on a claim that the tables have nothing on, and why they have not."""
+    nothing = Found(Estimate(), "undecided", frozenset(), 0)
+    found = decide(claim, model, task, lambda values: nothing, unit=RULES[claim].unit, paper=as_text(NAN))
+    return Judged(found.verdicts.assign(why=why), found.grades, found.tests)
+
+
 def together(verdicts: Iterable[Judged]) -> Judged:
-    """All rows of several verdicts; ValueError when there is none: the tables have nothing on the claim."""
+    """All rows of several verdicts; NothingToJudge when there is none."""
     many = list(verdicts)
     if not many:
-        raise ValueError("no rows to judge: the table has none of the model's trained cells")
+        raise NothingToJudge("no rows to judge: the table has none of the model's trained cells")
     parts = ([getattr(one, name) for one in many] for name in ("verdicts", "grades", "tests"))
     return Judged(*(pd.concat(tables, ignore_index=True) for tables in parts))
-
-
-def keep(judged: Judged, profile: Profile) -> pd.DataFrame:
-    """Put verdicts into a profile's `verdicts`, `verdict_grades`, `verdict_tests`; return the first's rows.
-
-    They replace all earlier ones on the same claims and models.
-    """
-    tables = {"verdicts": judged.verdicts, "verdict_grades": judged.grades, "verdict_tests": judged.tests}
-    now = set(judged.verdicts[["claim", "model"]].itertuples(index=False, name=None))
-    with in_turn(paths.CACHE / "verdicts"):
-        for name, new in tables.items():
-            if new.empty:
-                continue
-            try:
-                old = read_table(name, profile)
-            except FileNotFoundError:
-                old = new.iloc[:0]
-            pairs = pd.Series(zip(old["claim"], old["model"], strict=True), old.index, dtype=object)
-            rows = pd.concat([part for part in (old[~pairs.isin(now)], new) if len(part)])
-            order = ["claim", "model", "task", "part"]
-            rows = rows.sort_values(
-                order, key=lambda c: c.str[1:].astype(int) if c.name == "claim" else c, kind="stable"
-            )
-            write_table(rows, name, profile, digits=3, tolerance=0.01)
-        kept = read_table("verdicts", profile)
-    pairs = pd.Series(zip(kept["claim"], kept["model"], strict=True), kept.index, dtype=object)
-    return kept[pairs.isin(now)]
 
 
 def as_text(value: float, decimals: int = 2) -> str:

@@ -28,7 +28,7 @@ LENGTH = "moved"
 COLUMNS = ["model", "task", "estimator", "form_left_out", "unit", "r2_distance", "r2_length"]
 
 
-@kept("form_left_out", tolerance=0.05, digits=4, of="tables")
+@kept("form_left_out", tolerance=0.05, digits=4, of="tables", pools=["manifold_distance"])
 def form_left_out(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
     """`left_out_table` of a profile's table `manifold_distance`."""
     return {"form_left_out": left_out_table(geometry(profile, jobs)["manifold_distance"])}

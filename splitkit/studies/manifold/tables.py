@@ -34,7 +34,7 @@ CLOUD_TOKENS = 80
 """Number of tokens in the drawn cloud."""
 
 
-@kept(*TABLES, tolerance=0.05, digits=4, of="first seed")
+@kept(*TABLES, tolerance=0.05, digits=4, of="first seed", pools=["manifold_distance"])
 def geometry(profile: Profile, jobs: int = 2) -> dict[str, pd.DataFrame]:
     """The `TABLES` of a profile.
 

@@ -6,9 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from splitkit.runs.profiles import get_profile
-from splitkit.runs.results import read_table
-from splitkit.storage import paths
 from splitkit.studies.decisions.curve_claims import (
     cell_curves,
     decide_c1,
@@ -17,7 +14,6 @@ from splitkit.studies.decisions.curve_claims import (
     decide_c4,
     sameness,
 )
-from splitkit.studies.decisions.grading import keep
 from tests.studies.decisions.tables import GRID, MODEL, bell, cell, cells, row, s_curve, word
 
 
@@ -204,21 +200,3 @@ def test_a_missing_column_and_a_missing_split_are_named() -> None:
         decide_c2(cell().drop(columns="push"))
     with pytest.raises(KeyError, match="no curves of split 'train'; there are"):
         decide_c2(cell().assign(split="test"))
-
-
-def test_kept_verdicts_replace_earlier_ones(tmp_path, monkeypatch) -> None:
-    for place in ("RESULTS", "CACHE"):
-        monkeypatch.setattr(paths, place, tmp_path)
-    profile = get_profile("smoke")
-    deviations = pd.DataFrame(
-        {"model": MODEL, "form": ["local_weight", "lora", "vector"], "deviation": 1e-14}
-    )
-    wrong = decide_c1(deviations.assign(deviation=1.0))
-    keep(decide_c2(some(2, 0)), profile)
-    for judged in (wrong, decide_c1(deviations)):
-        kept = keep(judged, profile)
-        assert list(kept["verdict"]) == list(judged.verdicts["verdict"])
-    table = read_table("verdicts", profile)
-    assert list(table["claim"]) == ["C1", "C2"]
-    assert list(table.columns) == list(wrong.verdicts.columns)
-    assert len(read_table("verdict_grades", profile)) == 3 + 3 * 5

@@ -19,7 +19,8 @@ from splitkit.steering.replay import Recording, Replay, at_rest
 from splitkit.steering.sweeps import sweep
 from splitkit.steering.tokenization import Encoded, encode_pairs, pad_batch
 from splitkit.studies.decisions import intervals
-from splitkit.studies.manifold import claim, moves, reference
+from splitkit.studies.decisions.manifold_claims import decide_c9
+from splitkit.studies.manifold import moves, reference
 from tests.conftest import LAYER, random_intervention, tiny_model, tiny_tokenizer
 from tests.studies.decisions.test_manifold_claims import angles, left_out
 
@@ -168,14 +169,9 @@ def test_the_manifold_is_that_of_the_geometry(loaded: tuple[PreTrainedModel, Any
     assert ours.scale == theirs.scale
 
 
-def test_c9_of_a_profile(monkeypatch: pytest.MonkeyPatch, table: pd.DataFrame) -> None:
+def test_c9_judges_the_moves(monkeypatch: pytest.MonkeyPatch, table: pd.DataFrame) -> None:
     monkeypatch.setattr(intervals, "DRAWS", 50)
-    tables = {"form_left_out": left_out(0.3, 0.2, n=5), "manifold_moves": table}
-    for name, one in tables.items():
-        own = {name: one.assign(model="tiny")}
-        monkeypatch.setattr(claim, name, lambda profile, jobs, own=own: own)
-    own_angles = {"utility_angle": angles(0.05, n=5).assign(model="tiny")}
-    monkeypatch.setattr(claim, "geometry", lambda profile, jobs: own_angles)
-    judged = claim.judge_c9(PROFILE)
+    three = (left_out(0.3, 0.2, n=5), table, angles(0.05, n=5))
+    judged = decide_c9(*(one.assign(model="tiny") for one in three))
     assert judged.verdicts[["claim", "model", "task"]].to_numpy().tolist() == [["C9", "tiny", "psychopathy"]]
     assert judged.tests["n_units"].tolist() == [5, 5, 4, 5]
