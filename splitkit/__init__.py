@@ -14,9 +14,13 @@ if TYPE_CHECKING:
     from splitkit.curves.operating_point import operating_point
     from splitkit.runs.cells import compute_cells
     from splitkit.runs.profiles import PROFILES, Cell, get_profile
+    from splitkit.steering.exchange.export import export
+    from splitkit.steering.exchange.imports import import_intervention
+    from splitkit.steering.exchange.peft_trainer import SplitTrainer
     from splitkit.steering.formats.shipped import MODELS
     from splitkit.steering.generation import answers
     from splitkit.steering.interventions import Intervention, load_intervention
+    from splitkit.steering.layer_scan import best_layer, scan_layers
     from splitkit.steering.model_state.digest import model_digest
     from splitkit.steering.models import load_model
     from splitkit.steering.objectives import OBJECTIVES, ObjectiveInputs, split_loss
@@ -44,11 +48,16 @@ _HOME: dict[str, str] = {
     "first_tasks": "tasks",
     "Intervention": "steering.interventions",
     "load_intervention": "steering.interventions",
+    "export": "steering.exchange.export",
+    "import_intervention": "steering.exchange.imports",
+    "SplitTrainer": "steering.exchange.peft_trainer",
     "train": "steering.training",
     "TrainConfig": "steering.trainer",
     "OBJECTIVES": "steering.objectives",
     "ObjectiveInputs": "steering.objectives",
     "answers": "steering.generation",
+    "scan_layers": "steering.layer_scan",
+    "best_layer": "steering.layer_scan",
     "sweep": "steering.sweeps",
     "matching_strength": "steering.sweeps",
     "preference_log_odds": "curves.log_odds",
@@ -72,13 +81,17 @@ __all__ = [
     "Intervention",
     "ObjectiveInputs",
     "Pair",
+    "SplitTrainer",
     "TrainConfig",
     "answers",
+    "best_layer",
     "compute_cells",
+    "export",
     "first_tasks",
     "fit_preference",
     "fit_utility",
     "get_profile",
+    "import_intervention",
     "load_intervention",
     "load_model",
     "load_pairs",
@@ -88,6 +101,7 @@ __all__ = [
     "operating_point",
     "paper",
     "preference_log_odds",
+    "scan_layers",
     "split_loss",
     "sweep",
     "task_family",

@@ -24,6 +24,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "reproduce": RUNS | {"studies", "plots"},
     "audit": RUNS | {"studies", "plots"},
     "models": {"storage", "steering"},
+    "commands": {"storage"},
+    "__main__": {"commands", "reproduce"},
 }
 """The folders and top modules that each of them may import; `splitkit/__init__.py` may name all."""
 

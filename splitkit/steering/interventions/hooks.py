@@ -82,47 +82,79 @@ def observed_generate(model: PreTrainedModel, scales: Sequence[Scale]) -> Iterat
     """`model.generate` tells where its prompt ends, for those scales that want to know.
 
     Continuous batching packs all prompts into one row, in which nothing tells rows and prompts apart: where
-    that counts it is refused.
+    that counts it is refused. So is `save_pretrained`, which knows nothing of a hook.
     """
     with ExitStack() as stack:
+        stack.enter_context(_replaced(model, "save_pretrained", _refuse_saving, None))
         kinds = [(scale.factors.ndim, scale.choice.tokens) for scale in scales]
         if any(axes or isinstance(tokens, Tensor) or tokens != "all" for axes, tokens in kinds):
-            stack.enter_context(_replaced(model, "init_continuous_batching", _refuse_packing))
-        if choices := [scale for scale in scales if scale.choice.named]:
-            stack.enter_context(_replaced(model, "generate", _telling(model.generate, choices)))
+            stack.enter_context(_replaced(model, "init_continuous_batching", _refuse_packing, None))
+        for scale in scales:
+            if scale.choice.named:
+                stack.enter_context(_replaced(model, "generate", _telling, scale))
         yield
 
 
-def _refuse_packing(*_: Any, **__: Any) -> Any:
-    raise ValueError(
-        "generate_batch packs all prompts into one row: it works with one m for all and tokens='all'. "
-        "model.generate and splitkit.answers take one m per row and tokens."
-    )
+def _refuse_packing(inner: Any, users: list[Any]) -> Any:
+    def init_continuous_batching(*_: Any, **__: Any) -> Any:
+        raise ValueError(
+            "generate_batch packs all prompts into one row: it works with one m for all and tokens='all'. "
+            "model.generate and splitkit.answers take one m per row and tokens."
+        )
+
+    return init_continuous_batching
 
 
-def _telling(inner: Any, choices: Sequence[Scale]) -> Any:
+def _refuse_saving(inner: Any, users: list[Any]) -> Any:
+    def save_pretrained(*_: Any, **__: Any) -> Any:
+        raise RuntimeError(
+            "save_pretrained would write the unsteered model, since steering is no part of its weights: "
+            "splitkit.export(intervention, model, folder, format='checkpoint', m=m) writes the steered one; "
+            "outside of the `with`, or detached, save_pretrained writes the base model."
+        )
+
+    return save_pretrained
+
+
+def _telling(inner: Any, users: list[Any]) -> Any:
     @wraps(inner)
     def generate(*args: Any, **kwargs: Any) -> Any:
-        for scale in choices:
-            scale.choice.begin(args, kwargs)
+        # those of now: one may come or go meanwhile
+        choices = [scale.choice for scale in users]
+        for choice in choices:
+            choice.begin(args, kwargs)
         try:
             return inner(*args, **kwargs)
         finally:
-            for scale in choices:
-                scale.choice.end()
+            for choice in choices:
+                choice.end()
 
     return generate
 
 
 @contextmanager
-def _replaced(model: PreTrainedModel, name: str, method: Any) -> Iterator[None]:
-    """A method of one model is another one, for as long as the `with` lasts."""
-    before = vars(model).get(name)
-    setattr(model, name, method)
+def _replaced(model: PreTrainedModel, name: str, make: Any, user: Any) -> Iterator[None]:
+    """A method of one model is `make(itself, users)` until its last user has left, in any order."""
+    method = _shared(model, name, make)
+    before = method._before
+    method._users.append(user)
     try:
         yield
     finally:
-        if vars(model).get(name) is method:
+        method._users.pop(next(n for n, one in enumerate(method._users) if one is user))
+        if not method._users and vars(model).get(name) is method:
             delattr(model, name)
             if before is not None:
                 setattr(model, name, before)
+
+
+def _shared(model: PreTrainedModel, name: str, make: Any) -> Any:
+    """The method that all users of `_replaced` share, made for the first of them."""
+    found = vars(model).get(name)
+    if hasattr(found, "_users"):
+        return found
+    users: list[Any] = []
+    method = make(getattr(model, name), users)
+    method._users, method._before = users, found
+    setattr(model, name, method)
+    return method

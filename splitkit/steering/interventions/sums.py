@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -14,6 +15,7 @@ from transformers import PreTrainedModel
 from splitkit.steering.architectures import resolve_sites
 from splitkit.steering.formats.intervention_files import as_folder, write
 from splitkit.steering.forms import get_form
+from splitkit.steering.interventions.attached import attach, detach
 from splitkit.steering.interventions.hooks import Term, hook, observed_generate
 from splitkit.steering.model_state.exclusive import exclusive
 from splitkit.steering.model_state.token_choice import Tokens, check_tokens
@@ -116,6 +118,58 @@ class Steering(ABC):
             scales = [scale for acting in places.values() for _, scale in acting]
             stack.enter_context(observed_generate(model, scales))
             yield
+
+    def attach(
+        self,
+        model: PreTrainedModel,
+        m: Strength | Mapping[int, Strength],
+        *,
+        tokens: Tokens | None = None,
+    ) -> None:
+        """`applied` without an end, until `detach`: for a server, whose requests know nothing of a `with`.
+
+        Several interventions that are attached add up, as nested `with`s do, and go in any order. Other
+        threads may run the model meanwhile, steered; none of them can steer, train or measure it. A model
+        is kept in memory while something is attached to it. `m`, `tokens` and errors are those of `applied`.
+
+        Raises: RuntimeError, and nothing changes, when this very intervention is attached to the model.
+        """
+        attach(self, model, self.applied(model, m, tokens=tokens))
+
+    def detach(self, model: PreTrainedModel) -> None:
+        """Undo `attach`: the model is as it was, but for what else is attached.
+
+        Raises: RuntimeError, and nothing changes, when this intervention is not attached to the model.
+        """
+        detach(self, model)
+
+    def card(
+        self,
+        sweep: pd.DataFrame | None = None,
+        *,
+        m: float | None = None,
+        reason: str = "",
+        base_model: str = "",
+        limits: Sequence[str] = (),
+    ) -> str:
+        """A model card: what this is and how it was made, the strength, the curves' numbers, and limits.
+
+        Args:
+            sweep: a table of `sweep`, whose means are written down.
+            m: the recommended strength; `operating_point(sweep)` for None, if there is a sweep.
+            reason: why this strength, in words.
+            base_model: name of the base model as `load_model` or the hub knows it.
+            limits: sentences of your own, to stand with those that always hold.
+
+        Returns:
+            Markdown with a YAML head, as hubs read it in a README.md.
+
+        Raises:
+            ValueError: what `operating_point` raises of a sweep.
+        """
+        from splitkit.steering.exchange.card import card
+
+        return card(self, sweep, m=m, reason=reason, base_model=base_model, limits=limits)
 
     def __add__(self, other: Any) -> "InterventionSum":
         if not isinstance(other, Steering):

@@ -1,0 +1,1 @@
+"""Out of splitkit and into it: files of other tools, cards, and transformers' Trainer."""
