@@ -55,6 +55,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert len(table), f"nothing is left of {path.stem}"
         table.to_csv(made / "before" / path.name, index=False, lineterminator="\n")
     shutil.copytree(made / "before", made / "results")
+    # the record of released models, which a notebook reads
+    shutil.copytree(COMMITTED / "small", made / "results" / "small")
     site = "from tests.smalldefault import cut_all_down\n\ncut_all_down()\n"
     (made / "site" / "sitecustomize.py").write_text(site, encoding="utf-8")
     return made
