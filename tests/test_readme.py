@@ -1,10 +1,12 @@
 """The README and the guide for contributors name only what is there."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
+from splitkit.__main__ import COMMANDS, options
 from splitkit.runs import results
 from splitkit.runs.notebooks import notebooks
 from splitkit.storage import paths
@@ -52,6 +54,33 @@ def test_its_example_of_a_model_of_your_own_runs(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "README.md", "exec"), {})
     assert (tmp_path / "cheerful" / "config.json").exists()
+
+
+def test_its_example_of_out_and_in_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a tiny model, with one step of training."""
+    (code,) = (
+        block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "sk.export" in block
+    )
+    given = 'TrainingArguments("sea-run", '
+    assert code.count(given) == 1
+    small = 'max_steps=1, save_strategy="no", report_to=[], use_cpu=True, disable_tqdm=True, '
+    start = (
+        "import splitkit as sk\n"
+        "model, tokenizer = sk.load_model('tiny-qwen2')\n"
+        "pairs = [sk.Pair('Who?', 'A sailor.', 'A farmer.'), sk.Pair('Where?', 'At sea.', 'On land.')]\n"
+        "iv = sk.train(model, tokenizer, pairs, 'vector', 'diffmean')\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    exec(compile(start + code.replace(given, given + small), "README.md", "exec"), {})
+    assert {"sea.gguf", "sea.safetensors", "sea-peft"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_its_command_lines_are_read() -> None:
+    (block,) = (
+        block for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) if "splitkit scan" in block
+    )
+    lines = [shlex.split(line, comments=True) for line in block.splitlines()]
+    assert [options().parse_args(words[1:]).command for words in lines] == list(COMMANDS)[:-1]
 
 
 def test_its_verdicts_are_the_committed_ones() -> None:

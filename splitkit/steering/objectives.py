@@ -294,6 +294,14 @@ def split_loss(
     those of its `TrainConfig` (`weights`), which are `OBJECTIVES["split"].defaults` unless they are given:
     lambda_p 1, lambda_n 0.5, gamma 5, theta 0.5.
 
+    Example, a step of a loop of one's own; each side is a dict of input_ids, attention_mask and labels::
+
+        logits = [model(side["input_ids"], side["attention_mask"]).logits for side in (positive, negative)]
+        loss = split_loss(*logits, positive["labels"], negative["labels"], gamma=5.0, theta=0.5)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
     Args:
         logits_pos: (batch, token, vocabulary) as a causal LM gives them for prompt and positive answer.
         logits_neg: the same for the negative answer; the number of tokens may differ.
