@@ -4,13 +4,24 @@ import json
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import splitkit
 from splitkit.__main__ import COMMANDS, layer_numbers, main
 
 MODEL, HELD_OUT = "tiny-qwen2", "axbench/ocean:validation"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_pairs() -> Iterator[None]:
+    """Of each task its first four pairs."""
+    load_pairs = splitkit.load_pairs
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(splitkit, "load_pairs", lambda task, split: load_pairs(task, split)[:4])
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +111,6 @@ def test_an_error_is_one_line_and_a_status(
 def test_a_run_that_fails_has_another_status(
     steering: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import splitkit
-
     def fails(*_: object, **__: object) -> None:
         raise FloatingPointError("at m = 3 a loss is not finite")
 
