@@ -49,7 +49,7 @@ def write_control_vector(
     llama.cpp counts layers from 0, as we do, and adds direction.i to what leaves layer i: common/common.cpp
     (`common_control_vector_load_one`) puts it at i - 1 of a buffer that begins with layer 1, and
     src/llama-adapter.cpp (`llama_adapter_cvec::apply`) hands that to layer i, whose graph adds it last
-    (`build_cvec(cur, il)`). So layer 0 has none: neither file has a place for it.
+    (`build_cvec(cur, il)`). So layer 0 has none. It steers BOS, too.
 
     Raises: ModuleNotFoundError without the package gguf; ValueError for layer 0.
     """
