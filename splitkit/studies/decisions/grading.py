@@ -112,8 +112,10 @@ def decide(
             if other.grade != found.grade and not math.isnan(ours) and constant.name not in flips:
                 flips.append(constant.name)
     why = []
-    if found.ours.units < rule.fewest or math.isnan(found.ours.value):
+    if found.ours.units < rule.fewest:
         why.append(f"{found.ours.units} units off floor and ceiling, of {rule.fewest} at least")
+    elif math.isnan(found.ours.value):
+        why.append("the number is not known")
     elif math.isnan(found.ours.low):
         why.append("the interval is not known")
     if len(found.reached) > 1:

@@ -331,11 +331,11 @@ def decide_c12(scores: pd.DataFrame, metrics: _Metrics = METRICS) -> Judged:
                 if not small:
                     count[reading] += 1
             n, barely, untold = sum(count.values()), count["barely"], count["untold"]
+            units = max(test["n_units"] for test in tests) if n else 0
             if n == untold:
-                return Found(Estimate(), "undecided", frozenset(), n, tests)
+                return Found(Estimate(units=units), "undecided", frozenset(), n, tests)
             grades = frozenset({rule.grade(barely / n), rule.grade((barely + untold) / n)})
             grade = next(iter(grades)) if len(grades) == 1 else "undecided"
-            units = max(test["n_units"] for test in tests)
             return Found(
                 Estimate(barely / n, barely / n, (barely + untold) / n, units), grade, grades, n, tests
             )

@@ -169,9 +169,9 @@ def gains(dpo: float, best: float, n: int = 10, spread: float = 0.02) -> pd.Data
         (gains(-0.02, 0.5), "holds", ""),
         (gains(-0.4, 0.5), "does not hold", ""),
         (gains(0.4, 0.5), "does not hold", ""),
-        (gains(0.02, 0.5, n=2), "undecided", "0 units"),
+        (gains(0.02, 0.5, n=2), "undecided", "2 units"),
         (gains(0.02, 0.04), "undecided", "0 units"),
-        (gains(0.13, 0.5, spread=0.1), "undecided", ""),
+        (gains(0.13, 0.5, spread=0.1), "undecided", "the number is not known"),
         (gains(0.1, 0.5, spread=0.001), "undecided", "the grade flips with barely"),
     ],
 )
