@@ -12,19 +12,24 @@ if TYPE_CHECKING:
     from splitkit.curves.decay import fit_preference, fit_utility, mean_curve
     from splitkit.curves.log_odds import preference_log_odds, utility_log_odds
     from splitkit.curves.operating_point import operating_point
+    from splitkit.plots.own_data import plot_layers, plot_projection, plot_sweep
     from splitkit.runs.cells import compute_cells
     from splitkit.runs.profiles import PROFILES, Cell, get_profile
+    from splitkit.steering.choosing.layer_scan import best_layer, scan_layers
+    from splitkit.steering.choosing.settings_search import search_settings
     from splitkit.steering.exchange.export import export
     from splitkit.steering.exchange.imports import import_intervention
     from splitkit.steering.exchange.peft_trainer import SplitTrainer
     from splitkit.steering.formats.shipped import MODELS
     from splitkit.steering.generation import answers
     from splitkit.steering.interventions import Intervention, load_intervention
-    from splitkit.steering.layer_scan import best_layer, scan_layers
     from splitkit.steering.model_state.digest import model_digest
     from splitkit.steering.models import load_model
     from splitkit.steering.objectives import OBJECTIVES, ObjectiveInputs, split_loss
+    from splitkit.steering.own_pairs.checking import check_pairs
+    from splitkit.steering.own_pairs.reading import read_pairs
     from splitkit.steering.pairs import Pair
+    from splitkit.steering.projection import project
     from splitkit.steering.sweeps import matching_strength, sweep
     from splitkit.steering.trainer import TrainConfig
     from splitkit.steering.training import train
@@ -43,6 +48,8 @@ _HOME: dict[str, str] = {
     "load_model": "steering.models",
     "model_digest": "steering.model_state.digest",
     "Pair": "steering.pairs",
+    "read_pairs": "steering.own_pairs.reading",
+    "check_pairs": "steering.own_pairs.checking",
     "load_pairs": "tasks",
     "task_family": "tasks",
     "first_tasks": "tasks",
@@ -51,15 +58,20 @@ _HOME: dict[str, str] = {
     "export": "steering.exchange.export",
     "import_intervention": "steering.exchange.imports",
     "SplitTrainer": "steering.exchange.peft_trainer",
+    "scan_layers": "steering.choosing.layer_scan",
+    "best_layer": "steering.choosing.layer_scan",
+    "search_settings": "steering.choosing.settings_search",
     "train": "steering.training",
     "TrainConfig": "steering.trainer",
     "OBJECTIVES": "steering.objectives",
     "ObjectiveInputs": "steering.objectives",
     "answers": "steering.generation",
-    "scan_layers": "steering.layer_scan",
-    "best_layer": "steering.layer_scan",
     "sweep": "steering.sweeps",
     "matching_strength": "steering.sweeps",
+    "project": "steering.projection",
+    "plot_sweep": "plots.own_data",
+    "plot_layers": "plots.own_data",
+    "plot_projection": "plots.own_data",
     "preference_log_odds": "curves.log_odds",
     "utility_log_odds": "curves.log_odds",
     "split_loss": "steering.objectives",
@@ -85,6 +97,7 @@ __all__ = [
     "TrainConfig",
     "answers",
     "best_layer",
+    "check_pairs",
     "compute_cells",
     "export",
     "first_tasks",
@@ -100,8 +113,14 @@ __all__ = [
     "model_digest",
     "operating_point",
     "paper",
+    "plot_layers",
+    "plot_projection",
+    "plot_sweep",
     "preference_log_odds",
+    "project",
+    "read_pairs",
     "scan_layers",
+    "search_settings",
     "split_loss",
     "sweep",
     "task_family",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from splitkit.steering.pairs import PAPER, SPLITS, Pair, check_pairs
+from splitkit.steering.pairs import PAPER, SPLITS, Pair, require_pairs
 from splitkit.world import scoring
 from splitkit.world.grammar import WORLD
 from splitkit.world.tasks import drawn_questions, make_pairs
@@ -128,4 +128,4 @@ def load_pairs(task: str, split: str = "train") -> list[Pair]:
     family = family_of(task)
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}; there are {', '.join(SPLITS)}.")
-    return check_pairs([Pair(*texts) for texts in family.make_pairs(task, split)])
+    return require_pairs([Pair(*texts) for texts in family.make_pairs(task, split)])

@@ -14,8 +14,8 @@ from splitkit import models
 from splitkit.models import FetchError, fetch, main
 from splitkit.runs.results import read_table
 from splitkit.steering import model_files
+from splitkit.steering.choosing.layer_scan import best_layer
 from splitkit.steering.formats.released import RELEASED, Released
-from splitkit.steering.layer_scan import best_layer
 
 CONTENT = bytes(range(256)) * 40
 MADE = replace(

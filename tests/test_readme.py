@@ -56,6 +56,29 @@ def test_its_example_of_a_model_of_your_own_runs(tmp_path: Path, monkeypatch: py
     assert (tmp_path / "cheerful" / "config.json").exists()
 
 
+def test_its_example_of_your_own_pairs_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a tiny model, with the smallest sizes."""
+    code = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[2]
+    for whole, small in (
+        ("SmolLM2-135M-Instruct.Q4_1.gguf", "tiny-qwen2"),
+        (
+            "sk.scan_layers(model, tokenizer, pairs, held_out,",
+            "sk.scan_layers(model, tokenizer, pairs, held_out, [2],",
+        ),
+        ("layer=sk.best_layer(scan),", "layer=sk.best_layer(scan), trials=1, epochs=1,"),
+        ("r / 20 for r in range(-14, 15)", "r / 2 for r in range(-1, 2)"),
+        ("progress=True", "progress=False"),
+    ):
+        assert whole in code
+        code = code.replace(whole, small)
+    monkeypatch.chdir(tmp_path)
+    for name, numbers in (("train", range(3)), ("held_out", range(3, 5))):
+        rows = [f"Question {n}?,It is splendid {n}.,It is dreadful {n}." for n in numbers]
+        Path(f"{name}.csv").write_text("\n".join(["asked,glad,sad", *rows]))
+    exec(compile(code, "README.md", "exec"), {})
+    assert {path.name for path in tmp_path.glob("*.png")} == {"layers.png", "sweep.png", "projection.png"}
+
+
 def test_its_example_of_out_and_in_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a tiny model, with one step of training."""
     (code,) = (

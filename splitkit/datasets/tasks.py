@@ -14,7 +14,7 @@ from splitkit.datasets.examples import Concept, Dropped, Example
 from splitkit.datasets.files import SOURCES, fetch
 from splitkit.datasets.neutral_answers import NEW_TOKENS, cached_answers, unsteered_answers
 from splitkit.datasets.splits import SIZES, cut
-from splitkit.steering.pairs import PAPER, SPLITS, Pair, check_pairs
+from splitkit.steering.pairs import PAPER, SPLITS, Pair, require_pairs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -131,7 +131,7 @@ def load_dataset_pairs(
     )
     if dropped:
         warnings.warn(str(report), stacklevel=2)
-    return check_pairs([Pair(e.question, e.positive, str(e.negative)) for e in chosen]), report
+    return require_pairs([Pair(e.question, e.positive, str(e.negative)) for e in chosen]), report
 
 
 def concept(task: str, *, progress: bool = True) -> Concept:

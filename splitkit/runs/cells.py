@@ -84,23 +84,27 @@ def compute_cell(cell: Cell, profile: Profile) -> CellResult:
 
 def _train(result: CellResult, profile: Profile, model: Any, tokenizer: Any, folder: Path) -> None:
     from splitkit.runs import answers
+    from splitkit.steering.choosing.broken_text import BrokenText
     from splitkit.steering.sweeps import UNIT_PAIRS, matching_strength
     from splitkit.steering.training import train
 
     cell, start, chosen = result.cell, time.perf_counter(), settings(result.cell, profile)
     pairs = answers.pairs(profile, cell.task, "train", model, tokenizer)[: chosen["n_train"]]
     try:
-        iv = train(
-            model,
-            tokenizer,
-            pairs,
-            form=cell.form,
-            objective=cell.objective,
-            layer=chosen["layer"],
-            seed=cell.seed,
-            shared=answers.shared_rows(),
-            **chosen["hparams"],
-        )
+        # what a strength does to text is what the record measures
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", BrokenText)
+            iv = train(
+                model,
+                tokenizer,
+                pairs,
+                form=cell.form,
+                objective=cell.objective,
+                layer=chosen["layer"],
+                seed=cell.seed,
+                shared=answers.shared_rows(),
+                **chosen["hparams"],
+            )
     except FloatingPointError as error:
         if not cell.variant:
             raise

@@ -13,7 +13,7 @@ from splitkit.curves.log_odds import preference_log_odds
 from splitkit.runs.world_answers import BATCH_SIZE, answers_at
 from splitkit.steering.interventions import Intervention
 from splitkit.steering.model_state.wrappers import plain_model
-from splitkit.steering.pairs import Pair, check_pairs
+from splitkit.steering.pairs import Pair, require_pairs
 from splitkit.steering.prompts.templates import arguments, way_out
 from splitkit.steering.replay import Replay, at_rest
 from splitkit.steering.strengths import Strength, as_factors, as_grid
@@ -113,7 +113,7 @@ def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
 def _positive_words(pairs: Sequence[Pair]) -> list[str]:
     """ "yes" or "no": the first word of each pair's positive answer, the negative one having the other."""
     words = []
-    for row, pair in enumerate(check_pairs(pairs)):
+    for row, pair in enumerate(require_pairs(pairs)):
         positive, negative = yes_no(pair.positive), yes_no(pair.negative)
         if positive is None or {positive, negative} != {"yes", "no"}:
             raise ValueError(

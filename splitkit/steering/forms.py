@@ -37,7 +37,10 @@ class Form(ABC):
     """Module whose output is changed: the FFN's down-projection, or the whole layer (the residual stream)."""
 
     lr: float = 0.03
-    """Learning rate of `default_config`."""
+    """Learning rate of `default_config`, for the shipped models."""
+
+    reach: float = 1.0
+    """How far the steps of a training whose rate is scaled may push; see `choosing.learning_rate`."""
 
     factors: tuple[float, float, float] = (0.2, 2.0, 0.2)
     """Smallest and largest factor m and their step in `default_config`, as in the official code."""
@@ -108,6 +111,7 @@ class Lora(Form):
     """dh = B A x: a weight of the down-projection with a low rank."""
 
     lr = 0.05
+    reach = 3.0
 
     def shapes(self, d_in: int, d_out: int, rank: int = RANK) -> Shapes:
         """A (rank, d_in) and B (d_out, rank)."""
@@ -137,6 +141,7 @@ class Vector(Form):
 
     site = "layer"
     lr = 0.08
+    reach = 0.6
     factors = (2.0, 20.0, 2.0)
 
     def shapes(self, d_in: int, d_out: int, rank: int = RANK) -> Shapes:

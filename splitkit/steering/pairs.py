@@ -70,7 +70,7 @@ def is_empty(question: Question) -> bool:
     return not question or not messages(question)[-1].content.strip()
 
 
-def check_pairs(pairs: Sequence[Pair]) -> list[Pair]:
+def require_pairs(pairs: Sequence[Pair]) -> list[Pair]:
     """The same pairs as a list, once it is clear that there are some and that none lacks a text.
 
     Raises:

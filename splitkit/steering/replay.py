@@ -125,6 +125,13 @@ class Replay:
         if self.runs == "tail":
             self._cut(layer)
 
+    @property
+    def added_to(self) -> str:
+        """The recorded activation whose length m dh is held against; see `matching_strength`."""
+        if self.form.site == "layer":
+            return "output"
+        return "residual" if self.sites.after_down is None else "down_output"
+
     def _cut(self, layer: int) -> None:
         self._before: nn.Module = part(self.sites, 0, layer + 1)
         self.tail = Tail(self.sites, layer + 1)

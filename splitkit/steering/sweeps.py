@@ -240,9 +240,6 @@ def matching_strength(
         tqdm(total=len(sequences), disable=not progress, desc="matching strength") as bar,
     ):
         replay = Replay(model, intervention.layer, intervention.form, names[0])
-        name = "output" if replay.form.site == "layer" else "residual"
-        if replay.form.site == "down" and replay.sites.after_down is not None:
-            name = "down_output"
         if shared is None:
             recordings = (replay.record(batch) for batch in batches(tokenizer, sequences, replay.budget))
         else:
@@ -250,7 +247,7 @@ def matching_strength(
             recordings = (recording for _, recording in stacked(replay, tokenizer, sequences, rows))
         for recording in recordings:
             steered = recording.batch.attention_mask.bool() & replay.steered_tokens(recording.batch)
-            dh, h = intervention.delta(recording.x), recording.activations[name]
+            dh, h = intervention.delta(recording.x), recording.activations[replay.added_to]
             norms.append(torch.stack([h[steered].norm(dim=-1), dh[steered].norm(dim=-1)]).double().cpu())
             bar.update(len(recording.batch.index))
     h_norm, dh_norm = torch.cat(norms, dim=1).median(dim=1).values.tolist()

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from splitkit.steering.pairs import Pair, Question, check_pairs
+from splitkit.steering.pairs import Pair, Question, require_pairs
 from splitkit.steering.prompts.boundaries import check_boundaries, text_ids
 from splitkit.steering.prompts.settings import note_bos, stated_ids, text_setting
 from splitkit.steering.prompts.templates import (
@@ -210,7 +210,7 @@ def encode_pairs(
     """
     check_tokenizer(model, tokenizer)
     limit = text_setting(model, "max_position_embeddings")
-    rows = check_pairs(pairs)
+    rows = require_pairs(pairs)
     asked = prompts(tokenizer, [pair.question for pair in rows], chat_template_kwargs)
     sides: dict[str, list[Encoded]] = {"positive": [], "negative": []}
     for number, (pair, prompt) in enumerate(zip(rows, asked, strict=True)):

@@ -1,7 +1,7 @@
 """Trainer: the settings and the loop that fit an intervention's parameters, and the rows that loops share."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -10,6 +10,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from splitkit.steering.choosing.broken_text import SEQUENCES, push_at
+from splitkit.steering.choosing.learning_rate import scaled_rate
 from splitkit.steering.memory import tokens_that_fit
 from splitkit.steering.objectives import Objective, ObjectiveInputs, get_objective
 from splitkit.steering.pairs import Pair
@@ -168,7 +170,9 @@ class Trainer:
         tokens: str = "all",
         chat_template_kwargs: TemplateArguments | None = None,
         progress: bool = False,
+        scaled: bool = False,
     ) -> None:
+        """`scaled`: the rate is that of `choosing.learning_rate.scaled_rate`, whatever `config` says."""
         self.config = config
         self.objective: Objective = get_objective(objective)
         # an objective that looks at the winner alone: the other answer need not be replayed
@@ -182,11 +186,18 @@ class Trainer:
         shared = SharedRows() if shared is None else shared
         self.rows = shared.record(model, self.replay, tokenizer, self.sequences, progress)
         self.lengths = torch.tensor([sequence.answer_length for sequence in self.sequences]).to(model.device)
+        self.steps = config.epochs * -(-self.count // config.batch_size)
+        self.chosen = ""
+        self.factor = (config.factor_min + config.factor_max) / 2
+        if scaled:
+            rate, self.chosen = scaled_rate(
+                self.replay, self.sequences, self.rows, self.steps, self.factor, config.rank
+            )
+            self.config = config = replace(config, lr=rate)
         sites = self.replay.sites
         start = self.replay.form.fresh(sites.down_width, sites.width, config.rank, self.generator)
         self.parameters = {name: p.to(model.device).requires_grad_() for name, p in start.items()}
         self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=config.lr, weight_decay=0.0)
-        self.steps = config.epochs * -(-self.count // config.batch_size)
         self.order: list[int] = []
         self.losses: list[float] = []
         self.reference: Tensor | None = None
@@ -321,6 +332,20 @@ class Trainer:
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
         self.optimizer.param_groups[0]["lr"] = lr
         self.optimizer.step()
+
+    def push(self) -> float:
+        """The push at the mean factor under the present parameters; see `broken_text.push_at`."""
+        # the sequences of the first pairs, both answers of each
+        few = min(self.count, SEQUENCES // 2)
+        chosen = [*range(few), *range(self.count, self.count + few)]
+        return push_at(
+            self.replay,
+            self.tokenizer,
+            [self.sequences[row] for row in chosen],
+            [self.rows[row] for row in chosen],
+            self.parameters,
+            self.factor,
+        )
 
     def epoch_losses(self) -> list[float]:
         """The mean loss of each epoch."""

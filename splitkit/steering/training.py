@@ -1,5 +1,7 @@
 """Training: an intervention of any form by any objective, from one recorded pass over the pairs."""
 
+import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from typing import Any
@@ -11,6 +13,8 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from splitkit.steering.architectures import check_layer
+from splitkit.steering.choosing.broken_text import BrokenText, fault
+from splitkit.steering.formats.shipped import is_shipped
 from splitkit.steering.formats.sources import source_of
 from splitkit.steering.forms import get_form
 from splitkit.steering.interventions import Intervention
@@ -26,6 +30,9 @@ from splitkit.steering.replay import Replay, at_rest
 from splitkit.steering.strengths import whole_number
 from splitkit.steering.tokenization import Encoded, encode_pairs
 from splitkit.steering.trainer import Rows, SharedRows, TrainConfig, Trainer, record_rows
+
+LONG = 2.0
+"""Minutes from which on a training is a long one."""
 
 __all__ = ["TrainConfig", "default_config", "train"]
 
@@ -78,8 +85,12 @@ def train(
         tokens: the tokens that are steered, in training and, unless others are named, in later use: "all"
             but BOS, those of the "answer" or of the "prompt", or the prompt's "last" one.
         seed: of order, factors, dropout and a LoRA's start, or of a control; nothing global is touched.
-        config: all settings at once; `default_config(form, objective)` for None.
-        progress: show bars of what is done and how long the rest takes, of the recording and of the steps.
+        config: all settings at once; `default_config(form, objective)` for None. Its lr was made for the
+            shipped models: on any other one an lr that is not named is scaled to the residual stream's norm,
+            the width and the number of steps (`choosing.learning_rate.scaled_rate`). What was chosen is in
+            `details["chosen"]`, the push at the mean factor in `details["push"]`.
+        progress: show bars of what is done and how long the rest takes, of the recording and of the steps,
+            and the learning rate that was chosen.
         shared: recordings that trainings on the same unchanged model, layer and pairs share; closed forms do
             not use them.
         chat_template_kwargs: arguments of the chat template by name, as `{"enable_thinking": False}`; see
@@ -91,6 +102,11 @@ def train(
         ValueError: for an unknown form, objective or setting (with those there are), bad pairs, a layer out
             of range, a seed that is no whole number.
         FloatingPointError: when a loss is not finite, naming step and pair.
+
+    Warns:
+        BrokenText: where training probably broke the text: at the mean factor that it drew the stream is
+            pushed by more than its own length, or the mean loss rose by a tenth between first and last epoch.
+        UserWarning: where nothing is named and the training takes minutes, how many.
     """
     get_form(form)
     check_names(tokens)
@@ -124,6 +140,7 @@ def train(
         details |= {"seed": seed} if objective in CONTROLS else {}
         details |= _base(model, tokenizer, chat_template_kwargs)
         return Intervention(form, objective, layer, parameters, model_digest(model), details)
+    scaled = config is None and "lr" not in overrides and not is_shipped(model.name_or_path)
     config = _configured(config or default_config(form, objective), objective, overrides)
     with (
         at_rest(model),
@@ -144,15 +161,40 @@ def train(
             tokens,
             chat_template_kwargs,
             progress,
+            scaled,
         )
+        if trainer.chosen and progress:
+            tqdm.write(f"{form} {objective}: {trainer.chosen}")
+        start = time.perf_counter()
         with tqdm(total=trainer.steps, disable=not progress, desc=f"{form} {objective}") as bar:
             for loss in trainer:
                 bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
                 bar.update()
-    details = {"config": asdict(config), "seed": seed, "pairs": len(pairs), "losses": trainer.epoch_losses()}
-    details |= {**_base(model, tokenizer, chat_template_kwargs), **chosen}
+                if scaled and not progress and len(trainer.losses) == 1:
+                    _tell_time(time.perf_counter() - start, trainer.steps)
+        pushed = trainer.push()
+    if said := fault(pushed, trainer.factor, trainer.epoch_losses()):
+        warnings.warn(
+            f"{said}: free text may be broken at every strength. Read answers, or train anew with a smaller "
+            f"lr than {trainer.config.lr:g}.",
+            BrokenText,
+            stacklevel=2,
+        )
+    details = {"config": asdict(trainer.config), "seed": seed, "pairs": len(pairs)}
+    details |= {"losses": trainer.epoch_losses(), **_base(model, tokenizer, chat_template_kwargs), **chosen}
+    details |= {"chosen": trainer.chosen, "push": pushed} if scaled else {}
     parameters = {name: values.detach().cpu() for name, values in trainer.parameters.items()}
     return Intervention(form, objective, layer, parameters, model_digest(model), details)
+
+
+def _tell_time(first: float, steps: int) -> None:
+    """Warn where a training, by its first step's seconds, is a long one."""
+    if (minutes := first * steps / 60) > LONG:
+        warnings.warn(
+            f"this training takes about {minutes:.0f} minutes ({steps} steps); progress=True shows how far "
+            "it is, fewer epochs take less.",
+            stacklevel=3,
+        )
 
 
 def _base(

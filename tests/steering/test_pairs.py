@@ -2,18 +2,18 @@
 
 import pytest
 
-from splitkit.steering.pairs import Pair, check_pairs
+from splitkit.steering.pairs import Pair, require_pairs
 
 GOOD = Pair("Who?", "Me.", "You.")
 
 
 def test_good_pairs_are_kept_as_they_are() -> None:
-    assert check_pairs((GOOD, GOOD)) == [GOOD, GOOD]
+    assert require_pairs((GOOD, GOOD)) == [GOOD, GOOD]
 
 
 def test_an_empty_list_is_an_error() -> None:
     with pytest.raises(ValueError, match="empty"):
-        check_pairs([])
+        require_pairs([])
 
 
 @pytest.mark.parametrize(
@@ -27,14 +27,14 @@ def test_an_empty_list_is_an_error() -> None:
 )
 def test_a_missing_text_names_its_row(pair: Pair, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        check_pairs([GOOD, pair])
+        require_pairs([GOOD, pair])
 
 
 def test_wrong_types_name_their_row() -> None:
     with pytest.raises(TypeError, match="row 0 is a tuple"):
-        check_pairs([("Who?", "Me.", "You.")])  # type: ignore[list-item]
+        require_pairs([("Who?", "Me.", "You.")])  # type: ignore[list-item]
     with pytest.raises(TypeError, match="row 0: the question is a int"):
-        check_pairs([Pair(3, "Me.", "You.")])  # type: ignore[arg-type]
+        require_pairs([Pair(3, "Me.", "You.")])  # type: ignore[arg-type]
 
 
 USER = {"role": "user", "content": "Who?"}
@@ -59,12 +59,12 @@ USER = {"role": "user", "content": "Who?"}
 )
 def test_conversations_that_are_none_name_their_row(question, error, message: str) -> None:
     with pytest.raises(error, match=message):
-        check_pairs([Pair(question, "Me.", "You.")])
+        require_pairs([Pair(question, "Me.", "You.")])
 
 
 def test_a_conversation_is_a_pair_s_question() -> None:
     pair = Pair([{"role": "system", "content": ""}, USER], "Me.", "You.")
-    assert check_pairs([pair]) == [pair] and len({pair, pair, GOOD}) == 2
+    assert require_pairs([pair]) == [pair] and len({pair, pair, GOOD}) == 2
 
 
 @pytest.mark.parametrize(
@@ -79,9 +79,9 @@ def test_a_conversation_is_a_pair_s_question() -> None:
 )
 def test_what_is_no_list_of_pairs_says_what_to_pass(pairs: object, message: str) -> None:
     with pytest.raises(TypeError, match=message):
-        check_pairs(pairs)  # type: ignore[arg-type]
+        require_pairs(pairs)  # type: ignore[arg-type]
 
 
 def test_two_equal_answers_are_named_by_their_row() -> None:
     with pytest.raises(ValueError, match="row 1: both answers are the same, 'yes'"):
-        check_pairs([Pair("q", "yes", "no"), Pair("q", "yes", "yes")])
+        require_pairs([Pair("q", "yes", "no"), Pair("q", "yes", "yes")])

@@ -24,6 +24,11 @@ class ModelInfo:
 MODELS: dict[str, ModelInfo] = {name: ModelInfo(name) for name in ("tiny-gemma2", "tiny-qwen2")}
 
 
+def is_shipped(folder: str | Path) -> bool:
+    """Whether a model's folder is that of a shipped one."""
+    return Path(folder).resolve() in {info.folder.resolve() for info in MODELS.values()}
+
+
 def _released_digest(folder: Path) -> str:
     card = folder / "splitkit.json"
     try:

@@ -6,7 +6,7 @@ import pandas as pd
 from splitkit.runs.cells import own_threads
 from splitkit.runs.kept_tables import kept
 from splitkit.runs.profiles import Profile
-from splitkit.steering.layer_scan import scan_layers
+from splitkit.steering.choosing.layer_scan import scan_layers
 from splitkit.studies.layers import psychopathy_task
 
 DEPTH = (0.50, 0.70)
