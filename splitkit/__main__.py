@@ -111,7 +111,12 @@ def options() -> argparse.ArgumentParser:
 
     add = made["scan"].add_argument
     add("held_out", metavar="HELD_OUT", help="pairs like PAIRS, of other words")
-    add("--layers", type=layer_numbers, metavar="LIST", help="as 3,10-12; every layer unless given")
+    add(
+        "--layers",
+        type=layer_numbers,
+        metavar="LIST",
+        help="as 3,10-12; six in the middle of the depth unless given",
+    )
 
     either = made["sweep"].add_mutually_exclusive_group()
     either.add_argument(

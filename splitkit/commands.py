@@ -65,8 +65,9 @@ def _train(chosen: Namespace) -> dict[str, Any]:
 def _scan(chosen: Namespace) -> dict[str, Any]:
     pairs, held_out = (_pairs(text, chosen.columns) for text in (chosen.pairs, chosen.held_out))
     model, tokenizer = _model(chosen)
-    layers = chosen.layers or list(range(model.config.get_text_config().num_hidden_layers))
-    table = sk.scan_layers(model, tokenizer, pairs, held_out, layers)
+    table = sk.scan_layers(
+        model, tokenizer, pairs, held_out, chosen.layers or None, progress=not chosen.quiet
+    )
     return {"scan": table, "best layer": sk.best_layer(table)}
 
 

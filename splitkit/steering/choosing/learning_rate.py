@@ -22,11 +22,11 @@ def scaled_rate(
     factor: float,
     rank: int,
 ) -> tuple[float, str]:
-    """lr with m dh(lr steps / 2) = `Form.reach` |h|: how far steps that all go one way could push the stream.
+    """lr with m dh(lr (steps + 1) / 2) = `Form.reach` |h|: how far steps that go one way could push.
 
     AdamW moves every parameter by about its rate at each step, and the rate falls to 0, so that none moves
-    further than lr steps / 2. dh(a) is the median length of the change whose parameters have all moved by a;
-    |h| is the median length of what it is added to (see `matching_strength`), m the mean factor of training.
+    further than lr (steps + 1) / 2. dh(a) is the median length of the change whose parameters have all moved
+    by a; |h| is that of what it is added to (see `matching_strength`), m the mean factor of training.
     Wider models, more steps and larger factors so get a smaller rate, larger activations a larger one.
 
     Args:
@@ -49,7 +49,7 @@ def scaled_rate(
         middle = (low + high) / 2
         small = factor * _moved(form, math.exp(middle), x, rank, replay.sites.width) < wanted
         low, high = (middle, high) if small else (low, middle)
-    rate = float(f"{2 * math.exp(low) / steps:.2g}")
+    rate = float(f"{2 * math.exp(low) / (steps + 1):.2g}")
     return rate, (
         f"lr {rate:g}, with which {steps} steps push by at most {form.reach:g} |h| at the mean factor "
         f"{factor:g} (|h| {wanted / form.reach:.3g}, width {replay.sites.width})"

@@ -162,14 +162,13 @@ def _file_rows(path: Path, wanted: list[str]) -> Rows:
         raise FileNotFoundError(f"there is no file {path}.")
     if kind == ".parquet":
         try:
-            import pyarrow  # noqa: F401
-        except ModuleNotFoundError as error:
+            return _rows(pd.read_parquet(path, engine="pyarrow"), wanted)
+        except ImportError as error:
             raise ModuleNotFoundError(
                 f"{path.name} is Parquet, which is read by pyarrow: pip install pyarrow, or save the table "
                 "as JSON Lines or CSV.",
                 name="pyarrow",
             ) from error
-        return _rows(pd.read_parquet(path), wanted)
     try:
         # a spreadsheet may begin its file with a mark
         text = path.read_text(encoding="utf-8-sig")

@@ -19,11 +19,11 @@ PAIRS = [sk.Pair("Who?", "me", "you"), sk.Pair("Where is it?", "here", "there, t
 
 @pytest.mark.parametrize("form", FORMS)
 def test_the_rate_is_that_of_its_equation(form: str) -> None:
-    """By a training's own parameters: |dh| where each has moved by lr steps / 2, against |h|."""
+    """By a training's own parameters: |dh| where each has moved by lr (steps + 1) / 2, against |h|."""
     model, tokenizer, shared = tiny_model("llama"), tiny_tokenizer(), SharedRows()
     iv = train(model, tokenizer, PAIRS, form, "sft", 1, epochs=1, batch_size=1, shared=shared)
     config = iv.details["config"]
-    a, m = config["lr"] * 2 / 2, (config["factor_min"] + config["factor_max"]) / 2
+    a, m = config["lr"] * (2 + 1) / 2, (config["factor_min"] + config["factor_max"]) / 2
     sites = resolve_sites(model, 1, FORMS[form].site)
     rows = shared._rows
     lengths = [len("me") + 1, len("here") + 1, len("you") + 1, len("there, there") + 1]
