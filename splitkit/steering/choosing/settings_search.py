@@ -119,13 +119,14 @@ def search_settings(
     shared, rates = SharedRows(), dict[tuple[str, str], float]()
     found: list[tuple[dict[str, Any], dict[str, Any]]] = []
     for form, objective, trial in tqdm(work, disable=not progress, desc="search", unit="trial"):
-        own = {"form": form, "objective": objective, "layer": layer, **settings}
+        own: dict[str, Any] = {"form": form, "objective": objective, "layer": layer, **settings}
         if objective in CLOSED:
             own = {name: value for name, value in own.items() if name not in _TRAINED}
         elif trial:
             own["lr"] = float(f"{rates[form, objective] * RATES[trial]:.3g}")
         start = time.perf_counter()
-        row = {"form": form, "objective": objective, "trial": trial, "lr": own.get("lr", math.nan)}
+        row: dict[str, Any] = {"form": form, "objective": objective, "trial": trial}
+        row["lr"] = own.get("lr", math.nan)
         try:
             iv, row["broken"] = _trained(model, tokenizer, pairs, shared=shared, **own)
             if objective not in CLOSED:

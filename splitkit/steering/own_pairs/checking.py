@@ -132,7 +132,7 @@ def _duplicates(pairs: Sequence[Pair]) -> _Row:
 
 
 def _swapped(pairs: Sequence[Pair]) -> _Row:
-    wanted = defaultdict(set)
+    wanted: defaultdict[str, set[str]] = defaultdict(set)
     for pair in pairs:
         wanted[_plain(pair.positive)].add(_plain(pair.question))
     own = [(row, _plain(pair.negative), pair) for row, pair in enumerate(pairs)]
