@@ -132,11 +132,15 @@ class DoublePrecision(TorchFunctionMode):
 def probes(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair], bos: bool = False
 ) -> Batch:
-    """One padded batch of questions with their positive answers, without BOS unless `bos` asks for it."""
-    kept = []
+    """One padded batch of questions with their positive answers, without BOS unless `bos` asks for it.
+
+    Nowhere: some chat templates begin every turn with it (SmolLM2's), and no token of it is steered.
+    """
+    kept, left_out = [], () if bos else bos_ids(model)
     for sequence in encode_pairs(model, tokenizer, pairs)[0]:
-        start = int(not bos and sequence.ids[0] in bos_ids(model))
-        kept.append(Encoded(sequence.pair, sequence.ids[start:], sequence.prompt_length - start))
+        parts = sequence.ids[: sequence.prompt_length], sequence.ids[sequence.prompt_length :]
+        prompt, answer = (tuple(token for token in part if token not in left_out) for part in parts)
+        kept.append(Encoded(sequence.pair, (*prompt, *answer), len(prompt)))
     return pad_batch(tokenizer, kept, range(len(kept)))
 
 

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from splitkit.studies import unified_view
-from tests.conftest import ARCHITECTURES, tiny_model
+from tests.conftest import ARCHITECTURES, TEMPLATE, tiny_model, tiny_tokenizer
 
 STRENGTHS = (-2.0, 8.0)
 
@@ -52,6 +52,17 @@ def test_probes_drop_bos_only(tokenizer, pairs) -> None:
     assert not (without.input_ids == bos).any()
     assert torch.equal(whole.input_ids[:, 1:], without.input_ids)
     assert torch.equal(whole.answer_mask[:, 1:], without.answer_mask)
+
+
+def test_probes_have_no_bos_where_every_turn_begins_with_it(pairs) -> None:
+    model, tokenizer = tiny_model("qwen2"), tiny_tokenizer(TEMPLATE.replace("<user>", "<bos><user>"))
+    (twice,) = (unified_view.probes(model, tokenizer, pairs[:1], bos=True).input_ids == 1).sum(1).tolist()
+    assert twice == 2 and not (unified_view.probes(model, tokenizer, pairs).input_ids == 1).any()
+    table = unified_view.identity_table("qwen2", model, tokenizer, pairs[:1], (2.0,)).set_index(
+        "compared_with"
+    )
+    assert (table.loc["rewritten", "deviation"] < 1e-12).all()
+    assert (table.loc["BOS too", "deviation"] > 1e-3).all()
 
 
 @pytest.mark.parametrize(("value", "k"), [(1e-13, -13), (1.1e-13, -12), (0.5, 0), (3.0, 1), (0.0, -17)])
