@@ -140,7 +140,7 @@ def train(
         details |= {"seed": seed} if objective in CONTROLS else {}
         details |= _base(model, tokenizer, chat_template_kwargs)
         return Intervention(form, objective, layer, parameters, model_digest(model), details)
-    scaled = config is None and "lr" not in overrides and not is_shipped(model.name_or_path)
+    scaled = config is None and "lr" not in overrides and not is_shipped(model.name_or_path or "")
     config = _configured(config or default_config(form, objective), objective, overrides)
     with (
         at_rest(model),
