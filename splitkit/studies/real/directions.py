@@ -56,5 +56,6 @@ def answers_beside_controls(scores: pd.DataFrame, task: str, objective: str) -> 
     means = groups.mean().assign(
         **{"highest (%)": groups["right by likelihood (%)"].max(), "n": groups.size()}
     )
-    places = {name: place for place, name in enumerate(order)}
-    return means.sort_index(level="steered by", key=lambda names: names.map(places), sort_remaining=False)
+    return means.loc[
+        [(model, name) for model in found["model"].unique() for name in order if (model, name) in means.index]
+    ]
