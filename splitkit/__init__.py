@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from splitkit.runs.cells import compute_cells
     from splitkit.runs.profiles import PROFILES, Cell, get_profile
     from splitkit.steering.choosing.layer_scan import best_layer, scan_layers
+    from splitkit.steering.choosing.readable import readable_strength
     from splitkit.steering.choosing.settings_search import search_settings
     from splitkit.steering.exchange.export import export
     from splitkit.steering.exchange.imports import import_intervention
@@ -79,6 +80,7 @@ _HOME: dict[str, str] = {
     "fit_preference": "curves.decay",
     "fit_utility": "curves.decay",
     "operating_point": "curves.operating_point",
+    "readable_strength": "steering.choosing.readable",
     "PROFILES": "runs.profiles",
     "get_profile": "runs.profiles",
     "Cell": "runs.profiles",
@@ -119,6 +121,7 @@ __all__ = [
     "preference_log_odds",
     "project",
     "read_pairs",
+    "readable_strength",
     "scan_layers",
     "search_settings",
     "split_loss",
