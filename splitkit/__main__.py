@@ -10,9 +10,7 @@ _PAIRS = (
     "a JSONL, CSV or Parquet file with the columns question, positive and negative, or a task of the tiny "
     "world with its split, as axbench/ocean:validation"
 )
-_STEERING = (
-    "a folder that `train` wrote, or a steering vector's file of another tool (.gguf, .safetensors, .pt)"
-)
+_STEERING = "a folder that `train` wrote, or a steering vector's file of another tool (.gguf, .safetensors)"
 _BAD_INPUT = (
     *(ValueError, TypeError, KeyError, ImportError),
     *(FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError),

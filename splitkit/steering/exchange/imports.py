@@ -1,13 +1,11 @@
 """Imports: steering vectors that other tools wrote, as interventions."""
 
-import pickle
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -20,18 +18,14 @@ from splitkit.steering.model_state.wrappers import plain_model
 from splitkit.steering.strengths import whole_number
 from splitkit.storage import paths
 
-_TORCH = (".pt", ".pth", ".bin")
-_ENDINGS = (".gguf", ".safetensors", *_TORCH)
+_ENDINGS = (".gguf", ".safetensors")
 _NUMBERED = re.compile(r"(?:.*[._])?(\d+)")
-_CONVERT = (
-    "write it anew as plain tensors where it was made: torch.save(v, 'layer_17.pt') for a vector, or of the "
-    "library steering-vectors torch.save({'layer_activations': v.layer_activations, 'layer_type': "
-    "v.layer_type}, file)"
-)
+_MAPPING = "a dict"
+"""What details call vectors that came from no file."""
 
 
 def import_intervention(
-    path: str | Path,
+    path: str | Path | Mapping[int | str, Tensor],
     model: PreTrainedModel,
     *,
     layers: int | Sequence[int] | None = None,
@@ -43,33 +37,38 @@ def import_intervention(
 
     * llama.cpp's control vectors (.gguf): "direction.i" is added behind layer i;
     * safetensors: of `export`, or tensors whose names end in the layer ("layer_17");
-    * EasyEdit's: a file "layer_17.pt" with a vector (hidden) or several (concept, hidden), or their folder;
-    * of the library steering-vectors, which has no format of its own: a dict with its `layer_activations`
-      and `layer_type`, which has to be "decoder_block".
+    * a dict of vectors by layer, {17: v}, with v (hidden) or (concept, hidden): what EasyEdit saves as
+      "layer_17.pt", loaded by yourself, and `layer_activations` of the library steering-vectors, whose
+      `layer_type` has to be "decoder_block".
 
-    A file of torch is read with `weights_only=True`: tensors, numbers and texts. Whole objects are never
-    unpickled.
+    A file of torch is a pickle, and never read.
 
     Args:
-        path: the file; of EasyEdit also the folder.
+        path: the file, or the dict.
         model: the base model. That it is the file's, nobody but you can know where the file does not say.
-        layers: the layers to take; all there are for None (of a folder, only where it has one), or, for a
-            file that names none, its layer.
+        layers: the layers to take; all there are for None.
         row: of several vectors of a layer, the one to take (EasyEdit's concept).
 
     Raises:
         FileNotFoundError: when nothing is there.
-        ValueError: for a file of another kind, one that needs unpickling (with the way out), a width or layer
-            that the model has not, or an operation that is no addition.
+        ValueError: for a file of another kind, a pickle (with the way out), a width or layer that the model
+            has not, or an operation that is no addition.
 
     Warns:
         UserWarning: when the file says that it was made on another base model.
     """
-    model, source = plain_model(model), paths.expanded(path)
+    model = plain_model(model)
     wanted = None if layers is None else [layers] if isinstance(layers, int) else list(layers)
-    if not source.exists():
-        raise FileNotFoundError(f"there is no file or folder {source}.")
-    found, said = _read(source, wanted)
+    details: dict[str, Any] = {"imported": {"file": _MAPPING}}
+    tensors: Mapping[Any, Tensor]
+    said: dict[str, Any] = {}
+    if isinstance(path, Mapping):
+        source, tensors = Path(_MAPPING), path
+    else:
+        source = paths.expanded(path)
+        tensors, said = _read(source)
+        details["imported"] = {"file": source.name, "sha256": digest(source)}
+    found = _by_layer(tensors, source)
     if said.get("operation", OPERATION) != OPERATION or said.get("site", SITE) != SITE:
         raise ValueError(
             f"{source} is meant for {said.get('operation')!r} at {said.get('site')!r}; here a vector is "
@@ -86,9 +85,6 @@ def import_intervention(
             f"{said['base_digest'][:12]}...) than this one ({base[:12]}...), or on one of another type.",
             stacklevel=2,
         )
-    details: dict[str, Any] = {"imported": {"file": source.name}}
-    if source.is_file():
-        details["imported"]["sha256"] = digest(source)
     details |= {"tokens": said["tokens"]} if said.get("tokens", "all") != "all" else {}
     terms = []
     for layer in sorted(found if wanted is None else wanted):
@@ -103,52 +99,20 @@ def import_intervention(
     return terms[0] if len(terms) == 1 else InterventionSum(tuple((1.0, term) for term in terms))
 
 
-def _read(source: Path, wanted: list[int] | None) -> tuple[dict[int, Tensor], dict[str, Any]]:
-    """Vectors by layer, and what the file says of them."""
-    if source.is_dir():
-        files = [file for ending in _TORCH for file in source.glob(f"*layer_*{ending}")]
-        by_layer = {int(m[1]): file for file in files if (m := _NUMBERED.fullmatch(file.stem))}
-        if not by_layer:
-            raise ValueError(f"{source} has no file layer_<number>.pt, as EasyEdit writes them.")
-        if wanted is None and len(by_layer) > 1:
-            there = f"{len(by_layer)} layers, {min(by_layer)} to {max(by_layer)}"
-            raise ValueError(f"{source} has vectors of {there}: say which, as layers=17.")
-        return {n: _torch(file) for n, file in sorted(by_layer.items())}, {}
+def _read(source: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors by name, and what the file says of them."""
     if source.suffix not in _ENDINGS:
         raise ValueError(
-            f"{source.name} is of no known kind; read are files that end in {', '.join(_ENDINGS)}."
+            f"{source.name} is of no kind that is read: files end in {' or '.join(_ENDINGS)}. A file of torch "
+            "is a pickle, which can run code. Where you trust it, load it yourself and hand over its vectors: "
+            "sk.import_intervention({17: torch.load(file, weights_only=True)}, model), 17 being the layer."
         )
-    said: dict[str, Any] = {}
-    if source.suffix == ".gguf":
-        tensors, said = read_control_vector(source)
-    elif source.suffix == ".safetensors":
-        tensors, said = read_safetensors(source)
-    else:
-        tensors = _torch(source)
-    if isinstance(tensors, Tensor):
-        number = _NUMBERED.fullmatch(source.stem)
-        if number is None and (wanted is None or len(wanted) != 1):
-            raise ValueError(f"{source.name} does not say its layer: give it, as layers=17.")
-        return {wanted[0] if number is None else int(number[1]): tensors}, said  # type: ignore[index]
-    return _by_layer(tensors, source), said
+    if not source.is_file():
+        raise FileNotFoundError(f"there is no file {source}.")
+    return read_control_vector(source) if source.suffix == ".gguf" else read_safetensors(source)
 
 
-def _torch(file: Path) -> Any:
-    """A file of torch with nothing but tensors, numbers and texts in it."""
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{file} holds Python objects, which are never unpickled here, since that runs whatever code is "
-            f"in them; {_CONVERT}."
-        ) from error
-    except (EOFError, RuntimeError) as error:
-        raise ValueError(f"{file} is damaged, or no file of torch: {error}.") from error
-
-
-def _by_layer(tensors: Any, source: Path) -> dict[int, Tensor]:
-    if not isinstance(tensors, dict):
-        raise ValueError(f"{source.name} holds a {type(tensors).__name__}, no vectors by layer.")
+def _by_layer(tensors: Mapping[Any, Any], source: Path) -> dict[int, Tensor]:
     if "layer_activations" in tensors:
         if (kind := tensors.get("layer_type", "decoder_block")) != "decoder_block":
             raise ValueError(

@@ -50,20 +50,7 @@ def write_control_vector(path: Path) -> None:
     writer.close()
 
 
-class Theirs:
-    """An object that only unpickling would bring back."""
-
-
 WRITERS: dict[str, tuple[Callable[[Path], object], dict[str, int], dict[int, Tensor]]] = {
-    "layer_1.pt": (lambda p: torch.save(V, p), {}, {1: V}),
-    "caa_layer_2.pt": (lambda p: torch.save(V.bfloat16()[None], p), {}, {2: V.bfloat16().float()}),
-    "layer_0.pt": (lambda p: torch.save(torch.stack([V, -V]), p), {"row": 1}, {0: -V}),
-    "mine.pt": (lambda p: torch.save(V, p), {"layers": 2}, {2: V}),
-    "theirs.pt": (
-        lambda p: torch.save({"layer_activations": {0: V, 2: -V}, "layer_type": "decoder_block"}, p),
-        {},
-        {0: V, 2: -V},
-    ),
     "v.safetensors": (lambda p: save_file({"layer_1": V, "layer_2": 3 * V}, p), {"layers": 2}, {2: 3 * V}),
     "v.gguf": (write_control_vector, {}, {1: V, 2: 2 * V}),
 }
@@ -82,51 +69,58 @@ def test_an_imported_vector_does_what_its_tool_does(
     assert iv.terms[0][1].details["imported"]["file"] == name
 
 
-def test_of_a_folder_one_says_which_layer(model: PreTrainedModel, tmp_path: Path) -> None:
-    for layer in (0, 1, 2):
-        torch.save(V * layer, tmp_path / f"layer_{layer}.pt")
-    with pytest.raises(ValueError, match=r"3 layers, 0 to 2: say which, as layers=17"):
-        import_intervention(tmp_path, model)
-    both = import_intervention(tmp_path, model, layers=[1, 2])
-    assert torch.equal(both.terms[1][1].parameters["vector"], 2 * V)
-    with pytest.raises(ValueError, match="has no layer 7; it has 0, 1, 2"):
-        import_intervention(tmp_path, model, layers=7)
+@pytest.mark.parametrize(
+    ("given", "options", "vectors"),
+    [
+        ({1: V}, {}, {1: V}),
+        ({"caa_layer_2": V.bfloat16()[None]}, {}, {2: V.bfloat16().float()}),
+        ({0: torch.stack([V, -V])}, {"row": 1}, {0: -V}),
+        ({0: V, 1: 2 * V, 2: -V}, {"layers": [0, 2]}, {0: V, 2: -V}),
+        ({"layer_activations": {0: V, 2: -V}, "layer_type": "decoder_block"}, {}, {0: V, 2: -V}),
+    ],
+)
+def test_vectors_by_layer_are_taken_from_a_dict(
+    given: dict, options: dict, vectors: dict[int, Tensor], model: PreTrainedModel
+) -> None:
+    iv = import_intervention(given, model, **options)
+    with iv.applied(model, 1.0), torch.no_grad():
+        found = model(IDS).logits
+    torch.testing.assert_close(found, by_hand(model, vectors), rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match="has no layer 7; it has 0, 1"):
+        import_intervention({0: V, 1: V}, model, layers=7)
 
 
 def test_nothing_is_unpickled(model: PreTrainedModel, tmp_path: Path) -> None:
-    torch.save(Theirs(), tmp_path / "layer_1.pt")
-    with pytest.raises(ValueError, match=r"never unpickled here.*layer_activations.*layer_type"):
+    torch.save(V, tmp_path / "layer_1.pt")
+    with pytest.raises(
+        ValueError, match=r"layer_1.pt is of no kind.*a pickle, which can run code.*weights_only=True"
+    ):
         import_intervention(tmp_path / "layer_1.pt", model)
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("content", "said"),
     [
-        ("layer_1.pt", torch.ones(31), "has 31 numbers, this model's residual stream 32"),
-        ("layer_9.pt", V, "layer 9 is out of range"),
-        ("layer_1.pt", torch.arange(32), "is no tensor of floats"),
-        ("layer_1.pt", {"lora_A": V}, "a LoRA or a weight of EasyEdit"),
-        ("mine.pt", V, "does not say its layer"),
-        ("mine.pt", {"a": V}, "names no vector with a layer"),
-        ("mine.pt", {"layer_activations": {1: V}, "layer_type": "mlp"}, "steers the mlp of layers"),
-        ("v.npz", V, "of no known kind"),
+        ({1: torch.ones(31)}, "has 31 numbers, this model's residual stream 32"),
+        ({9: V}, "layer 9 is out of range"),
+        ({1: torch.arange(32)}, "is no tensor of floats"),
+        ({"lora_A": V}, "a LoRA or a weight of EasyEdit"),
+        ({"a": V}, "names no vector with a layer"),
+        ({"layer_activations": {1: V}, "layer_type": "mlp"}, "steers the mlp of layers"),
     ],
 )
-def test_a_wrong_file_says_so(
-    name: str, content: object, said: str, model: PreTrainedModel, tmp_path: Path
-) -> None:
-    torch.save(content, tmp_path / name)
+def test_wrong_vectors_are_told(content: dict, said: str, model: PreTrainedModel) -> None:
     with pytest.raises(ValueError, match=said):
-        import_intervention(tmp_path / name, model)
+        import_intervention(content, model)
 
 
 def test_damaged_and_missing_files(model: PreTrainedModel, tmp_path: Path) -> None:
-    for name in ("layer_1.pt", "v.gguf", "v.safetensors"):
+    for name in ("v.gguf", "v.safetensors", "v.npz"):
         (tmp_path / name).write_bytes(b"no such thing at all, but long enough to be read")
-        with pytest.raises(ValueError, match="never unpickled|damaged|no safetensors file"):
+        with pytest.raises(ValueError, match="damaged|no safetensors file|of no kind that is read"):
             import_intervention(tmp_path / name, model)
-    with pytest.raises(FileNotFoundError, match="no file or folder"):
-        import_intervention(tmp_path / "nowhere.pt", model)
+    with pytest.raises(FileNotFoundError, match="no file"):
+        import_intervention(tmp_path / "nowhere.gguf", model)
 
 
 def test_another_base_model_is_told(model: PreTrainedModel, tmp_path: Path) -> None:
