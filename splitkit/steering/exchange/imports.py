@@ -103,9 +103,10 @@ def _read(source: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors by name, and what the file says of them."""
     if source.suffix not in _ENDINGS:
         raise ValueError(
-            f"{source.name} is of no kind that is read: files end in {' or '.join(_ENDINGS)}. A file of torch "
-            "is a pickle, which can run code. Where you trust it, load it yourself and hand over its vectors: "
-            "sk.import_intervention({17: torch.load(file, weights_only=True)}, model), 17 being the layer."
+            f"{source.name} is of no kind that is read: files end in {' or '.join(_ENDINGS)}. A file of "
+            "torch is a pickle, which can run code. Where you trust it, load it yourself and hand over its "
+            "vectors: sk.import_intervention({17: torch.load(file, weights_only=True)}, model), 17 being "
+            "the layer."
         )
     if not source.is_file():
         raise FileNotFoundError(f"there is no file {source}.")
