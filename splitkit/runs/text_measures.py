@@ -7,7 +7,6 @@ steered model is from the unsteered one on neutral text.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +19,7 @@ from torch.nn import functional
 
 from splitkit.datasets.concept_classifier import Classifier, concept_classifier
 from splitkit.runs.profiles import Profile
+from splitkit.steering.choosing.readable import distinct, repeated
 from splitkit.steering.pairs import Pair, Question, messages
 from splitkit.tasks import FAMILIES, task_family
 
@@ -283,12 +283,7 @@ def admissible(table: pd.DataFrame) -> pd.Series:
 
 def repetition(text: str) -> dict[str, float]:
     """repeated_3, distinct_1 and distinct_2 of a text's words; NaN where it has none of the kind."""
-    words = re.findall(r"[\w']+", text.lower())
-    share = {}
-    for n in (1, 2, 3):
-        grams = list(zip(*(words[i:] for i in range(n)), strict=False))
-        share[n] = len(set(grams)) / len(grams) if grams else float("nan")
-    return {"repeated_3": 1.0 - share[3], "distinct_1": share[1], "distinct_2": share[2]}
+    return {"repeated_3": repeated(text), "distinct_1": distinct(text, 1), "distinct_2": distinct(text, 2)}
 
 
 @cache

@@ -102,11 +102,16 @@ def readable_strength(
     return _chosen(table, texts[["m", "question", "text"]], more_repeated, more_nats)
 
 
-def repeated(text: str, n: int = 3) -> float:
-    """The share of a text's n-grams of words that came before in it; NaN where it has none."""
+def distinct(text: str, n: int) -> float:
+    """The share of different ones among a text's n-grams of words; NaN where it has none."""
     words = re.findall(r"[\w']+", text.lower())
     grams = list(zip(*(words[i:] for i in range(n)), strict=False))
-    return 1.0 - len(set(grams)) / len(grams) if grams else float("nan")
+    return len(set(grams)) / len(grams) if grams else float("nan")
+
+
+def repeated(text: str) -> float:
+    """The share of a text's 3-grams of words that came before in it; NaN where it has none."""
+    return 1.0 - distinct(text, 3)
 
 
 def _texts(
