@@ -20,12 +20,11 @@ _LIMITS = (
 
 def card(
     intervention: Any,
-    sweep: pd.DataFrame | None = None,
-    *,
-    m: float | None = None,
-    reason: str = "",
-    base_model: str = "",
-    limits: Sequence[str] = (),
+    sweep: pd.DataFrame | None,
+    m: float | None,
+    reason: str,
+    base: str,
+    limits: Sequence[str],
 ) -> str:
     """A model card as text; see `Steering.card`."""
     chosen, table = reason, None
@@ -37,7 +36,7 @@ def card(
     terms = intervention.terms
     what = " + ".join(f"{term.form} by {term.objective}" for _, term in terms)
     head = {
-        **({"base_model": base_model} if base_model else {}),
+        **({"base_model": base} if base else {}),
         "library_name": "splitkit",
         "tags": ["steering", *dict.fromkeys(term.form for _, term in terms)],
     }

@@ -7,7 +7,6 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from splitkit.steering.exchange.card import card
 from splitkit.steering.exchange.checkpoints import write_checkpoint
 from splitkit.steering.exchange.peft_adapters import write_adapter
 from splitkit.steering.exchange.vector_files import write_control_vector, write_safetensors
@@ -94,5 +93,5 @@ def export(
         intervention, model, target, m, about, **({"tokenizer": tokenizer} if format == "checkpoint" else {})
     )
     if not ending and not (target / "README.md").exists():
-        write_whole(target / "README.md", card(intervention, m=m, base_model=about["base_model"]))
+        write_whole(target / "README.md", intervention.card(m=m, base_model=about["base_model"]))
     return target

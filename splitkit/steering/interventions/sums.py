@@ -169,7 +169,7 @@ class Steering(ABC):
         """
         from splitkit.steering.exchange.card import card
 
-        return card(self, sweep, m=m, reason=reason, base_model=base_model, limits=limits)
+        return card(self, sweep, m, reason, base_model, limits)
 
     def __add__(self, other: Any) -> "InterventionSum":
         if not isinstance(other, Steering):
