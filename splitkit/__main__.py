@@ -17,6 +17,12 @@ _BAD_INPUT = (
 )
 _FAILED = (RuntimeError, ArithmeticError, MemoryError, OSError)
 
+_SHARES: dict[str, list[float]] = {
+    "sweep": [0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.45, 0.7, 1],
+    "choose": [0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2, 1.6],
+}
+"""Strengths that are tried where none are named, in matching strengths."""
+
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": (
         "learn a steering from pairs, and save it",
@@ -31,8 +37,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "splitkit sweep SmolLM2-135M-Instruct sea held_out.jsonl --relative 0,0.1,0.2,0.3 --out sweep.csv",
     ),
     "choose": (
-        "a strength from a sweep, by losses, and why",
-        "splitkit choose sweep.csv",
+        "a strength at which the model's own answers to held-out questions still read well, and why",
+        "splitkit choose SmolLM2-135M-Instruct sea held_out.jsonl --questions 4",
     ),
     "generate": (
         "answers at one strength or several",
@@ -82,15 +88,15 @@ def options() -> argparse.ArgumentParser:
         )
         for name, (purpose, example) in COMMANDS.items()
     }
-    for name in ("train", "scan", "sweep", "generate", "export"):
+    for name in ("train", "scan", "sweep", "choose", "generate", "export"):
         add = made[name].add_argument
         add("model", metavar="MODEL", help="a released or shipped model, a hub id, a folder or a GGUF file")
         add("--dtype", default="float32", help="float32, bfloat16, float16 or auto; float32 unless given")
         add("--device", default="cpu", help="cpu, cuda, cuda:1, mps; cpu unless given")
         add("--quiet", action="store_true", help="no progress bars")
-    for name in ("sweep", "generate", "export"):
+    for name in ("sweep", "choose", "generate", "export"):
         made[name].add_argument("steering", metavar="STEERING", help=_STEERING)
-    for name in ("train", "scan", "sweep"):
+    for name in ("train", "scan", "sweep", "choose"):
         made[name].add_argument("pairs", metavar="PAIRS", help=_PAIRS)
         made[name].add_argument(
             "--columns", metavar="Q,P,N", default="question,positive,negative", help="their names in the file"
@@ -116,23 +122,40 @@ def options() -> argparse.ArgumentParser:
         help="as 3,10-12; six in the middle of the depth unless given",
     )
 
-    either = made["sweep"].add_mutually_exclusive_group()
-    either.add_argument(
-        "--m", type=numbers, metavar="LIST", help="strengths; --m=-1,0,1 where one is negative"
-    )
-    either.add_argument(
-        "--relative",
-        type=numbers,
-        metavar="LIST",
-        default=[0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.45, 0.7, 1],
-        help="strengths in matching strengths, measured on these pairs; 0 to 1 unless given",
-    )
-    made["sweep"].add_argument("--reduction", choices=("mean", "sum"), default="mean", help="of token losses")
-    made["sweep"].add_argument("--out", metavar="CSV", help="every pair at every strength, for `choose`")
+    for name, tried in _SHARES.items():
+        either = made[name].add_mutually_exclusive_group()
+        either.add_argument(
+            "--m", type=numbers, metavar="LIST", help="strengths; --m=-1,0,1 where one is negative"
+        )
+        either.add_argument(
+            "--relative",
+            type=numbers,
+            metavar="LIST",
+            default=tried,
+            help="strengths in matching strengths, measured on these pairs; ten up to "
+            f"{tried[-1]} unless given",
+        )
+        made[name].add_argument(
+            "--reduction", choices=("mean", "sum"), default="mean", help="of token losses"
+        )
+    made["sweep"].add_argument("--out", metavar="CSV", help="every pair at every strength, as a table")
 
     add = made["choose"].add_argument
-    add("sweep", metavar="CSV", help="what `sweep --out` wrote")
-    add("--tolerance", type=float, default=0.5, help="nats of utility to spend; 0.5 unless given")
+    add(
+        "--by",
+        choices=("text", "losses"),
+        default="text",
+        help="text: the most preference while the answers still read; losses: the most within --tolerance, "
+        "which answers nothing and is quicker, and at which text may loop; text unless given",
+    )
+    add(
+        "--questions",
+        type=int,
+        default=8,
+        help="how many of the pairs' questions are answered; 8 unless given",
+    )
+    add("--max-new-tokens", type=int, default=48, help="of an answer; 48 unless given")
+    add("--tolerance", type=float, default=0.5, help="nats of utility to spend by losses; 0.5 unless given")
 
     add = made["generate"].add_argument
     add("questions", nargs="*", metavar="QUESTION")

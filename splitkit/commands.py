@@ -75,10 +75,7 @@ def _sweep(chosen: Namespace) -> dict[str, Any]:
     pairs = _pairs(chosen.pairs, chosen.columns)
     model, tokenizer, iv = _steered(chosen)
     bars = not chosen.quiet
-    if not chosen.m and len(iv.terms) > 1:
-        raise ValueError("a sum of several has no matching strength of its own: give strengths with --m.")
-    unit = None if chosen.m else sk.matching_strength(model, tokenizer, iv, pairs, progress=bars)
-    grid = chosen.m or [unit * share for share in chosen.relative]
+    grid, unit = _grid(chosen, model, tokenizer, iv, pairs)
     table = sk.sweep(model, tokenizer, iv, pairs, m=grid, reduction=chosen.reduction, progress=bars)
     if chosen.out:
         paths.expanded(chosen.out).parent.mkdir(parents=True, exist_ok=True)
@@ -90,13 +87,49 @@ def _sweep(chosen: Namespace) -> dict[str, Any]:
 
 
 def _choose(chosen: Namespace) -> dict[str, Any]:
-    file = paths.expanded(chosen.sweep)
-    try:
-        table = pd.read_csv(file)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise ValueError(f"{file} is no table of `splitkit sweep --out`: {error}") from error
-    point = sk.operating_point(table, chosen.tolerance)
-    return {"curves": point.table, "m": point.m, "reason": point.reason}
+    pairs = _pairs(chosen.pairs, chosen.columns)
+    model, tokenizer, iv = _steered(chosen)
+    bars = not chosen.quiet
+    grid, _ = _grid(chosen, model, tokenizer, iv, pairs)
+    if chosen.by == "losses":
+        grid = [0.0, *(m for m in grid if m)]
+        table = sk.sweep(model, tokenizer, iv, pairs, m=grid, reduction=chosen.reduction, progress=bars)
+        point = sk.operating_point(table, chosen.tolerance)
+        return {"curves": point.table, "m": point.m, "reason": point.reason}
+    found = sk.readable_strength(
+        model,
+        tokenizer,
+        iv,
+        pairs,
+        m=grid,
+        questions=chosen.questions,
+        max_new_tokens=chosen.max_new_tokens,
+        reduction=chosen.reduction,
+        progress=bars,
+    )
+    texts = found.texts[found.texts["m"].isin([0.0, found.m])]
+    asked = [pair.question for pair in pairs]
+    read = [
+        {"m": row.m, "question": asked[row.question], "answer": " ".join(row.text.split())}
+        for row in texts.itertuples()
+    ]
+    return {
+        "strengths": found.table,
+        "answers": pd.DataFrame(read),
+        "m": found.m,
+        "matching strengths": found.m_relative,
+        "reason": found.reason,
+    }
+
+
+def _grid(chosen: Namespace, model: Any, tokenizer: Any, iv: Any, pairs: Any) -> tuple[list[float], Any]:
+    """The strengths that were asked for, and the matching strength where they are counted in it."""
+    if chosen.m:
+        return chosen.m, None
+    if len(iv.terms) > 1:
+        raise ValueError("a sum of several has no matching strength of its own: give strengths with --m.")
+    unit = sk.matching_strength(model, tokenizer, iv, pairs, progress=not chosen.quiet)
+    return [unit * share for share in chosen.relative], unit
 
 
 def _generate(chosen: Namespace) -> list[dict[str, Any]]:

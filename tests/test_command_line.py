@@ -47,9 +47,15 @@ def test_from_a_steering_to_a_strength_and_a_file(
     rows = swept["means over pairs"]
     assert [row["relative"] for row in rows] == [0, 0.1, 0.3]
     assert rows[1]["m"] == pytest.approx(0.1 * swept["matching strength"])
-    assert main(["choose", str(table), "--json"]) == 0
-    chosen = json.loads(capsys.readouterr().out)
-    assert chosen["m"] in [row["m"] for row in rows]
+    assert table.read_text().count("\n") == 1 + 3 * 4
+    choose = ["choose", MODEL, str(steering), HELD_OUT, "--relative", "0.1,0.3"]
+    by_losses = said([*choose, "--by", "losses"], capsys)
+    assert by_losses["m"] in [row["m"] for row in rows]
+    assert "allowed" in by_losses["curves"][0]
+    by_text = said([*choose, "--questions", "2", "--max-new-tokens", "4"], capsys)
+    assert [row["m"] for row in by_text["strengths"]] == [row["m"] for row in rows]
+    assert by_text["m"] in [row["m"] for row in rows if row["relative"] == by_text["matching strengths"]]
+    assert [row["m"] for row in by_text["answers"]] == [0.0] * 2 + [by_text["m"]] * 2 * (by_text["m"] > 0)
     m = f"0,{rows[1]['m']}"
     answers = said(["generate", MODEL, str(steering), "Who?", "--m", m, "--max-new-tokens", "2"], capsys)
     assert [row["m"] for row in answers] == [0, rows[1]["m"]]
@@ -77,7 +83,13 @@ def test_a_scan_names_the_best_layer(capsys: pytest.CaptureFixture[str]) -> None
         ),
         (["train", MODEL, "axbench/oceans", "--out", "x"], 2, "axbench/oceans"),
         (["train", MODEL, HELD_OUT, "--out", "x", "--set", "lr"], 2, "--set takes NAME=VALUE"),
-        (["choose", "nowhere.csv"], 2, "nowhere.csv"),
+        (["choose", MODEL, "{}", "nowhere.csv"], 2, "there is no file of pairs nowhere.csv."),
+        (
+            ["choose", MODEL, "{}", HELD_OUT, "--questions", "0", "--quiet"],
+            2,
+            "questions must be a whole number",
+        ),
+        (["choose", MODEL, "{}", HELD_OUT, "--m", "0", "--quiet"], 2, "name a strength to compare with it"),
         (["generate", MODEL, "nowhere", "--m", "1"], 2, "no question is given"),
         (["generate", MODEL, "nowhere", "Who?", "--m", "1"], 2, "there is no file or folder nowhere."),
         (
