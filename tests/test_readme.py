@@ -98,6 +98,19 @@ def test_its_example_of_out_and_in_runs(tmp_path: Path, monkeypatch: pytest.Monk
     assert {"sea.gguf", "sea.safetensors", "sea-peft"} <= {path.name for path in tmp_path.iterdir()}
 
 
+def test_its_example_of_every_other_name_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is: a cell of the smoke profile, in a cache of its own."""
+    (code,) = (
+        block
+        for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+        if "sk.compute_cells" in block
+    )
+    monkeypatch.setattr(paths, "CACHE", tmp_path)
+    names: dict[str, object] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert (tmp_path / "trained").is_dir() and names["result"].cell == names["cell"]
+
+
 def test_its_command_lines_are_read() -> None:
     (block,) = (
         block for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) if "splitkit scan" in block

@@ -1,12 +1,9 @@
 """Figures of one's own tables: what they draw and say, and what they refuse."""
 
-import doctest
-
 import numpy as np
 import pandas as pd
 import pytest
 
-from splitkit.plots import own_data
 from splitkit.plots.own_data import plot_layers, plot_projection, plot_sweep
 
 M = np.linspace(-2, 2, 11)
@@ -56,7 +53,3 @@ def test_a_scan_and_a_projection_are_drawn() -> None:
         plot_projection(table.drop(columns="token"))
     with pytest.raises(ValueError, match="room for 120"):
         plot_projection(pd.concat([table.assign(position=n) for n in range(130)]))
-
-
-def test_its_example() -> None:
-    assert doctest.testmod(own_data).failed == 0

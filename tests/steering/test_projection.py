@@ -1,12 +1,9 @@
 """Projections: what the model's own hidden states give, and what steering adds to them."""
 
-import doctest
-
 import pytest
 import torch
 
 import splitkit as sk
-from splitkit.steering import projection
 from splitkit.steering.interventions import Intervention
 from splitkit.steering.projection import project
 from tests.conftest import tiny_model, tiny_tokenizer
@@ -68,7 +65,3 @@ def test_what_it_refuses() -> None:
         project(model, tokenizer, iv, " ")
     with pytest.raises(ValueError, match="out of range"):
         project(model, tokenizer, iv, "Who?", layer=7)
-
-
-def test_its_example() -> None:
-    assert doctest.testmod(projection).failed == 0

@@ -1,12 +1,9 @@
 """Layer scan: its rows are those of a sweep by hand, and the choice among them."""
 
-import doctest
-
 import pandas as pd
 import pytest
 
 import splitkit as sk
-from splitkit.steering.choosing import layer_scan
 from splitkit.steering.choosing.layer_scan import best_layer, scan_layers, spread
 from tests.conftest import tiny_model, tiny_tokenizer
 
@@ -33,10 +30,18 @@ def test_the_best_layer_keeps_the_models_utility() -> None:
     assert best_layer(same) == best_layer(same[::-1]) == 1
     with pytest.raises(ValueError, match="no row at strength 0"):
         best_layer(scan[scan["m_relative"] > 0])
+    with pytest.raises(ValueError, match=r"column\(s\) \['accuracy'\]"):
+        best_layer(scan.drop(columns="accuracy"))
+    with pytest.raises(ValueError, match="no layer has a utility"):
+        best_layer(scan.assign(utility=float("nan")))
 
 
 def test_layers_that_nobody_names() -> None:
     assert spread(30) == [11, 13, 15, 16, 18, 20] and spread(6) == [1, 2, 3] and spread(1) == [0]
-    assert doctest.testmod(layer_scan).failed == 0
     with pytest.raises(ValueError, match="no layer to scan"):
         scan_layers(tiny_model("llama"), tiny_tokenizer(), [], [], [])
+    pair = sk.Pair("Who?", "Me.", "You.")
+    with pytest.raises(ValueError, match="the list of pairs is empty"):
+        scan_layers(tiny_model("llama"), tiny_tokenizer(), [pair], [])
+    with pytest.raises(ValueError, match="relative has to hold 0"):
+        scan_layers(tiny_model("llama"), tiny_tokenizer(), [pair], [pair], 1, relative=(0.1, 0.2))

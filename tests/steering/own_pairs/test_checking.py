@@ -1,10 +1,7 @@
 """Pairs looked at: each fault is found alone, in the rows that have it, and good pairs have none."""
 
-import doctest
-
 import pytest
 
-from splitkit.steering.own_pairs import checking
 from splitkit.steering.own_pairs.checking import check_pairs
 from splitkit.steering.pairs import Pair
 
@@ -60,7 +57,3 @@ def test_leaks() -> None:
 def test_pairs_that_cannot_be_used_are_refused() -> None:
     with pytest.raises(ValueError, match="row 0: the positive answer is missing"):
         check_pairs([Pair("q", "", "b")])
-
-
-def test_its_example() -> None:
-    assert doctest.testmod(checking, optionflags=doctest.NORMALIZE_WHITESPACE).failed == 0

@@ -1,6 +1,5 @@
 """Pairs from files and tables: the same pairs from each, and errors that name row and column."""
 
-import doctest
 import json
 import sys
 from pathlib import Path
@@ -10,7 +9,6 @@ import pandas as pd
 import pytest
 
 import splitkit as sk
-from splitkit.steering.own_pairs import reading
 from splitkit.steering.own_pairs.reading import read_pairs
 
 TALK = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Any news?"}]
@@ -135,7 +133,3 @@ def test_what_is_no_table(tmp_path: Path) -> None:
         read_pairs([GOOD], positive="negative")
     with pytest.raises(ValueError, match="the answer alone"):
         read_pairs([GOOD], question=None)
-
-
-def test_its_example() -> None:
-    assert doctest.testmod(reading).failed == 0
