@@ -7,7 +7,8 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from splitkit.steering.architectures import check_layer, layer_list
-from splitkit.steering.pairs import Pair
+from splitkit.steering.pairs import Pair, require_pairs
+from splitkit.steering.strengths import as_grid
 from splitkit.steering.sweeps import UNIT_PAIRS, matching_strength, sweep
 from splitkit.steering.training import train
 
@@ -24,7 +25,7 @@ def scan_layers(
     tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[Pair],
     held_out: Sequence[Pair],
-    layers: Sequence[int] | None = None,
+    layers: Sequence[int] | int | None = None,
     *,
     relative: Sequence[float] = RELATIVE,
     reduction: str = "sum",
@@ -58,21 +59,25 @@ def scan_layers(
         >>> sk.best_layer(scan) in (1, 2, 3)
         True
     """
-    chosen = spread(len(layer_list(model))) if layers is None else [check_layer(model, n) for n in layers]
+    wanted = [layers] if isinstance(layers, int) else layers
+    chosen = spread(len(layer_list(model))) if wanted is None else [check_layer(model, n) for n in wanted]
     if not chosen:
         raise ValueError("there is no layer to scan: the list is empty.")
+    pairs, held_out = require_pairs(pairs), require_pairs(held_out)
+    if 0 not in (shares := as_grid(relative).tolist()):
+        raise ValueError("relative has to hold 0, the unsteered model that utility is compared with.")
     parts = []
-    for layer in tqdm(chosen, disable=not progress, desc="scanning", unit="layer"):
+    for layer in tqdm(dict.fromkeys(chosen), disable=not progress, desc="scanning", unit="layer"):
         iv = train(model, tokenizer, pairs, "vector", "diffmean", layer)
         unit = matching_strength(model, tokenizer, iv, pairs[:UNIT_PAIRS])
-        table = sweep(model, tokenizer, iv, held_out, m=[unit * one for one in relative], reduction=reduction)
+        table = sweep(model, tokenizer, iv, held_out, m=[unit * one for one in shares], reduction=reduction)
         rows = (
             table.assign(accuracy=table["preference"] > 0, undefined=table["utility"].isna())
             .groupby("m", sort=False)[["accuracy", "preference", "utility", "undefined"]]
             .mean()
             .reset_index()
         )
-        parts.append(rows.assign(layer=layer, m_relative=list(relative), pairs=len(held_out)))
+        parts.append(rows.assign(layer=layer, m_relative=shares, pairs=len(held_out)))
     order = ["layer", "m_relative", "m", "accuracy", "preference", "utility", "undefined", "pairs"]
     return pd.concat(parts, ignore_index=True)[order]
 
@@ -88,12 +93,19 @@ def spread(depth: int) -> list[int]:
 def best_layer(scan: pd.DataFrame, most_lost: float = 1.0) -> int:
     """The layer of the highest accuracy at a strength whose utility is at most `most_lost` below that at 0.
 
-    Of equal ones the layer with the larger mean preference there, then the lowest. ValueError for a scan
-    without the strength 0.
+    Of equal ones the layer with the larger mean preference there, then the lowest. `scan` is what
+    `scan_layers` returns. ValueError for another table, one without the strength 0 or without any utility.
     """
+    if missing := {"layer", "m_relative", "accuracy", "preference", "utility"} - set(scan):
+        raise ValueError(f"a scan, as scan_layers returns it, has the column(s) {sorted(missing)}.")
     if not (scan["m_relative"] == 0).any():
         raise ValueError("the scan has no row at strength 0 to compare utilities with")
     unsteered = scan.loc[scan["m_relative"] == 0].set_index("layer")["utility"]
     kept = scan[scan["utility"] >= scan["layer"].map(unsteered) - most_lost]
+    if kept.empty:
+        raise ValueError(
+            "no layer has a utility, Eq. 8 is undefined for every pair: scan with losses summed over tokens "
+            '(reduction="sum"), or harder answers.'
+        )
     ranked = kept.sort_values(["accuracy", "preference", "layer"], ascending=[False, False, True])
     return int(ranked["layer"].iloc[0])

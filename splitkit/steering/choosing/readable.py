@@ -9,7 +9,7 @@ import pandas as pd
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from splitkit.steering.generation import answers
-from splitkit.steering.interventions import Intervention
+from splitkit.steering.interventions import Intervention, Steering
 from splitkit.steering.pairs import Pair
 from splitkit.steering.strengths import Strength, as_grid, whole_number
 from splitkit.steering.sweeps import UNIT_PAIRS, matching_strength, sweep
@@ -47,7 +47,7 @@ class ReadableStrength:
 def readable_strength(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    intervention: Intervention,
+    intervention: Steering,
     held_out: Sequence[Pair],
     *,
     m: Strength | None = None,
@@ -68,6 +68,7 @@ def readable_strength(
 
     Args:
         held_out: pairs that the intervention was not trained on.
+        intervention: one, or a sum of several, which has no matching strength: its m have to be named.
         m: the strengths to try; for None those of `RELATIVE`, times the matching strength of the pairs.
         questions: how many of the pairs' questions are answered.
         reduction: of the losses, see `sweep`.
@@ -76,8 +77,21 @@ def readable_strength(
         m = 0 where no strength is readable, or none raises preference; the reason says so.
 
     Raises:
-        ValueError: for no pairs, no strength but 0, or a bar below 0; and what `sweep` and `answers` raise.
+        TypeError: when `intervention` is none, or `m` has a strength for each term.
+        ValueError: for no pairs, no strength but 0, a sum without strengths, or a bar below 0; and what
+            `sweep` and `answers` raise.
+
+    Example:
+        >>> import splitkit as sk
+        >>> model, tokenizer = sk.load_model("tiny-qwen2")
+        >>> pairs = sk.load_pairs("axbench/ocean")
+        >>> iv = sk.train(model, tokenizer, pairs[:8], "vector", "diffmean", layer=3)
+        >>> best = sk.readable_strength(model, tokenizer, iv, pairs[8:10], m=[1.0, 2.0], max_new_tokens=8)
+        >>> [column for column in best.table if column not in ("m", "m_relative")]
+        ['preference', 'utility', 'repeated_3', 'own_loss', 'empty', 'readable']
     """
+    if not isinstance(intervention, Steering):
+        raise TypeError(f"an Intervention is wanted, not a {type(intervention).__name__}.")
     if not len(held_out):
         raise ValueError("no held-out pairs to measure on: the list is empty")
     if not (more_repeated >= 0 and more_nats >= 0):
@@ -85,13 +99,19 @@ def readable_strength(
             f"more_repeated and more_nats are 0 or more, not {more_repeated!r} and {more_nats!r}."
         )
     asked = list(held_out)[: whole_number("questions", questions, 1)]
-    unit = matching_strength(model, tokenizer, intervention, list(held_out)[:UNIT_PAIRS])
-    tried = [unit * r for r in RELATIVE] if m is None else [float(one) for one in as_grid(m) if one]
+    whole_number("max_new_tokens", max_new_tokens, 1)
+    tried = None if m is None else [float(one) for one in as_grid(m) if one]
+    unit = float("nan")
+    if isinstance(intervention, Intervention):
+        unit = matching_strength(model, tokenizer, intervention, list(held_out)[:UNIT_PAIRS])
+    elif tried is None:
+        raise ValueError("a sum has no matching strength of its own: name the strengths to try as m=[...].")
+    tried = [unit * r for r in RELATIVE] if tried is None else tried
     if not tried:
         raise ValueError("m = 0 is the unsteered model: name a strength to compare with it")
     grid = [0.0, *sorted(tried, key=abs)]
-    texts = _texts(model, tokenizer, intervention, asked, grid, max_new_tokens, progress)
     swept = sweep(model, tokenizer, intervention, held_out, grid, reduction=reduction, progress=progress)
+    texts = _texts(model, tokenizer, intervention, asked, grid, max_new_tokens, progress)
     table = swept.groupby("m", sort=False)[["preference", "utility"]].mean().reset_index()
     table.insert(1, "m_relative", table["m"] / unit)
     own = (
@@ -117,7 +137,7 @@ def repeated(text: str) -> float:
 def _texts(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    intervention: Intervention,
+    intervention: Steering,
     asked: Sequence[Pair],
     grid: Sequence[float],
     max_new_tokens: int,
@@ -140,10 +160,12 @@ def _texts(
     table["repeated_3"] = table["text"].map(repeated)
     table["own_loss"] = float("nan")
     said = table["text"].str.strip() != ""
-    pairs = [
-        Pair(asked[place].question, text.strip(), asked[place].negative)
-        for place, text in table.loc[said, ["question", "text"]].itertuples(index=False, name=None)
-    ]
+    pairs = []
+    for place, text in table.loc[said, ["question", "text"]].itertuples(index=False, name=None):
+        # a base model's answer begins with the space after the question
+        own, pair = text.strip() if tokenizer.chat_template else text.rstrip(), asked[place]
+        # the other answer is not looked at, but has to be another
+        pairs.append(Pair(pair.question, own, pair.positive if own == pair.negative else pair.negative))
     if pairs:
         losses = sweep(model, tokenizer, intervention, pairs, [0.0]).sort_values("pair")["loss_positive"]
         table.loc[said, "own_loss"] = losses.to_numpy()
@@ -173,10 +195,11 @@ def _chosen(
     if gain <= 0:
         reason = f"None of the {len(kept)} readable strengths of {len(steered)} raises preference."
         return ReadableStrength(0.0, 0.0, reason, table, texts)
+    unit = "" if np.isnan(best["m_relative"]) else f" ({best['m_relative']:.2g} matching strengths)"
+    repeats = f"{best['repeated_3']:.0%} (unsteered {unsteered['repeated_3']:.0%}"
     reason = (
-        f"m = {best['m']:.4g} ({best['m_relative']:.2g} matching strengths) raises mean preference by "
-        f"{gain:.2f} nats, the most of the {len(kept)} of {len(steered)} strengths whose answers are "
-        f"readable: repeated 3-grams {best['repeated_3']:.0%} (unsteered {unsteered['repeated_3']:.0%}, at "
+        f"m = {best['m']:.4g}{unit} raises mean preference by {gain:.2f} nats, the most of the {len(kept)} "
+        f"of {len(steered)} strengths whose answers are readable: repeated 3-grams {repeats}, at "
         f"most {more_repeated:.0%} more), the unsteered model's loss {best['own_loss']:.2f} nats per token "
         f"(on its own {unsteered['own_loss']:.2f}, at most {more_nats:g} more)."
     )

@@ -16,9 +16,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from splitkit.curves.operating_point import operating_point
 from splitkit.steering.architectures import check_layer
 from splitkit.steering.choosing.broken_text import BrokenText
+from splitkit.steering.forms import get_form
 from splitkit.steering.interventions import Intervention
-from splitkit.steering.objectives import CLOSED
-from splitkit.steering.pairs import Pair
+from splitkit.steering.objectives import CLOSED, get_objective
+from splitkit.steering.pairs import Pair, require_pairs
 from splitkit.steering.strengths import whole_number
 from splitkit.steering.sweeps import UNIT_PAIRS, matching_strength, sweep
 from splitkit.steering.trainer import SharedRows, TrainConfig
@@ -70,8 +71,8 @@ def search_settings(
     pairs: Sequence[Pair],
     held_out: Sequence[Pair],
     *,
-    forms: Sequence[str] = ("vector",),
-    objectives: Sequence[str] = ("split",),
+    forms: Sequence[str] | str = ("vector",),
+    objectives: Sequence[str] | str = ("split",),
     layer: int | None = None,
     trials: int = 3,
     tolerance: float = 0.5,
@@ -112,9 +113,15 @@ def search_settings(
         raise ValueError(f"trials are {len(RATES)} at most, not {trials}.")
     if "lr" in settings or "config" in settings:
         raise ValueError("the learning rate is what is searched: leave out lr and config.")
+    forms, objectives = ([one] if isinstance(one, str) else one for one in (forms, objectives))
     combined = [one for one in product(forms, objectives) if one[1] not in CLOSED or one[0] == "vector"]
     if not combined:
         raise ValueError("there is no form and objective to try.")
+    for form, objective in combined:
+        get_form(form)
+        if objective not in CLOSED:
+            get_objective(objective)
+    pairs, held_out = require_pairs(pairs), require_pairs(held_out)
     work = [(*one, n) for one in combined for n in range(1 if one[1] in CLOSED else trials)]
     shared, rates = SharedRows(), dict[tuple[str, str], float]()
     found: list[tuple[dict[str, Any], dict[str, Any]]] = []

@@ -83,6 +83,29 @@ def test_bad_input_is_told(steered) -> None:
         ("name a strength", PAIRS, {"m": [0.0]}),
         ("0 or more, not 0.1 and -1", PAIRS, {"more_nats": -1}),
         ("questions", PAIRS, {"questions": 0}),
+        ("max_new_tokens", PAIRS, {"max_new_tokens": 0}),
+        ("unknown reduction 'total'", PAIRS, {"reduction": "total"}),
     ):
         with pytest.raises(ValueError, match=wanted):
             readable_strength(*steered, pairs, **more)
+    model, tokenizer, iv = steered
+    with pytest.raises(ValueError, match="a sum has no matching strength"):
+        readable_strength(model, tokenizer, iv + iv, PAIRS)
+    with pytest.raises(TypeError, match="an Intervention is wanted, not a str"):
+        readable_strength(model, tokenizer, "sea", PAIRS)
+
+
+def test_a_sum_is_measured_at_named_strengths(steered) -> None:
+    model, tokenizer, iv = steered
+    found = readable_strength(model, tokenizer, iv + iv, PAIRS, m=[0.01, 0.1], max_new_tokens=2, more_nats=99)
+    twice = readable_strength(model, tokenizer, iv, PAIRS, m=[0.02, 0.2], max_new_tokens=2, more_nats=99)
+    np.testing.assert_allclose(found.table["preference"], twice.table["preference"], rtol=1e-5)
+    assert found.m in (0.0, 0.01, 0.1) and "(nan matching" not in found.reason
+
+
+def test_an_answer_that_is_the_negative_one_is_scored_too(steered, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = [PAIRS[0].negative, f" {PAIRS[1].negative} "]
+    monkeypatch.setattr(readable, "answers", lambda *_, **__: said)
+    table = readable._texts(*steered, PAIRS, [0.0], 8, False)
+    own = sweep(*steered, PAIRS, [0.0])["loss_negative"]
+    np.testing.assert_allclose(table["own_loss"], own, rtol=1e-5)

@@ -52,6 +52,8 @@ def test_what_it_refuses() -> None:
         ({"trials": 8}, "7 at most"),
         ({"lr": 0.1}, "what is searched"),
         ({"forms": ["lora"], "objectives": ["diffmean"]}, "no form and objective"),
+        ({"objectives": ("sft", "spilt")}, "Unknown objective 'spilt'"),
+        ({"forms": "vectors"}, "'vectors'"),
     ):
         with pytest.raises(ValueError, match=said):
             search_settings(model, tokenizer, PAIRS, HELD_OUT, **given)
