@@ -1,6 +1,6 @@
 # Everything runs in its own virtual environment, .venv, which each target makes when it is not there.
 .DEFAULT_GOAL := help
-.PHONY: help venv reproduce record audit rehearse search figures notebooks models test bench lint clean
+.PHONY: help venv reproduce record audit rehearse search figures notebooks models site test bench lint clean
 
 PYTHON ?= python3
 PROFILE ?= embedded
@@ -64,6 +64,12 @@ notebooks: $(INSTALLED)  ## execute the notebooks in place, from the committed r
 
 models: $(INSTALLED)  ## train the two embedded models anew (up to 40 minutes each)
 	$(BIN)/python -m splitkit.world.pretraining
+
+# Nothing is executed: the notebooks as they are committed, pages of the committed tables and docstrings.
+site: $(INSTALLED)  ## build the site into build/site: open build/site/index.html, no server or network needed
+	$(BIN)/python -m pip install -qq --constraint requirements.lock --editable '.[site]'
+	$(BIN)/python -m docs.assemble build/site-source
+	$(BIN)/python -m sphinx -W --keep-going -q -b html -d build/site-doctrees build/site-source build/site
 
 lint: $(INSTALLED)  ## ruff and mypy
 	$(BIN)/ruff check .
