@@ -204,7 +204,8 @@ def api_page() -> str:
         if home == name:
             lines += [f".. automodule:: splitkit.{home}", "   :members:", ""]
         elif name.isupper():
-            lines += [f".. autodata:: splitkit.{home}.{name}", "   :no-value:", ""]
+            there = ", ".join(f"``{key}``" for key in getattr(splitkit, name))
+            lines += [f".. py:data:: splitkit.{name}", "", f"   By name: {there}.", ""]
         elif name[0].isupper():
             lines += [f".. autoclass:: splitkit.{name}", "   :members:", ""]
         else:

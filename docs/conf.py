@@ -25,6 +25,7 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_show_copyright = False
+html_context = {"default_mode": "auto"}
 
 nb_execution_mode = "off"
 nb_ipywidgets_js: dict[str, Any] = {}
@@ -58,12 +59,14 @@ WORDS = re.compile(
 
 
 def plain_docstring(_app: Any, _what: str, _name: str, _obj: Any, _options: Any, lines: list[str]) -> None:
-    """Escape what a formula in a docstring would mean to reStructuredText, outside of `code`."""
+    """Escape what a formula would mean to reStructuredText, outside of `code`, lists' marks and examples."""
+    example = False
     for i, line in enumerate(lines):
-        parts = re.split(r"(`[^`]*`)", line)
-        parts[::2] = [
-            re.sub(r"([|*])|(?<=\w)_(?=\W|$)", lambda found: "\\" + found[0], part) for part in parts[::2]
-        ]
+        if line and line[0] != " ":
+            example = line in ("Example:", "Examples:")
+        parts = [line] if example else re.split(r"(`[^`]*`|^ *\* )", line)
+        if not example:
+            parts[::2] = [re.sub(r"([|*])|(?<=\w)_(?=\W|$)", r"\\\g<0>", part) for part in parts[::2]]
         lines[i] = "".join(parts)
 
 

@@ -18,13 +18,13 @@ LABELS = {
     "local_weight": "local weight",
     "lora": "LoRA",
     "vector": "vector",
-    "diffmean": "DiffMean (difference of means, no training)",
+    "diffmean": "DiffMean (no training)",
     "sft": "SFT",
     "reps": "RePS",
     "dpo": "DPO (BiPO)",
     "split": "SPLIT",
-    "random": "random direction (control, learned nothing)",
-    "natural": "natural direction (control, learned nothing)",
+    "random": "random direction (control)",
+    "natural": "natural direction (control)",
 }
 DIGITS = 4
 QUESTIONS = 3

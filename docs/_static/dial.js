@@ -56,7 +56,7 @@
     let left = cells;
     for (const [key] of CHOICES.slice(0, 4)) {
       const values = [...new Set(left.map((c) => c[key]))];
-      fill(key, values, key === "model" ? (name) => `${name} (${models.find((x) => x.name === name).real ? "real" : "tiny, ours"})` : label);
+      fill(key, values, key === "model" ? (name) => `${models.find((x) => x.name === name).real ? "real" : "tiny"}: ${name}` : label);
       if (start && start[key] && values.includes(start[key])) selects[key].value = start[key];
       left = left.filter((c) => c[key] === selects[key].value);
     }
@@ -70,7 +70,8 @@
   }
 
   // the pictures
-  const W = 720, LEFT = 58, RIGHT = 14;
+  const LEFT = 50, RIGHT = 14;
+  let W = 720;
   const X = (value) => LEFT + (position(value) + 1) / 2 * (W - LEFT - RIGHT);
   const hands = [], dots = [];
 
@@ -97,38 +98,41 @@
     svg.addEventListener("pointerdown", (event) => { svg.setPointerCapture(event.pointerId); follow(event); });
     svg.addEventListener("pointermove", (event) => { if (event.buttons) follow(event); });
     plots.append(svg);
-    return { svg, Y };
+    return { svg, Y, low, high };
   }
 
-  function line(svg, Y, kind, f, value) {
+  function line({ svg, Y, low, high }, kind, f, value) {
     const steps = Array.from({ length: 2 * STEPS + 1 }, (_, i) => place((i - STEPS) / STEPS));
-    // both sides of 0, where D may bend
-    const path = steps.map((x, i) => `${i ? "L" : "M"}${X(x).toFixed(1)} ${Y(value(x, f)).toFixed(1)}`).join("");
+    let path = "", pen = "M"; // lifted where the line leaves the panel
+    for (const x of steps) {
+      const y = value(x, f), inside = y >= low && y <= high;
+      if (inside) path += `${pen}${X(x).toFixed(1)} ${Y(y).toFixed(1)}`;
+      pen = inside ? "L" : "M";
+    }
     svg.append(make("path", { class: kind, d: path }));
   }
 
   function draw() {
     plots.replaceChildren();
+    W = Math.max(300, Math.min(760, root.clientWidth));
     hands.length = dots.length = 0;
     for (const [kind, words] of CURVES) {
       const f = cell.fits[kind];
       const there = points[kind].filter((y) => y !== null);
-      const lines = f ? points.m_relative.map((x) => fitted(kind, x, f)) : [];
-      const low = Math.min(...there, ...lines), high = Math.max(...there, ...lines);
-      const pad = (high - low) * 0.05 || 1;
-      const title = make("text", { class: `name ${kind}`, x: LEFT, y: 16 }, `${words}: ○ measured${f ? `, line fitted (R² ${f.r2.toFixed(2)} on training pairs)` : ", no fit"}`);
-      const { svg, Y } = panel(title, 210, low - pad, high + pad, `${words} against the strength m; the numbers at the dial are in the table below`);
-      if (f) line(svg, Y, kind, f, (x) => fitted(kind, x, f));
+      const low = Math.min(...there), high = Math.max(...there), pad = (high - low) * 0.1 || 1;
+      const title = make("text", { class: `name ${kind}`, x: LEFT, y: 16 }, `${kind}: ○ measured, ${f ? `line fitted (R² ${f.r2.toFixed(2)})` : "no fit"}`);
+      const box = panel(title, 210, low - pad, high + pad, `${words} against the strength m; the numbers at the dial are in the table below`);
+      if (f) line(box, kind, f, (x) => fitted(kind, x, f));
       points.m_relative.forEach((x, i) => {
         if (points[kind][i] === null) return;
-        const dot = make("circle", { class: kind, cx: X(x), cy: Y(points[kind][i]), r: 4 });
+        const dot = make("circle", { class: kind, cx: X(x), cy: box.Y(points[kind][i]), r: 4 });
         dots.push([i, dot]);
-        svg.append(dot);
+        box.svg.append(dot);
       });
     }
-    const title = make("text", { x: LEFT, y: 16 }, "validity D(m), fitted: solid of preference, dashed of utility");
-    const { svg, Y } = panel(title, 150, 0, 1, "fitted validity D against the strength m");
-    for (const [kind] of CURVES) if (cell.fits[kind]) line(svg, Y, kind, cell.fits[kind], validity);
+    const title = make("text", { x: LEFT, y: 16 }, "D(m), fitted: — of preference, - - of utility");
+    const box = panel(title, 150, 0, 1, "fitted validity D against the strength m");
+    for (const [kind] of CURVES) if (cell.fits[kind]) line(box, kind, cell.fits[kind], validity);
   }
 
   const nearest = (values) => values.reduce((best, x, i) => Math.abs(position(x) - position(m)) < Math.abs(position(values[best]) - position(m)) - 1e-9 ? i : best, 0);
@@ -150,6 +154,7 @@
     readout.replaceChildren(make("table", {}, make("thead", {}, make("tr", {}, ...heads)), make("tbody", {}, ...rows)));
     const flagged = CURVES.filter(([kind]) => cell.fits[kind] && cell.fits[kind].flagged).map(([, name]) => name);
     note.textContent = `Log-odds in nats, means over ${points.pairs} pairs, seed ${cell.seed}.`
+      + " R² is of the training pairs' points."
       + (flagged.length ? ` A second solver found another fit of ${flagged.join(" and ")}.` : "");
     answer();
     history.replaceState(null, "", "#" + new URLSearchParams({ ...Object.fromEntries(CHOICES.map(([key]) => [key, selects[key].value])), m: String(Number(m.toPrecision(4))) }));
@@ -179,6 +184,8 @@
   slider.addEventListener("input", () => set(place(slider.value / STEPS)));
   back.addEventListener("click", () => measured(-1));
   on.addEventListener("click", () => measured(1));
+
+  window.addEventListener("resize", () => { draw(); show(); });
 
   const start = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
   if (Number.isFinite(Number(start.m))) m = Number(start.m);
