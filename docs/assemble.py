@@ -199,7 +199,8 @@ def api_page() -> str:
         "",
     ]
     assert set(splitkit._HOME) == set(splitkit.__all__)
-    for name, home in splitkit._HOME.items():
+    # whole modules last
+    for name, home in sorted(splitkit._HOME.items(), key=lambda item: item[0] == item[1]):
         lines += [f"sk.{name}", "-" * (len(name) + 3), ""]
         if home == name:
             lines += [f".. automodule:: splitkit.{home}", "   :members:", ""]

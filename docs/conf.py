@@ -25,6 +25,8 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_show_copyright = False
+html_use_index = False
+html_domain_indices = False
 html_context = {"default_mode": "auto"}
 
 nb_execution_mode = "off"
@@ -58,7 +60,7 @@ WORDS = re.compile(
 )
 
 
-def plain_docstring(_app: Any, _what: str, _name: str, _obj: Any, _options: Any, lines: list[str]) -> None:
+def plain_docstring(_app: Any, what: str, _name: str, _obj: Any, _options: Any, lines: list[str]) -> None:
     """Escape what a formula would mean to reStructuredText, outside of `code`, lists' marks and examples."""
     example = False
     for i, line in enumerate(lines):
@@ -68,6 +70,9 @@ def plain_docstring(_app: Any, _what: str, _name: str, _obj: Any, _options: Any,
         if not example:
             parts[::2] = [re.sub(r"([|*])|(?<=\w)_(?=\W|$)", r"\\\g<0>", part) for part in parts[::2]]
         lines[i] = "".join(parts)
+    if what in ("data", "attribute"):
+        # napoleon would take the first line up to a colon for a type
+        lines.insert(0, "")
 
 
 def mark_terms(app: Any, doctree: nodes.document, docname: str) -> None:

@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
     pytest.mark.skipif(not (SITE / "index.html").is_file(), reason="`make site` has not built the site"),
 ]
-PAGES = sorted(str(path.relative_to(SITE)) for path in SITE.rglob("*.html"))
+PAGES = sorted(str(path.relative_to(SITE)) for path in SITE.rglob("*.html") if path.parent.name != "_static")
 BROKEN = "[...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)"
 LINKS = "[...document.links].map(a => a.href.split('#')[0]).filter(h => h.startsWith('file:'))"
 WIDER = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
@@ -63,9 +63,30 @@ def test_a_page_is_whole(page: Any, name: str) -> None:
     assert page.faults == []
 
 
+def test_search_finds_a_word_without_a_server(page: Any) -> None:
+    page.goto((SITE / "search.html").as_uri() + "?q=validity")
+    page.locator("#search-results li a").first.wait_for()
+    assert page.faults == []
+
+
+def test_a_term_shows_its_meaning_under_focus(browser: Any) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto((SITE / "index.html").as_uri())
+    term = page.locator("a.term", has_text="validity").first
+    shown = "e => getComputedStyle(e, '::after').content"
+    assert term.evaluate(shown) == "none"
+    term.hover()
+    assert term.evaluate(shown).startswith('"D(m) (Eq. 12)')
+    page.mouse.move(0, 0)
+    term.evaluate("e => { const links = [...document.links]; links[links.indexOf(e) - 1].focus(); }")
+    page.keyboard.press("Tab")
+    assert term.evaluate(shown).startswith('"D(m) (Eq. 12)')
+    page.close()
+
+
 def test_the_dial_by_keyboard_and_touch(page: Any) -> None:
     page.goto((SITE / "dial.html").as_uri())
-    slider, output = page.get_by_label("Strength m"), page.locator("#dial output")
+    slider, output = page.get_by_role("slider"), page.locator("#dial output")
     assert page.locator("#dial-model option").first.inner_text().startswith("real: ")
     assert output.inner_text() == "0.00"
     slider.focus()

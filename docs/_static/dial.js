@@ -7,7 +7,7 @@
   const CURVES = [["preference", "preference log-odds"], ["utility", "utility log-odds"]];
   const label = (name) => labels[name] || name;
   const said = (number) => number === null || number === undefined ? "–"
-    : (Object.is(number, -0) ? 0 : Math.abs(number) < 10 ? number.toFixed(2) : number.toFixed(1)).toString().replace("-", "−");
+    : (Object.is(number, -0) ? 0 : Math.abs(number) < 0.1 && number ? number.toFixed(3) : Math.abs(number) < 10 ? number.toFixed(2) : number.toFixed(1)).toString().replace("-", "−");
   const strength = (m) => (m > 0 ? "+" : "") + said(m);
 
   function make(name, attributes = {}, ...children) {
@@ -79,7 +79,7 @@
     const svg = make("svg", { viewBox: `0 0 ${W} ${height}`, role: "img", "aria-label": describe });
     const top = 26, bottom = height - 24;
     const Y = (value) => bottom - (value - low) / (high - low) * (bottom - top);
-    for (const value of [0, 1, 5, 20, 50].flatMap((v) => v ? [-v, v] : [0]).filter((v) => Math.abs(v) <= limit)) {
+    for (const value of (W < 450 ? [0, 1, 5, 50] : [0, 1, 5, 20, 50]).flatMap((v) => v ? [-v, v] : [0]).filter((v) => Math.abs(v) <= limit)) {
       svg.append(make("line", { class: "axis", x1: X(value), x2: X(value), y1: top, y2: bottom }),
         make("text", { class: "tick", x: X(value), y: height - 8, "text-anchor": "middle" }, String(value).replace("-", "−")));
     }
