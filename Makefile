@@ -68,6 +68,7 @@ models: $(INSTALLED)  ## train the two embedded models anew (up to 40 minutes ea
 # Nothing is executed: the notebooks as they are committed, pages of the committed tables and docstrings.
 site: $(INSTALLED)  ## build the site into build/site: open build/site/index.html, no server or network needed
 	$(BIN)/python -m pip install -qq --constraint requirements.lock --editable '.[site]'
+	rm -rf build/site
 	$(BIN)/python -m docs.assemble build/site-source
 	$(BIN)/python -m sphinx -W --keep-going -q -b html -d build/site-doctrees build/site-source build/site
 

@@ -25,6 +25,8 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_show_copyright = False
+# a page that is opened from a disk may not fetch the pages found
+html_show_search_summary = False
 html_use_index = False
 html_domain_indices = False
 html_context = {"default_mode": "auto"}
