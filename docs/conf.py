@@ -39,7 +39,6 @@ myst_heading_anchors = 3
 # the vendored MathJax 3: one file, with its fonts inside
 mathjax_path = "mathjax.js"
 
-python_maximum_signature_line_length = 90
 autodoc_member_order = "bysource"
 napoleon_use_rtype = False
 # `name` in a docstring is code
