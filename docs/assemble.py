@@ -4,13 +4,13 @@ import importlib.util
 import json
 import re
 import shutil
-import struct
 import sys
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 
 import pandas as pd
+from PIL import Image
 
 import splitkit
 from docs import dial_data, figure_index
@@ -108,8 +108,8 @@ def figures_page(drawn: list[figure_index.Drawn]) -> str:
 
 def _size(png: Path) -> tuple[int, int]:
     """Width and height of a PNG file, in CSS pixels at 150 dpi."""
-    width, height = struct.unpack(">II", png.read_bytes()[16:24])
-    return round(width / 1.5625), round(height / 1.5625)
+    with Image.open(png) as image:
+        return round(image.width / 1.5625), round(image.height / 1.5625)
 
 
 def records() -> Iterator[tuple[str, pd.DataFrame]]:
@@ -123,7 +123,7 @@ def records() -> Iterator[tuple[str, pd.DataFrame]]:
 
 def badge(verdict: str, more: str = "") -> str:
     """A verdict as HTML; the words carry it, the colour only repeats them."""
-    return f'<span class="verdict {GRADES.get(verdict, "open")}">{escape(verdict + more)}</span>'
+    return f'<span class="verdict {GRADES[verdict]}">{escape(verdict + more)}</span>'
 
 
 def summary() -> str:

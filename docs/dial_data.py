@@ -11,21 +11,12 @@ from typing import Any
 
 import pandas as pd
 
+from splitkit.curves.solvers import NAMES
+from splitkit.plots.style import CONTROLS, FORMS, OBJECTIVES
 from splitkit.steering.formats.shipped import MODELS
+from splitkit.studies.frames import CELL
 
-CELL = ["model", "task", "form", "objective", "seed"]
-LABELS = {
-    "local_weight": "local weight",
-    "lora": "LoRA",
-    "vector": "vector",
-    "diffmean": "DiffMean (no training)",
-    "sft": "SFT",
-    "reps": "RePS",
-    "dpo": "DPO (BiPO)",
-    "split": "SPLIT",
-    "random": "random direction (control)",
-    "natural": "natural direction (control)",
-}
+LABELS = {name: look.label for looks in (FORMS, OBJECTIVES, CONTROLS) for name, look in looks.items()}
 DIGITS = 4
 QUESTIONS = 3
 """Questions of a cell whose answers are shown."""
@@ -80,19 +71,7 @@ def _short(value: float) -> float:
     return float(f"{value:.{DIGITS + 1}g}")
 
 
-PARAMETERS = (
-    "alpha",
-    "beta",
-    "b",
-    "beta_u",
-    "b_u",
-    "m_plus",
-    "L_plus",
-    "p_plus",
-    "m_minus",
-    "L_minus",
-    "p_minus",
-)
+PARAMETERS = ("alpha", "beta", "b", "beta_u", "b_u", *NAMES)
 
 
 def _fits(fits: Any, key: tuple[Any, ...]) -> dict[str, Any]:

@@ -143,7 +143,10 @@ def _tables(
     }
     used: list[ast.AST] = list(call.args)
     statements = [node for cell in cells for node in ast.walk(cell) if isinstance(node, ast.Assign | ast.For)]
-    for _ in range(6):  # loops and tuples: until nothing new is found, which takes few rounds
+    seen = -1
+    # until a round finds nothing new
+    while seen < len(used):
+        seen = len(used)
         for node in statements:
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             value = node.value if isinstance(node, ast.Assign) else node.iter

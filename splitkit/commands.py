@@ -91,6 +91,8 @@ def _choose(chosen: Namespace) -> dict[str, Any]:
     model, tokenizer, iv = _steered(chosen)
     bars = not chosen.quiet
     grid, _ = _grid(chosen, model, tokenizer, iv, pairs)
+    if not any(grid):
+        raise ValueError("m = 0 is the unsteered model: name a strength to compare with it")
     if chosen.by == "losses":
         grid = [0.0, *(m for m in grid if m)]
         table = sk.sweep(model, tokenizer, iv, pairs, m=grid, reduction=chosen.reduction, progress=bars)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import splitkit
-from splitkit.__main__ import COMMANDS, layer_numbers, main
+from splitkit.__main__ import _SHARES, COMMANDS, layer_numbers, main
+from splitkit.steering.choosing.readable import RELATIVE
 
 MODEL, HELD_OUT = "tiny-qwen2", "axbench/ocean:validation"
 
@@ -90,6 +91,11 @@ def test_a_scan_names_the_best_layer(capsys: pytest.CaptureFixture[str]) -> None
             "questions must be a whole number",
         ),
         (["choose", MODEL, "{}", HELD_OUT, "--m", "0", "--quiet"], 2, "name a strength to compare with it"),
+        (
+            ["choose", MODEL, "{}", HELD_OUT, "--m", "0", "--by", "losses", "--quiet"],
+            2,
+            "name a strength to compare with it",
+        ),
         (["generate", MODEL, "nowhere", "--m", "1"], 2, "no question is given"),
         (["generate", MODEL, "nowhere", "Who?", "--m", "1"], 2, "there is no file or folder nowhere."),
         (
@@ -157,3 +163,8 @@ def test_bad_options_and_lists() -> None:
         main(["sweep", MODEL])
     assert left.value.code == 2
     assert layer_numbers("3,10-12") == [3, 10, 11, 12]
+
+
+def test_it_tries_the_strengths_that_readable_strength_tries() -> None:
+    """They are written twice, so that the options load nothing heavy."""
+    assert _SHARES["choose"] == list(RELATIVE)
